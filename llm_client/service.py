@@ -1,0 +1,49 @@
+"""**Protocol** LLMService: the one thing an application needs of this package."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from llm_client.stream import StreamEvent
+from llm_client.types import LLMRequest, LLMResponse
+
+__all__ = ["LLMService"]
+
+
+class LLMService(Protocol):
+    """**Protocol**: answers requests, streamed or whole."""
+
+    @property
+    def retries(self) -> bool:
+        """True if a failed request is tried again inside. Callers with a retry law of their own
+        refuse such a service: two layers multiply."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model asked when a request names none."""
+        ...
+
+    def stream(
+        self, request: LLMRequest
+    ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:
+        """Opens a streamed answer. Leaving the block closes the connection, whatever was read.
+
+        Raises:
+            LLMError: on entering or while iterating.
+        """
+        ...
+
+    async def complete(self, request: LLMRequest) -> LLMResponse:
+        """The whole answer, asked for without streaming.
+
+        Raises:
+            LLMError: the request failed.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Closes all connections. Idempotent."""
+        ...

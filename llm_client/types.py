@@ -1,0 +1,353 @@
+"""What is said to a model and what it answers, in one vendor-neutral form.
+
+Every value is frozen and serialises losslessly with msgspec. A message carries an id of its own, so
+that history can be addressed, cached and stored without comparing contents. Nothing here does I/O.
+
+    LLMRequest ── messages: Sequence[Message] ── parts: tuple[Part, ...]
+    LLMResponse ── parts, stop_reason, usage
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, Literal, overload
+
+import msgspec
+from msgspec import Struct, field
+
+__all__ = [
+    "Audio",
+    "File",
+    "Image",
+    "LLMRequest",
+    "LLMResponse",
+    "Message",
+    "NamedTool",
+    "Opaque",
+    "OutputSchema",
+    "Part",
+    "Role",
+    "StopReason",
+    "Text",
+    "Thinking",
+    "ToolCall",
+    "ToolChoice",
+    "ToolResult",
+    "ToolSpec",
+    "Transcript",
+    "Usage",
+    "new_id",
+]
+
+
+def new_id(prefix: str = "") -> str:
+    """A random identifier: `prefix` and 96 bits in hexadecimal."""
+    return prefix + os.urandom(12).hex()
+
+
+# ── parts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Text(Struct, frozen=True, tag="text"):
+    """Plain text."""
+
+    text: str
+
+
+class Thinking(Struct, frozen=True, tag="thinking"):
+    """A model's reasoning.
+
+    `signature` is the provider's proof that the block is its own; blocks are replayed verbatim or not
+    at all. `redacted` holds an encrypted block whose text the provider keeps to itself.
+    """
+
+    text: str
+    signature: str | None = None
+    redacted: str | None = None
+
+
+class Image(Struct, frozen=True, tag="image"):
+    """An image: exactly one of `data` (bytes of `media_type`) and `url`."""
+
+    data: bytes | None = None
+    url: str | None = None
+    media_type: str | None = None
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class Audio(Struct, frozen=True, tag="audio"):
+    """Sound: input as `data` in `format` (wav, mp3 …); a model's own speech also has an `id`."""
+
+    data: bytes | None = None
+    format: str | None = None
+    id: str | None = None
+    transcript: str | None = None
+
+
+class File(Struct, frozen=True, tag="file"):
+    """A document: `data` with `media_type`, or an `id` that the provider knows it by, or a `url`."""
+
+    data: bytes | None = None
+    url: str | None = None
+    id: str | None = None
+    name: str | None = None
+    media_type: str | None = None
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call"):
+    """A call the model asks for. `arguments` is the JSON text exactly as received, valid or not."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result"):
+    """What a call came to. `content` holds text, images and files for the model to read."""
+
+    call_id: str
+    content: tuple[Text | Image | File, ...]
+    is_error: bool = False
+
+    @property
+    def text(self) -> str:
+        """All text of the result, joined."""
+        return "".join(part.text for part in self.content if isinstance(part, Text))
+
+
+class Opaque(Struct, frozen=True, tag="opaque"):
+    """Something a provider returned that is not modelled here, kept to be sent back unchanged.
+
+    `provider` names the codec that understands it, `kind` the provider's own word for it, `json` is
+    its exact JSON text.
+    """
+
+    provider: str
+    kind: str
+    json: str
+
+
+Part = Text | Thinking | Image | Audio | File | ToolCall | ToolResult | Opaque
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Message(Struct, frozen=True):
+    """One entry of a transcript. `id` is unique within its session and never reused."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    id: str = field(default_factory=new_id)
+    name: str | None = None
+    meta: dict[str, str] | None = None
+
+    @classmethod
+    def user(cls, text: str, *parts: Part) -> Message:
+        """A user message of `text`, followed by `parts` (images, files)."""
+        return cls("user", (Text(text), *parts))
+
+    @classmethod
+    def assistant(cls, text: str, *parts: Part) -> Message:
+        """An assistant message of `text` and `parts` (tool calls, for one)."""
+        return cls("assistant", (Text(text), *parts) if text else parts)
+
+    @classmethod
+    def tool(cls, call_id: str, text: str, *, is_error: bool = False) -> Message:
+        """The result of the call `call_id`."""
+        return cls("tool", (ToolResult(call_id, (Text(text),), is_error),))
+
+    @property
+    def text(self) -> str:
+        """All text parts, joined."""
+        return "".join([part.text for part in self.parts if isinstance(part, Text)])
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of an assistant message, in order."""
+        return tuple([part for part in self.parts if isinstance(part, ToolCall)])
+
+
+class Transcript(Sequence[Message]):
+    """An O(1) snapshot of an append-only list of messages: the list itself, a start and a stop.
+
+    The list may grow afterwards but must never change below `stop`. Two snapshots of the same list
+    with the same start therefore share a prefix, which lets an encoder reuse what it has encoded
+    without comparing messages one by one.
+    """
+
+    __slots__ = ("backing", "start", "stop")
+
+    def __init__(self, backing: list[Message], start: int = 0, stop: int | None = None) -> None:
+        self.backing = backing
+        self.start = start
+        self.stop = len(backing) if stop is None else stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Transcript | list[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | Transcript | list[Message]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                return Transcript(self.backing, self.start + start, self.start + max(start, stop))
+            return [self[i] for i in range(start, stop, step)]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f"message {index} of a transcript of {len(self)}")
+        return self.backing[self.start + index]
+
+    def __repr__(self) -> str:
+        return f"Transcript({len(self)} messages)"
+
+
+# ── requests ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class ToolSpec(Struct, frozen=True):
+    """A tool as the model sees it. `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    strict: bool | None = None
+
+
+class NamedTool(Struct, frozen=True):
+    """A tool choice: the model must call exactly this tool."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
+
+
+class OutputSchema(Struct, frozen=True):
+    """The answer must be JSON that satisfies `schema`. `strict` asks the provider to enforce it."""
+
+    name: str
+    schema: dict[str, Any]
+    strict: bool = True
+    description: str | None = None
+
+
+class LLMRequest(Struct, frozen=True):
+    """One question to a model.
+
+    `system` is the system prompt (kept out of `messages`). `model` None means the service's own.
+    `max_output_tokens`, `temperature`, `top_p`, `seed` and `stop` are sent only when set. `cache_key`
+    names the conversation: an encoder may keep what it has encoded under it. `extra` is merged into
+    the body last, for parameters that only one vendor has.
+    """
+
+    messages: Sequence[Message]
+    system: str | None = None
+    model: str | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    output_schema: OutputSchema | None = None
+    reasoning_effort: str | None = None
+    cache_key: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+# ── responses ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class StopReason(Enum):
+    """Why a model stopped. The provider's own word is kept beside it as `raw_finish`."""
+
+    END = "end"
+    """It was done."""
+    TOOL_CALLS = "tool_calls"
+    """It wants tools run."""
+    LENGTH = "length"
+    """The output limit cut it off; its last part may be incomplete."""
+    STOP_SEQUENCE = "stop_sequence"
+    """It wrote one of the request's stop sequences."""
+    CONTENT_FILTER = "content_filter"
+    """The provider's filter withheld the rest."""
+    REFUSAL = "refusal"
+    """It declined."""
+    PAUSE = "pause"
+    """The provider paused a long turn; send the transcript back to go on."""
+    OTHER = "other"
+    """A word this client does not know; see `raw_finish`."""
+
+
+class Usage(Struct, frozen=True):
+    """Tokens of one call. None means that the provider did not say, which is not the same as 0.
+
+    `input_tokens` includes `cached_tokens` (read from a prompt cache) and `cache_write_tokens`;
+    `output_tokens` includes `reasoning_tokens`. `audio_tokens` counts both directions.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together; what is unknown counts as 0."""
+        return (self.input_tokens or 0) + (self.output_tokens or 0)
+
+    def __add__(self, other: Usage) -> Usage:
+        """Sums field by field; a field is None only if both are."""
+        return Usage(
+            _plus(self.input_tokens, other.input_tokens),
+            _plus(self.output_tokens, other.output_tokens),
+            _plus(self.cached_tokens, other.cached_tokens),
+            _plus(self.cache_write_tokens, other.cache_write_tokens),
+            _plus(self.reasoning_tokens, other.reasoning_tokens),
+            _plus(self.audio_tokens, other.audio_tokens),
+        )
+
+
+def _plus(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else a + b
+
+
+class LLMResponse(Struct, frozen=True):
+    """One answer, whole. `raw_finish` is the provider's own word for why it stopped."""
+
+    parts: tuple[Part, ...]
+    stop_reason: StopReason
+    raw_finish: str | None = None
+    usage: Usage = Usage()
+    refusal: str | None = None
+    model: str | None = None
+    response_id: str | None = None
+    request_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All text parts, joined."""
+        return "".join([part.text for part in self.parts if isinstance(part, Text)])
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls asked for, in order."""
+        return tuple([part for part in self.parts if isinstance(part, ToolCall)])
+
+    @property
+    def truncated(self) -> bool:
+        """True when the answer was cut off, so that a tool call in it may be incomplete."""
+        return self.stop_reason in (StopReason.LENGTH, StopReason.CONTENT_FILTER)
+
+    def replace(self, **changes: Any) -> LLMResponse:
+        """A copy with `changes`."""
+        return msgspec.structs.replace(self, **changes)
