@@ -1,0 +1,1 @@
+"""An embeddable, durable agent kernel for async Python."""

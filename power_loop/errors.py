@@ -1,0 +1,189 @@
+"""What power_loop raises, sorted by whose fault it is.
+
+PowerLoopError
+├─ UsageError                  this program misuses the library
+│  ├─ InvalidInput             the input is empty or cannot be sent to any model
+│  ├─ HookError                a hook does not fit its point
+│  ├─ ToolDefinitionError      a tool cannot be offered to a model
+│  └─ SyncInAsyncError         a blocking verb was called inside a running event loop
+├─ SessionError                the session is not in a state for this
+│  ├─ SessionNotFound
+│  ├─ SessionPendingError      calls are open; says which
+│  ├─ SessionBusy              another run owns the session
+│  └─ NothingToResume
+├─ ToolError                   a tool says no; the model is told
+├─ OutputInvalid               the model's answer does not fit the type asked for
+└─ StoreError                  the store failed
+   ├─ StoreUnavailable         cannot be opened, read or written; says why
+   ├─ StoreCorrupt             damaged, or not ours
+   ├─ StoreTooNew              written by a newer version
+   ├─ StoreFull                no space is left
+   ├─ Conflict                 somebody else appended first
+   ├─ Fenced                   the lease is no longer ours
+   └─ Undelivered              the inbox holds what this run must take first
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "Conflict",
+    "Fenced",
+    "HookError",
+    "InvalidInput",
+    "NothingToResume",
+    "OutputInvalid",
+    "PowerLoopError",
+    "SessionBusy",
+    "SessionError",
+    "SessionNotFound",
+    "SessionPendingError",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreFull",
+    "StoreTooNew",
+    "StoreUnavailable",
+    "SyncInAsyncError",
+    "ToolDefinitionError",
+    "ToolError",
+    "Undelivered",
+    "UsageError",
+]
+
+
+class PowerLoopError(Exception):
+    """Base of all errors of this package."""
+
+
+class UsageError(PowerLoopError):
+    """The calling program misuses the library."""
+
+
+class InvalidInput(UsageError):
+    """The input cannot be sent to any model: empty, or not valid text."""
+
+
+class HookError(UsageError):
+    """A hook does not fit its point: a wrong context, an illegal directive, a read-only field."""
+
+
+class ToolDefinitionError(UsageError):
+    """A tool cannot be offered: no type hints, an unsupported type, a name taken."""
+
+
+class SyncInAsyncError(UsageError):
+    """A blocking verb was called inside a running event loop; await the asynchronous one."""
+
+
+class SessionError(PowerLoopError):
+    """The session `session_id` is not in a state for what was asked."""
+
+    def __init__(self, message: str, session_id: str) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+
+
+class SessionNotFound(SessionError):
+    """No such session in the store."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"there is no session {session_id!r} in this store", session_id)
+
+
+class SessionPendingError(SessionError):
+    """Calls of the session are open, so it takes no new input.
+
+    `open` are the ids of calls that were not begun or wait, `in_doubt` of those that had begun when
+    their run ended.
+    """
+
+    def __init__(self, session_id: str, open: Sequence[str], in_doubt: Sequence[str]) -> None:
+        calls = ", ".join([*open, *(f"{call} (in doubt)" for call in in_doubt)])
+        super().__init__(
+            f"session {session_id!r} has open calls: {calls}. "
+            "Call resume() to carry on, or abort_pending() to give them up",
+            session_id,
+        )
+        self.open = tuple(open)
+        self.in_doubt = tuple(in_doubt)
+
+
+class SessionBusy(SessionError):
+    """Another run owns the session. `owner` says who, where that is known."""
+
+    def __init__(self, session_id: str, owner: str) -> None:
+        super().__init__(
+            f"session {session_id!r} is busy: {owner} is running it. "
+            "Wait for it, steer() it, or cancel() it",
+            session_id,
+        )
+        self.owner = owner
+
+
+class NothingToResume(SessionError):
+    """The last run of the session ended for good; send a message instead."""
+
+
+class ToolError(PowerLoopError):
+    """Raised by a tool to tell the model, in `str(error)`, what went wrong."""
+
+
+class OutputInvalid(PowerLoopError):
+    """The model's answer does not fit the type asked for, after all re-asks.
+
+    `text` is the answer.
+    """
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class StoreError(PowerLoopError):
+    """The store failed. What it had acknowledged before is safe."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be opened, read or written."""
+
+
+class StoreCorrupt(StoreError):
+    """The store is damaged, or is not a power_loop store."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer version of this package."""
+
+
+class StoreFull(StoreError):
+    """No space is left for the store."""
+
+
+class Conflict(StoreError):
+    """The session's log is not where the writer believed it to be."""
+
+    def __init__(self, session_id: str, expected: int, actual: int) -> None:
+        super().__init__(
+            f"session {session_id!r} is at record {actual}, not {expected}: somebody else appended"
+        )
+        self.session_id = session_id
+        self.expected = expected
+        self.actual = actual
+
+
+class Fenced(StoreError):
+    """The writer's lease of the session has been taken over; it can write nothing more."""
+
+    def __init__(self, session_id: str, fence: int) -> None:
+        super().__init__(f"lease {fence} of session {session_id!r} is no longer valid")
+        self.session_id = session_id
+        self.fence = fence
+
+
+class Undelivered(StoreError):
+    """The run cannot end this way: its inbox holds messages that it must take first."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"the inbox of session {session_id!r} holds undelivered messages")
+        self.session_id = session_id

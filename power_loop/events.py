@@ -1,0 +1,209 @@
+"""What readers see: one tagged union, in a stamped envelope.
+
+Durable events are the session's records themselves, in the order of their `seq`, without gaps.
+Everything else is transient: it tells of work under way, carries the `seq` it follows and a counter
+of its own, and is gone when nobody reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+import msgspec
+from msgspec import Struct
+
+from llm_client.types import Usage
+from power_loop.session.records import (
+    CallAnswered,
+    CallWaiting,
+    MessageAppended,
+    ModelAsked,
+    ModelEnded,
+    Recalled,
+    Record,
+    RunClosed,
+    RunOpened,
+    ToolSettled,
+    ToolStarted,
+    ViewChanged,
+)
+
+__all__ = [
+    "RECORD_TYPES",
+    "DeltasDropped",
+    "Event",
+    "HookFailed",
+    "RetryScheduled",
+    "RoundEnded",
+    "RoundStarted",
+    "Stamped",
+    "TextDelta",
+    "TextRepaired",
+    "ThinkingDelta",
+    "ToolCallDelta",
+    "ToolProgress",
+    "Transient",
+    "decode_event",
+    "encode_event",
+    "is_record",
+]
+
+
+class RoundStarted(Struct, frozen=True, tag="round_started"):
+    """A round begins, counted from 1."""
+
+    round: int
+
+
+class RoundEnded(Struct, frozen=True, tag="round_ended"):
+    """A round is over: its model call is answered and its tools have settled."""
+
+    round: int
+    usage: Usage
+
+
+class TextDelta(Struct, frozen=True, tag="text_delta"):
+    """More text of the answer. Void when its attempt ends with any status but ok."""
+
+    attempt: str
+    text: str
+
+
+class ThinkingDelta(Struct, frozen=True, tag="thinking_delta"):
+    """More reasoning. Void when its attempt ends with any status but ok."""
+
+    attempt: str
+    text: str
+
+
+class ToolCallDelta(Struct, frozen=True, tag="tool_call_delta"):
+    """A call is being written: `name` comes first, then pieces of its `arguments`."""
+
+    attempt: str
+    index: int
+    call_id: str
+    name: str
+    arguments: str = ""
+
+
+class ToolProgress(Struct, frozen=True, tag="tool_progress"):
+    """What a running tool says of itself. `fraction` is in 0…1, None when unknown."""
+
+    call_id: str
+    message: str
+    fraction: float | None = None
+    data: Any = None
+
+
+class RetryScheduled(Struct, frozen=True, tag="retry_scheduled"):
+    """A model call failed and will be made again after `delay` seconds."""
+
+    attempt: str
+    delay: float
+    error_type: str
+    message: str
+
+
+class HookFailed(Struct, frozen=True, tag="hook_failed"):
+    """A hook handler failed and was skipped."""
+
+    point: str
+    handler: str
+    error_type: str
+    message: str
+
+
+class TextRepaired(Struct, frozen=True, tag="text_repaired"):
+    """Text from a model or tool held characters that no provider takes; they were replaced.
+
+    Lone surrogates become U+FFFD, NUL becomes U+2400.
+    """
+
+    source: str
+    surrogates: int
+    nuls: int
+
+
+class DeltasDropped(Struct, frozen=True, tag="deltas_dropped"):
+    """A slow reader: `count` transient events were dropped at this place."""
+
+    count: int
+
+
+Transient = (
+    RoundStarted
+    | RoundEnded
+    | TextDelta
+    | ThinkingDelta
+    | ToolCallDelta
+    | ToolProgress
+    | RetryScheduled
+    | HookFailed
+    | TextRepaired
+    | DeltasDropped
+)
+Event = Record | Transient
+
+RECORD_TYPES: tuple[type[Record], ...] = (
+    RunOpened,
+    MessageAppended,
+    ModelAsked,
+    ModelEnded,
+    ToolStarted,
+    ToolSettled,
+    CallWaiting,
+    CallAnswered,
+    Recalled,
+    ViewChanged,
+    RunClosed,
+)
+_DURABLE = frozenset(RECORD_TYPES)
+
+
+class Stamped(Struct, frozen=True):
+    """An event with its place.
+
+    Attributes:
+        session: the session's id.
+        seq: for a record its number in the session, from 1, without gaps; for a transient event the
+            number of the record it follows.
+        n: 0 for a record; transient events that follow the same record count from 1.
+        root: the session at the root of the tree of sub-agents; `session` itself if there is none.
+        tree_seq: order over all records of that tree, from 1; 0 for a transient event.
+        at: seconds since the epoch.
+        run: id of the run it belongs to.
+        round: the model round it belongs to, from 1; 0 before the first.
+    """
+
+    session: str
+    seq: int
+    n: int
+    root: str
+    tree_seq: int
+    at: float
+    run: str
+    round: int
+    event: Event
+
+
+def is_record(event: Event) -> TypeGuard[Record]:
+    """Whether an event is durable."""
+    return type(event) in _DURABLE
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Stamped)
+
+
+def encode_event(event: Stamped) -> bytes:
+    """The JSON form of an event, on one line."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes | str) -> Stamped:
+    """Reads what `encode_event` wrote.
+
+    Raises:
+        msgspec.DecodeError: not JSON, or not an event of this version.
+    """
+    return _decoder.decode(data)

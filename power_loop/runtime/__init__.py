@@ -1,0 +1,1 @@
+"""Leaves around the kernel: each a protocol and a few small implementations."""

@@ -1,0 +1,227 @@
+"""**Protocol** Store: an append-only log per session, a lease, and an inbox.
+
+A store knows nothing of phases or of what records mean. It promises four things: an append lands
+whole or not at all, at the position its writer expects, under a lease that is still valid; a reader
+sees only what is durable; an inbox item is consumed in the very transaction that appends what came
+of it; and a fence number is never given out twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from llm_client.types import Message
+from power_loop.events import Stamped
+
+__all__ = [
+    "Appended",
+    "CancelRequested",
+    "InboxItem",
+    "Lease",
+    "Posted",
+    "SessionInfo",
+    "Steer",
+    "Store",
+]
+
+
+class Steer(Struct, frozen=True, tag="steer"):
+    """A user message for a session, to enter at its next round."""
+
+    message: Message
+
+
+class CancelRequested(Struct, frozen=True, tag="cancel"):
+    """Somebody wants the session's run cancelled."""
+
+    reason: str
+
+
+class InboxItem(Struct, frozen=True):
+    """Something posted to a session. `id` is unique in the store."""
+
+    id: str
+    item: Steer | CancelRequested
+
+
+class Posted(Struct, frozen=True):
+    """Receipt of a post. `duplicate` when its dedupe key had been posted before; `running` when a
+    live lease exists, so that somebody will take it soon.
+    """
+
+    id: str
+    duplicate: bool
+    running: bool
+
+
+class Lease(Struct, frozen=True):
+    """The right to append to a session. `fence` grows with every claim and is never reused."""
+
+    session: str
+    fence: int
+    owner: str
+    seq: int
+    """Position of the session's log when the lease was claimed."""
+
+
+class Appended(Struct, frozen=True):
+    """Where an append landed: position of its last record in the session and in the tree."""
+
+    seq: int
+    tree_seq: int
+
+
+class SessionInfo(Struct, frozen=True):
+    """A session as a store lists it. Times are seconds since the epoch."""
+
+    id: str
+    root: str
+    parent: str | None
+    created: float
+    updated: float
+    seq: int
+    status: str
+    """`running` while its last run is open, `new` before its first, else that run's outcome tag."""
+    title: str
+    """The first line of the first user message, cut short."""
+    metadata: Mapping[str, str]
+
+
+class Store(Protocol):
+    """**Protocol**: where sessions live. Safe for use by many runs, tasks and processes at once.
+
+    All methods raise `power_loop.errors.StoreError` subclasses when the store itself fails.
+    """
+
+    immediate: bool
+    """True if `append` never suspends, so that a caller may run it to its end at once."""
+
+    async def create(
+        self,
+        session: str,
+        *,
+        parent: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        at: float = 0.0,
+    ) -> None:
+        """Makes an empty session; its root is its parent's root. Does nothing if it exists."""
+        ...
+
+    async def claim(
+        self, session: str, *, ttl: float = 30.0, steal: Literal["dead", "never"] = "dead"
+    ) -> Lease:
+        """Takes the session's lease. It is renewed by the store itself until released.
+
+        A lease whose owner is known to be dead (same host and boot, but its process is gone), or
+        that has expired, is taken over.
+
+        Raises:
+            SessionNotFound: no such session.
+            SessionBusy: somebody else holds it.
+        """
+        ...
+
+    async def renew(self, lease: Lease) -> None:
+        """Extends a lease. Only needed by those who hold one without the store's own keeper.
+
+        Raises:
+            Fenced: it has been taken over.
+        """
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Gives a lease back. Idempotent; does nothing if it has been taken over."""
+        ...
+
+    async def append(
+        self,
+        lease: Lease,
+        expected_seq: int,
+        records: Sequence[Stamped],
+        *,
+        take: Sequence[str] = (),
+        final: bool = False,
+        refuse_if_inbox: bool = False,
+    ) -> Appended:
+        """Appends records, consumes the inbox items `take`, as one transaction.
+
+        `records` carry everything but their tree order, which the store assigns. `final` also
+        releases the lease. `refuse_if_inbox` refuses when items other than `take` are waiting.
+
+        Raises:
+            Conflict: the log is not at `expected_seq`.
+            Fenced: the lease is not valid any more.
+            Undelivered: `refuse_if_inbox`, and the inbox is not empty.
+        """
+        ...
+
+    async def read(
+        self, session: str, after: int = 0, limit: int | None = None
+    ) -> Sequence[Stamped]:
+        """The session's records with seq > `after`, in order, at most `limit`.
+
+        Raises:
+            SessionNotFound: no such session.
+        """
+        ...
+
+    async def read_tree(
+        self, root: str, after: int = 0, limit: int | None = None
+    ) -> Sequence[Stamped]:
+        """Records of a root session and all sessions below it, by tree order > `after`."""
+        ...
+
+    async def wait(self, session: str, after: int) -> None:
+        """Returns once the session's log is beyond `after`, also when another process wrote.
+
+        May return early; the caller reads again. Cancellable.
+        """
+        ...
+
+    async def post(
+        self, session: str, item: Steer | CancelRequested, *, dedupe_key: str | None = None
+    ) -> Posted:
+        """Puts an item into the session's inbox, durably.
+
+        Raises:
+            SessionNotFound: no such session.
+        """
+        ...
+
+    async def inbox(self, session: str) -> Sequence[InboxItem]:
+        """Items that wait, oldest first."""
+        ...
+
+    def inbox_hint(self, session: str) -> bool:
+        """False if the inbox is certainly empty, without I/O. True means: look."""
+        ...
+
+    async def info(self, session: str) -> SessionInfo:
+        """What the store knows of one session.
+
+        Raises:
+            SessionNotFound: no such session.
+        """
+        ...
+
+    async def list(self, *, limit: int = 100, before: float | None = None) -> Sequence[SessionInfo]:
+        """Sessions, most recently updated first; `before` pages on by `updated`."""
+        ...
+
+    async def delete(self, session: str, *, cascade: bool = True) -> int:
+        """Deletes a session and, with `cascade`, its descendants; else they become roots.
+
+        Returns the number of sessions deleted.
+
+        Raises:
+            SessionNotFound: no such session.
+            SessionBusy: a live lease exists on one of them.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Releases everything. Idempotent."""
+        ...

@@ -1,0 +1,127 @@
+"""A session as a pure state machine. This table alone knows which record is legal when.
+
+    IDLE ──RunOpened(input)──► MODEL ◄──────────────┐ all calls settled
+      ▲                         │ assistant message │
+      │                         ├── with calls ──► TOOLS ──RunClosed(keeps calls)──► SUSPENDED
+      │                         │                                                       │
+      └──RunClosed── SETTLE ◄───┘ without calls            RunOpened(resumes) ──► TOOLS ┘
+
+Rules:
+ 1. The phase is derived from what the session holds; it is never stored.
+ 2. `apply` is the only thing that changes a session; a record that is not legal changes nothing.
+ 3. A commit is checked as a unit: each record against the state that the ones before it would give.
+ 4. Call ids and message ids are unique in a session and never reused.
+ 5. Results enter the view together, in call order, when the last call of a message has settled.
+ 6. A run that ends leaves no call open, unless its ending says what the calls wait for.
+ 7. A call that had started when its run ended is in doubt, until it is settled or started again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from power_loop.session.records import (
+    CallAnswered,
+    CallWaiting,
+    MessageAppended,
+    ModelAsked,
+    ModelEnded,
+    Recalled,
+    Record,
+    RunClosed,
+    RunOpened,
+    ToolSettled,
+    ToolStarted,
+    ViewChanged,
+)
+from power_loop.session.rules import fault
+from power_loop.session.state import CallState, OpenCall, Phase, State, move
+
+__all__ = ["LEGAL", "CallState", "IllegalRecord", "OpenCall", "Phase", "Session"]
+
+LEGAL: Mapping[Phase, frozenset[type[Record]]] = {
+    Phase.IDLE: frozenset({RunOpened, ViewChanged}),
+    Phase.SUSPENDED: frozenset({RunOpened}),
+    Phase.MODEL: frozenset(
+        {MessageAppended, ModelAsked, ModelEnded, Recalled, ViewChanged, RunClosed}
+    ),
+    Phase.TOOLS: frozenset({ToolStarted, ToolSettled, CallWaiting, CallAnswered, RunClosed}),
+    Phase.SETTLE: frozenset({MessageAppended, RunClosed}),
+}
+
+
+class IllegalRecord(Exception):
+    """A record that the session's rules do not allow. Always a defect of the program."""
+
+    def __init__(self, record: Record, phase: Phase, why: str) -> None:
+        super().__init__(f"{type(record).__name__} is illegal in phase {phase.name}: {why}")
+        self.record = record
+        self.phase = phase
+        self.why = why
+
+
+class Session(State):
+    """The fold of a session's records. See `State` for what it holds."""
+
+    __slots__ = ()
+
+    def __init__(self, id: str, records: Iterable[Record] = ()) -> None:
+        super().__init__(id)
+        for record in records:
+            self.apply(record)
+
+    def check(self, *records: Record) -> None:
+        """Checks `records` as one unit; changes nothing.
+
+        Raises:
+            IllegalRecord: one of them is not legal where it would stand.
+        """
+        if len(records) == 1:
+            _check(self, records[0])
+            return
+        trial = self._trial(records)
+        for record in records:
+            _check(trial, record)
+            move(trial, record)
+
+    def apply(self, *records: Record) -> None:
+        """Checks `records` as one unit and takes them in.
+
+        Raises:
+            IllegalRecord: one of them is not legal where it would stand; nothing has changed.
+        """
+        self.check(*records)
+        for record in records:
+            move(self, record)
+        self.seq += len(records)
+
+    def _trial(self, records: tuple[Record, ...]) -> Session:
+        """A copy of the control state. History is shared or left out: it only ever grows, and only
+        a change of view looks at it.
+        """
+        trial = object.__new__(Session)
+        for name in _CONTROL:
+            setattr(trial, name, getattr(self, name))
+        trial.open_calls = {key: replace(call) for key, call in self.open_calls.items()}
+        trial.batch = dict(self.batch)
+        changes_view = any(type(record) is ViewChanged for record in records)
+        trial.messages = list(self.messages) if changes_view else []
+        trial.ids = set()
+        trial.base_ids = self.ids
+        return trial
+
+
+def _check(state: State, record: Record) -> None:
+    phase = state.phase
+    if type(record) not in LEGAL[phase]:
+        raise IllegalRecord(record, phase, "the phase does not allow it")
+    why = fault(state, record)
+    if why is not None:
+        raise IllegalRecord(record, phase, why)
+
+
+_CONTROL = tuple(
+    name for name in State.__slots__ if name not in ("messages", "ids", "batch", "open_calls")
+)

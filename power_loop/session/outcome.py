@@ -1,0 +1,185 @@
+"""How a run can end. Each ending is a type; its tag is the status a caller sees."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+__all__ = [
+    "ApprovalDenied",
+    "ApprovalExpired",
+    "AwaitingApproval",
+    "BudgetExhausted",
+    "Cancelled",
+    "Completed",
+    "Crashed",
+    "Degraded",
+    "Failed",
+    "KeepsCallsOpen",
+    "NoProgress",
+    "Outcome",
+    "PendingTools",
+    "PlanFailed",
+    "RoundLimit",
+    "Stopped",
+    "Superseded",
+    "WaitingForInput",
+    "status_of",
+]
+
+
+class _Ending(Struct, frozen=True):
+    resumable: ClassVar[bool] = True
+    """Whether `resume` can carry the same task on, without new input."""
+
+    recommended_action: ClassVar[str] = "resume the session"
+    """What a caller would do next, in plain words."""
+
+    def __str__(self) -> str:
+        facts = ", ".join(f"{name}={value!r}" for name, value in asdict(self).items())
+        return f"{status_of(self)}({facts})"
+
+
+class Completed(_Ending, frozen=True, tag="completed"):
+    """The model gave its final answer, `text`."""
+
+    text: str
+    resumable: ClassVar[bool] = False
+    recommended_action: ClassVar[str] = "send the next message"
+
+
+class Stopped(_Ending, frozen=True, tag="stopped"):
+    """A hook ended the run."""
+
+    reason: str
+    recommended_action: ClassVar[str] = "resume the session, or send the next message"
+
+
+class RoundLimit(_Ending, frozen=True, tag="round_limit"):
+    """The run used up its rounds; `text` is the model's own account of what remains."""
+
+    limit: int
+    text: str = ""
+    recommended_action: ClassVar[str] = "resume the session to grant it another set of rounds"
+
+
+class BudgetExhausted(_Ending, frozen=True, tag="budget_exhausted"):
+    """A budget does not allow the next step."""
+
+    limit: str
+    recommended_action: ClassVar[str] = "resume the session with a larger budget"
+
+
+class NoProgress(_Ending, frozen=True, tag="no_progress"):
+    """The run repeated itself."""
+
+    reason: str
+    recommended_action: ClassVar[str] = "send a message that says what to do differently"
+
+
+class PlanFailed(_Ending, frozen=True, tag="plan_failed"):
+    """The model could not produce a valid plan."""
+
+    reason: str
+    recommended_action: ClassVar[str] = "send a message that says what to do differently"
+
+
+class AwaitingApproval(_Ending, frozen=True, tag="awaiting_approval"):
+    """Calls wait for a person's approval; `tokens` name the requests."""
+
+    tokens: tuple[str, ...]
+    recommended_action: ClassVar[str] = "decide the open requests, then resume the session"
+
+
+class ApprovalDenied(_Ending, frozen=True, tag="approval_denied"):
+    """A person said no."""
+
+    token: str
+    resumable: ClassVar[bool] = False
+    recommended_action: ClassVar[str] = "send a message that says what to do instead"
+
+
+class ApprovalExpired(_Ending, frozen=True, tag="approval_expired"):
+    """Nobody decided in time."""
+
+    token: str
+    recommended_action: ClassVar[str] = "resume the session to ask again"
+
+
+class WaitingForInput(_Ending, frozen=True, tag="waiting_for_input"):
+    """Calls wait for an answer from a person; `tokens` name the questions."""
+
+    tokens: tuple[str, ...]
+    recommended_action: ClassVar[str] = "answer the open questions, then resume the session"
+
+
+class PendingTools(_Ending, frozen=True, tag="pending_tools"):
+    """Calls are open that this program does not run itself, or whose outcome it cannot know."""
+
+    call_ids: tuple[str, ...]
+    recommended_action: ClassVar[str] = "settle the open calls: resume or abort_pending"
+
+
+class Cancelled(_Ending, frozen=True, tag="cancelled"):
+    """Somebody cancelled the run."""
+
+    reason: str = "cancelled"
+    recommended_action: ClassVar[str] = "resume the session, or send the next message"
+
+
+class Degraded(_Ending, frozen=True, tag="degraded"):
+    """The model could not be reached, however often it was tried."""
+
+    reason: str
+    attempts: int
+    recommended_action: ClassVar[str] = "resume the session when the provider is back"
+
+
+class Failed(_Ending, frozen=True, tag="failed"):
+    """An error ended the run; the caller has got it."""
+
+    error_type: str
+    message: str
+    recommended_action: ClassVar[str] = "mend the cause, then resume the session"
+
+
+class Crashed(_Ending, frozen=True, tag="crashed"):
+    """The process that owned the run died. Written by its successor."""
+
+
+class Superseded(_Ending, frozen=True, tag="superseded"):
+    """Another owner took the session over while this run was writing. Never stored."""
+
+    recommended_action: ClassVar[str] = "read the session; the other owner carries it on"
+
+
+Outcome = (
+    Completed
+    | Stopped
+    | RoundLimit
+    | BudgetExhausted
+    | NoProgress
+    | PlanFailed
+    | AwaitingApproval
+    | ApprovalDenied
+    | ApprovalExpired
+    | WaitingForInput
+    | PendingTools
+    | Cancelled
+    | Degraded
+    | Failed
+    | Crashed
+    | Superseded
+)
+
+KeepsCallsOpen = AwaitingApproval | WaitingForInput | PendingTools | Crashed
+"""Endings that leave calls without a result; all others must settle them first."""
+
+
+def status_of(outcome: _Ending) -> str:
+    """The tag of an outcome: `completed`, `round_limit` …"""
+    tag = type(outcome).__struct_config__.tag
+    assert isinstance(tag, str)
+    return tag

@@ -1,0 +1,174 @@
+"""All that can happen to a session, as frozen values.
+
+A session is the fold of its records. They are what is stored, what is published, and the only way
+to change anything. Their tags and fields are a wire form, pinned by tests/session/test_wire_form.py.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from llm_client.types import Message, Part, StopReason, Usage
+from power_loop.session.outcome import Outcome
+
+__all__ = [
+    "CallAnswered",
+    "CallWaiting",
+    "ErrorInfo",
+    "MessageAppended",
+    "ModelAsked",
+    "ModelEnded",
+    "Recalled",
+    "Record",
+    "RunClosed",
+    "RunOpened",
+    "Settlement",
+    "ToolSettled",
+    "ToolStarted",
+    "ViewChanged",
+    "WaitKind",
+]
+
+AttemptStatus = Literal["ok", "failed", "cancelled", "lost"]
+WaitKind = Literal["approval", "input", "child"]
+Settlement = Literal["finished", "interrupted", "not_run", "unknown", "denied", "skipped"]
+"""What became of a call: it ran to its end (well or with an error); it was stopped midway; it was
+never begun; nobody can know; a person said no; a hook answered in its place."""
+
+
+class ErrorInfo(Struct, frozen=True):
+    """An error as it is stored: never a traceback, never a key."""
+
+    type: str
+    message: str
+    retryable: bool = False
+    status: int | None = None
+
+
+class RunOpened(Struct, frozen=True, tag="run_opened"):
+    """A run begins: with `input`, or as the continuation of the run `resumes`.
+
+    `parent` is the (session, call id) that a sub-agent works for. `limits` are the limits in force.
+    """
+
+    run: str
+    input: tuple[Message, ...] = ()
+    resumes: str | None = None
+    dedupe_key: str | None = None
+    parent: tuple[str, str] | None = None
+    limits: dict[str, float] = {}
+
+
+class MessageAppended(Struct, frozen=True, tag="message_appended"):
+    """A message enters the view. `attempt` is the model call that an answer came from."""
+
+    message: Message
+    attempt: str | None = None
+
+
+class ModelAsked(Struct, frozen=True, tag="model_asked"):
+    """A model call is about to be made; `reserved` tokens are set aside for it."""
+
+    attempt: str
+    round: int
+    model: str
+    reserved: int = 0
+
+
+class ModelEnded(Struct, frozen=True, tag="model_ended"):
+    """A model call is over. Any status but ok voids the deltas of its attempt.
+
+    `measured` is False when `usage` is an estimate. `partial` is the text that had arrived when the
+    attempt ended early; it is not part of the view.
+    """
+
+    attempt: str
+    status: AttemptStatus
+    usage: Usage = Usage()
+    measured: bool = True
+    stop_reason: StopReason | None = None
+    raw_finish: str | None = None
+    model: str | None = None
+    partial: str = ""
+    error: ErrorInfo | None = None
+
+
+class ToolStarted(Struct, frozen=True, tag="tool_started"):
+    """A call is about to run. Durable before the tool is touched.
+
+    `idempotency_key` is the same for every attempt of one call. `name` and `arguments` are what
+    runs, after hooks.
+    """
+
+    call_id: str
+    name: str
+    arguments: str
+    idempotency_key: str
+    args_hash: str
+    attempt: int = 1
+
+
+class ToolSettled(Struct, frozen=True, tag="tool_settled"):
+    """A call is over: `message` is its result, as the model will read it."""
+
+    message: Message
+    how: Settlement = "finished"
+
+
+class CallWaiting(Struct, frozen=True, tag="call_waiting"):
+    """A call waits for an approval, an answer, or a child session."""
+
+    call_id: str
+    kind: WaitKind
+    token: str
+    reason: str = ""
+
+
+class CallAnswered(Struct, frozen=True, tag="call_answered"):
+    """What a call waited for has come."""
+
+    call_id: str
+    token: str
+    answer: str
+
+
+class Recalled(Struct, frozen=True, tag="recalled"):
+    """What memory brought up for this run. It accompanies requests; it is not history."""
+
+    messages: tuple[Message, ...]
+
+
+class ViewChanged(Struct, frozen=True, tag="view_changed"):
+    """The model's view of history changes; history itself does not.
+
+    Everything before the message `cut` leaves the view and `note` takes its place; `replaced` gives
+    messages that stay a shorter form.
+    """
+
+    cut: str | None = None
+    note: Message | None = None
+    replaced: dict[str, tuple[Part, ...]] = {}
+
+
+class RunClosed(Struct, frozen=True, tag="run_closed"):
+    """A run is over."""
+
+    run: str
+    outcome: Outcome
+
+
+Record = (
+    RunOpened
+    | MessageAppended
+    | ModelAsked
+    | ModelEnded
+    | ToolStarted
+    | ToolSettled
+    | CallWaiting
+    | CallAnswered
+    | Recalled
+    | ViewChanged
+    | RunClosed
+)

@@ -1,0 +1,259 @@
+"""What a session holds, and how each record changes it. Whether it may is decided in rules.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from llm_client.types import Message, ToolCall, ToolResult, Transcript, Usage
+from power_loop.session.outcome import Outcome, RoundLimit
+from power_loop.session.records import (
+    CallAnswered,
+    CallWaiting,
+    MessageAppended,
+    ModelAsked,
+    ModelEnded,
+    Recalled,
+    Record,
+    RunClosed,
+    RunOpened,
+    ToolSettled,
+    ToolStarted,
+    ViewChanged,
+)
+from power_loop.session.view import changed_view
+
+__all__ = ["CallState", "OpenCall", "Phase", "State", "move"]
+
+
+CallState = Literal["asked", "waiting", "granted", "answered", "started", "in_doubt"]
+
+
+class Phase(Enum):
+    """Where a session stands."""
+
+    IDLE = "idle"
+    """No run is open and no call is."""
+    SUSPENDED = "suspended"
+    """No run is open, but calls are."""
+    MODEL = "model"
+    """The model is to be asked, or is being asked."""
+    TOOLS = "tools"
+    """Calls are to be settled."""
+    SETTLE = "settle"
+    """The model has answered without calls."""
+
+
+class OpenCall(Struct):
+    """A call without a result yet. `token` names what it waits for, `answer` what came."""
+
+    call: ToolCall
+    state: CallState = "asked"
+    attempt: int = 0
+    token: str = ""
+    kind: str = ""
+    answer: str = ""
+
+
+class State:
+    """What the records so far have come to.
+
+    Attributes:
+        id: the session's id.
+        seq: how many records have been applied.
+        open_calls: calls without a result, by id, in call order.
+        run: the open run's id, None between runs.
+        last_run, last_outcome: the newest closed run.
+        asked: the model call that is under way.
+        round: number of the newest model round, from 1, counted over resumed runs.
+        usage: tokens of all attempts so far; run_usage those since the task's input.
+        reserved_lost: tokens reserved for calls whose end nobody saw.
+        recalled: what memory brought up for the open run.
+        tail: role of the newest message.
+        messages: the view, an append-only list; replaced when the view changes.
+        order, batch: the calls of the newest batch in call order, and the results so far.
+        ids, base_ids: all message and call ids seen; a trial keeps its own apart.
+    """
+
+    __slots__ = (
+        "asked",
+        "base_ids",
+        "batch",
+        "id",
+        "ids",
+        "last_attempt",
+        "last_outcome",
+        "last_run",
+        "messages",
+        "open_calls",
+        "order",
+        "recalled",
+        "reserved_lost",
+        "round",
+        "run",
+        "run_usage",
+        "seq",
+        "tail",
+        "usage",
+    )
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.seq = 0
+        self.open_calls: dict[str, OpenCall] = {}
+        self.run: str | None = None
+        self.last_run: str | None = None
+        self.last_outcome: Outcome | None = None
+        self.asked: ModelAsked | None = None
+        self.last_attempt: str | None = None
+        self.round = 0
+        self.usage = Usage()
+        self.run_usage = Usage()
+        self.reserved_lost = 0
+        self.recalled: tuple[Message, ...] = ()
+        self.tail: str | None = None
+        self.messages: list[Message] = []
+        self.ids: set[str] = set()
+        self.base_ids: set[str] | None = None
+        self.order: tuple[str, ...] = ()
+        self.batch: dict[str, Message] = {}
+
+    @property
+    def phase(self) -> Phase:
+        """Where the session stands."""
+        if self.run is None:
+            return Phase.SUSPENDED if self.open_calls else Phase.IDLE
+        if self.open_calls:
+            return Phase.TOOLS
+        return Phase.SETTLE if self.tail == "assistant" else Phase.MODEL
+
+    @property
+    def view(self) -> Transcript:
+        """What the model sees, as an O(1) snapshot.
+
+        While calls are open, its last message has calls without results.
+        """
+        return Transcript(self.messages)
+
+    @property
+    def last_message(self) -> Message | None:
+        """The newest message of the view."""
+        return self.messages[-1] if self.messages else None
+
+    def knows(self, id: str) -> bool:
+        """Whether a message or call of this id has been in the session."""
+        return id in self.ids or (self.base_ids is not None and id in self.base_ids)
+
+
+# ── what a legal record changes ───────────────────────────────────────────────────────────────────
+
+
+def _append(s: State, message: Message) -> None:
+    s.messages.append(message)
+    s.ids.add(message.id)
+    s.tail = message.role
+
+
+def _move_opened(s: State, r: RunOpened) -> None:
+    s.run = r.run
+    if r.resumes is None or isinstance(s.last_outcome, RoundLimit):
+        s.round = 0
+    if r.resumes is None:
+        s.run_usage = Usage()
+    s.recalled = ()
+    for message in r.input:
+        _append(s, message)
+
+
+def _move_message(s: State, r: MessageAppended) -> None:
+    _append(s, r.message)
+    calls = r.message.tool_calls
+    if calls:
+        s.open_calls = {call.id: OpenCall(call) for call in calls}
+        s.order = tuple(s.open_calls)
+        s.ids.update(s.order)
+        s.batch = {}
+
+
+def _move_asked(s: State, r: ModelAsked) -> None:
+    s.asked = r
+    s.round = r.round
+
+
+def _move_ended(s: State, r: ModelEnded) -> None:
+    s.asked = None
+    s.last_attempt = r.attempt
+    s.usage = s.usage + r.usage
+    s.run_usage = s.run_usage + r.usage
+
+
+def _move_started(s: State, r: ToolStarted) -> None:
+    call = s.open_calls[r.call_id]
+    call.state = "started"
+    call.attempt = r.attempt
+
+
+def _move_settled(s: State, r: ToolSettled) -> None:
+    result = r.message.parts[0]
+    assert isinstance(result, ToolResult)
+    del s.open_calls[result.call_id]
+    s.batch[result.call_id] = r.message
+    if not s.open_calls:
+        for call_id in s.order:
+            _append(s, s.batch[call_id])
+        s.batch = {}
+
+
+def _move_waiting(s: State, r: CallWaiting) -> None:
+    call = s.open_calls[r.call_id]
+    call.state, call.token, call.kind = "waiting", r.token, r.kind
+
+
+def _move_answered(s: State, r: CallAnswered) -> None:
+    call = s.open_calls[r.call_id]
+    granted = call.kind == "approval" and r.answer == "approve"
+    call.state, call.token, call.answer = "granted" if granted else "answered", "", r.answer
+
+
+def _move_recalled(s: State, r: Recalled) -> None:
+    s.recalled = r.messages
+
+
+def _move_view(s: State, r: ViewChanged) -> None:
+    # A new list: snapshots of the old view stay what they were.
+    s.messages = changed_view(s.messages, r)
+    if r.note is not None:
+        s.ids.add(r.note.id)
+
+
+def _move_closed(s: State, r: RunClosed) -> None:
+    s.run, s.last_run, s.last_outcome = None, r.run, r.outcome
+    if s.asked is not None:
+        s.reserved_lost += s.asked.reserved
+        s.asked = None
+    for call in s.open_calls.values():
+        if call.state in ("started", "answered"):
+            call.state = "in_doubt"
+
+
+_MOVES: Mapping[type[Record], Callable[[State, Any], None]] = {
+    RunOpened: _move_opened,
+    MessageAppended: _move_message,
+    ModelAsked: _move_asked,
+    ModelEnded: _move_ended,
+    ToolStarted: _move_started,
+    ToolSettled: _move_settled,
+    CallWaiting: _move_waiting,
+    CallAnswered: _move_answered,
+    Recalled: _move_recalled,
+    ViewChanged: _move_view,
+    RunClosed: _move_closed,
+}
+
+
+def move(state: State, record: Record) -> None:
+    """Takes a legal record in."""
+    _MOVES[type(record)](state, record)
