@@ -24,7 +24,6 @@ __all__ = [
     "PlanFailed",
     "RoundLimit",
     "Stopped",
-    "Superseded",
     "WaitingForInput",
     "status_of",
 ]
@@ -149,12 +148,6 @@ class Crashed(_Ending, frozen=True, tag="crashed"):
     """The process that owned the run died. Written by its successor."""
 
 
-class Superseded(_Ending, frozen=True, tag="superseded"):
-    """Another owner took the session over while this run was writing. Never stored."""
-
-    recommended_action: ClassVar[str] = "read the session; the other owner carries it on"
-
-
 Outcome = (
     Completed
     | Stopped
@@ -171,7 +164,6 @@ Outcome = (
     | Degraded
     | Failed
     | Crashed
-    | Superseded
 )
 
 KeepsCallsOpen = AwaitingApproval | WaitingForInput | PendingTools | Crashed

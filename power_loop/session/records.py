@@ -1,7 +1,7 @@
 """All that can happen to a session, as frozen values.
 
 A session is the fold of its records. They are what is stored, what is published, and the only way
-to change anything. Their tags and fields are a wire form, pinned by tests/session/test_wire_form.py.
+to change anything. Their tags and fields are a wire form; tests/session/test_wire_form.py pins it.
 """
 
 from __future__ import annotations

@@ -98,7 +98,8 @@ def _check_started(s: State, r: ToolStarted) -> str | None:
     call = s.open_calls.get(r.call_id)
     if call is None:
         return f"no call {r.call_id!r} is open"
-    if call.state not in ("asked", "granted", "in_doubt"):
+    # From `started`: the tool failed and is tried again within its run.
+    if call.state not in ("asked", "granted", "started", "in_doubt"):
         return f"the call is {call.state}"
     if r.attempt != call.attempt + 1:
         return f"attempt {r.attempt} does not follow attempt {call.attempt}"

@@ -1,0 +1,105 @@
+"""One model call, however often it takes."""
+
+from __future__ import annotations
+
+from llm_client.errors import LLMError
+from llm_client.retry import RetryIn
+from llm_client.types import LLMRequest, LLMResponse
+from power_loop.events import RetryScheduled
+from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
+from power_loop.pipeline.ports import AttemptFailed, Ports
+from power_loop.pipeline.progress import where
+from power_loop.session.outcome import Degraded, Outcome, Stopped
+from power_loop.session.records import ErrorInfo, ModelAsked, ModelEnded
+
+__all__ = ["Answer", "ask_model", "error_info"]
+
+
+class Answer:
+    """A response, and the attempt it came from; None for one that a hook made up."""
+
+    __slots__ = ("attempt", "response")
+
+    def __init__(self, response: LLMResponse, attempt: str | None) -> None:
+        self.response = response
+        self.attempt = attempt
+
+
+async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Outcome:
+    """The model's answer, or how the run ends without one.
+
+    Raises:
+        LLMError: the call failed for a reason that trying again does not mend.
+    """
+    hook_may_retry = True
+    while True:
+        result = await _until_policy_gives_up(io, request, round)
+        if isinstance(result, Answer):
+            return result
+        error, attempts = result
+        if io.listens(LLM_ERROR):
+            context = LlmErrorRaised(**where(io), request=request, error=error, attempts=attempts)
+            match await io.fire(LLM_ERROR, context):
+                case ShortCircuit(response=response):
+                    return Answer(response, None)
+                case Break(reason=reason):
+                    return Stopped(reason)
+                case Retry() if hook_may_retry:
+                    hook_may_retry = False
+                    continue
+                case _:
+                    pass
+        if error.retryable:
+            return Degraded(f"{type(error).__name__}: {error}", attempts)
+        raise error
+
+
+async def _until_policy_gives_up(
+    io: Ports, request: LLMRequest, round: int
+) -> Answer | tuple[LLMError, int]:
+    began = io.now()
+    attempts = 0
+    while True:
+        attempts += 1
+        attempt = io.new_id()
+        await io.commit(ModelAsked(attempt, round, request.model or io.plan.model))
+        result = await io.ask(request, attempt)
+        if not isinstance(result, AttemptFailed):
+            await io.commit(ended_ok(attempt, result), later=True)
+            return Answer(result, attempt)
+        error = result.error
+        await io.commit(_ended_badly(attempt, result))
+        decision = io.plan.retry.decide(error, attempts, io.now() - began, io.random())
+        if not isinstance(decision, RetryIn):
+            return error, attempts
+        io.emit(RetryScheduled(attempt, decision.seconds, type(error).__name__, str(error)))
+        await io.sleep(decision.seconds)
+
+
+def ended_ok(attempt: str, response: LLMResponse) -> ModelEnded:
+    """The record of an attempt that brought an answer."""
+    return ModelEnded(
+        attempt,
+        "ok",
+        response.usage,
+        measured=response.usage.output_tokens is not None,
+        stop_reason=response.stop_reason,
+        raw_finish=response.raw_finish,
+        model=response.model,
+    )
+
+
+def _ended_badly(attempt: str, failed: AttemptFailed) -> ModelEnded:
+    return ModelEnded(
+        attempt,
+        "failed",
+        failed.usage,
+        measured=failed.usage.output_tokens is not None,
+        partial=failed.partial,
+        error=error_info(failed.error),
+    )
+
+
+def error_info(error: LLMError) -> ErrorInfo:
+    """What is stored of an error."""
+    return ErrorInfo(type(error).__name__, str(error), error.retryable, error.status)

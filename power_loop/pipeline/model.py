@@ -1,0 +1,231 @@
+"""One round: inbox, limits, compaction, memory, the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from llm_client.types import (
+    LLMRequest,
+    LLMResponse,
+    Message,
+    Part,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from power_loop.events import RoundStarted
+from power_loop.hooks import (
+    COMPACT_AFTER,
+    COMPACT_BEFORE,
+    LLM_AFTER,
+    LLM_BEFORE,
+    MEMORY_RECALLED,
+    ROUND_START,
+    Break,
+    CompactAfter,
+    CompactBefore,
+    LlmAfter,
+    LlmBefore,
+    MemoryRecalled,
+    RoundStart,
+    ShortCircuit,
+    Skip,
+)
+from power_loop.pipeline.attempts import Answer, ask_model
+from power_loop.pipeline.ports import Ports
+from power_loop.pipeline.progress import (
+    Progress,
+    append_messages,
+    end_round,
+    filtered,
+    repaired,
+    where,
+)
+from power_loop.pipeline.settle import round_limit_reached
+from power_loop.session.closing import result_message
+from power_loop.session.machine import Phase
+from power_loop.session.outcome import Cancelled, Outcome, Stopped
+from power_loop.session.records import MessageAppended, Recalled, ToolSettled
+
+__all__ = ["model_phase", "take_inbox"]
+
+
+async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
+    """Runs the model's part of a round: how the run ends, or None to go on."""
+    cancelled = await take_inbox(io)
+    if cancelled is not None:
+        return cancelled
+    if io.session.round + progress.skipped >= progress.limit:
+        return await _last_word(io, progress)
+    await io.pace()
+    diverted = await _start_round(io)
+    if isinstance(diverted, Skip):
+        progress.skipped += 1
+        return None
+    if diverted is not None:
+        return Stopped(diverted.reason)
+    if io.compacts:
+        await _compact(io)
+    if io.recalls and not progress.recalled:
+        progress.recalled = True
+        await _recall(io)
+    answer = await _ask(io, io.plan.template)
+    if not isinstance(answer, Answer):
+        return answer
+    return await _take_answer(io, answer)
+
+
+async def take_inbox(io: Ports) -> Outcome | None:
+    """Appends what was steered in; the ending, if somebody asked for one."""
+    taken = await io.drain()
+    if taken.messages:
+        await append_messages(io, taken.messages, take=taken.ids)
+    if taken.cancel is not None:
+        return Cancelled(taken.cancel)
+    return None
+
+
+async def _start_round(io: Ports) -> Break | Skip | None:
+    s = io.session
+    io.emit(RoundStarted(s.round + 1))
+    if not io.listens(ROUND_START):
+        return None
+    result = await io.fire(ROUND_START, RoundStart(**where(io), messages=s.view))
+    if not isinstance(result, RoundStart):
+        return result
+    if result.append:
+        await append_messages(io, result.append)
+    return None
+
+
+async def _compact(io: Ports) -> None:
+    s = io.session
+    if io.listens(COMPACT_BEFORE):
+        context = CompactBefore(**where(io), messages=s.view)
+        if isinstance(await io.fire(COMPACT_BEFORE, context), Skip):
+            return
+    before = len(s.view)
+    change = await io.compact(s.view)
+    if change is None:
+        return
+    await io.commit(change)
+    if io.listens(COMPACT_AFTER):
+        context = CompactAfter(
+            **where(io), messages=s.view, messages_before=before, messages_after=len(s.view)
+        )
+        await io.fire(COMPACT_AFTER, context)
+
+
+async def _recall(io: Ports) -> None:
+    recalled = await io.recall(io.session.view)
+    if recalled and io.listens(MEMORY_RECALLED):
+        result = await io.fire(MEMORY_RECALLED, MemoryRecalled(**where(io), recalled=recalled))
+        recalled = () if isinstance(result, Skip) else result.recalled
+    if recalled:
+        await io.commit(Recalled(recalled), later=True)
+
+
+async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
+    s = io.session
+    # At the tail, so that the prefix stays the same from round to round.
+    messages: Sequence[Message] = (*s.view, *s.recalled) if s.recalled else s.view
+    request = replace(template, messages=messages)
+    if io.listens(LLM_BEFORE):
+        result = await io.fire(LLM_BEFORE, LlmBefore(**where(io), request=request))
+        match result:
+            case ShortCircuit(response=response):
+                return Answer(response, None)
+            case Break(reason=reason):
+                return Stopped(reason)
+            case _:
+                request = result.request
+    answer = await ask_model(io, request, s.round + 1)
+    if isinstance(answer, Answer) and io.listens(LLM_AFTER):
+        context = LlmAfter(**where(io), request=request, response=answer.response)
+        result = await io.fire(LLM_AFTER, context)
+        if isinstance(result, Break):
+            await _append_answer(io, answer, without_calls=True)
+            return Stopped(result.reason)
+        answer = Answer(result.response, answer.attempt)
+    return answer
+
+
+async def _take_answer(io: Ports, answer: Answer) -> Outcome | None:
+    message = await _append_answer(io, answer)
+    if io.session.phase is not Phase.TOOLS:
+        await end_round(io, message.text, has_tools=bool(message.tool_calls))
+    return None
+
+
+async def _append_answer(io: Ports, answer: Answer, *, without_calls: bool = False) -> Message:
+    response = answer.response
+    parts = repaired(io, "model", response.parts)
+    if response.refusal and not response.text:
+        parts = (*parts, Text(response.refusal))
+    if without_calls:
+        parts = tuple([part for part in parts if not isinstance(part, ToolCall)])
+    message = Message("assistant", _with_own_ids(io, parts), id=io.new_id())
+    message = await filtered(io, message)
+    refused = _refused_calls(response, message)
+    await io.commit(MessageAppended(message, answer.attempt), *refused, later=True)
+    return message
+
+
+def _with_own_ids(io: Ports, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """`parts` with calls renamed whose ids are empty or were used before in the session."""
+    seen: set[str] = set()
+    named: list[Part] = []
+    for part in parts:
+        if not isinstance(part, ToolCall):
+            named.append(part)
+            continue
+        taken = not part.id or part.id in seen or io.session.knows(part.id)
+        call = ToolCall(io.new_id(), part.name, part.arguments) if taken else part
+        seen.add(call.id)
+        named.append(call)
+    return tuple(named)
+
+
+def _refused_calls(response: LLMResponse, message: Message) -> list[ToolSettled]:
+    """Calls that must not run: cut off, or without arguments that are a JSON object.
+
+    They settle in the very commit that appends them, so that no crash can make them run.
+    """
+    calls = message.tool_calls
+    refused: list[ToolSettled] = []
+    for call in calls:
+        if response.truncated and call is calls[-1]:
+            why = "the answer was cut off before this call was certainly complete"
+        else:
+            why = _arguments_fault(call.arguments)
+        if why is not None:
+            text = f"[not run] {why}. Make the call again, complete and with valid JSON arguments."
+            result = ToolResult(call.id, (Text(text),), is_error=True)
+            refused.append(ToolSettled(result_message(result), "not_run"))
+    return refused
+
+
+def _arguments_fault(arguments: str) -> str | None:
+    if not arguments.strip():
+        return None
+    try:
+        value = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        return f"the arguments are not valid JSON ({str(error)[:120]})"
+    if not isinstance(value, dict):
+        return f"the arguments are not a JSON object but {type(value).__name__}"
+    return None
+
+
+async def _last_word(io: Ports, progress: Progress) -> Outcome | None:
+    """The rounds are used up: one more answer, without tools, that says where things stand."""
+    prompt = Message("user", (Text(io.plan.round_limit_prompt),), id=io.new_id())
+    await append_messages(io, [prompt])
+    answer = await _ask(io, replace(io.plan.template, tools=(), tool_choice="auto"))
+    if not isinstance(answer, Answer):
+        return answer
+    message = await _append_answer(io, answer, without_calls=True)
+    return await round_limit_reached(io, progress, message.text)

@@ -1,0 +1,185 @@
+"""**Protocol** Ports: all that the pipeline may ask of the world.
+
+With ports that never suspend, the whole pipeline runs to its end in one `coro.send(None)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+
+from llm_client.errors import LLMError
+from llm_client.retry import RetryPolicy
+from llm_client.types import LLMRequest, LLMResponse, Message, ToolResult, Transcript, Usage
+from power_loop.events import Transient
+from power_loop.hooks import HookPoint
+from power_loop.session.machine import Session
+from power_loop.session.outcome import Outcome
+from power_loop.session.records import Record, ToolStarted, ViewChanged
+
+__all__ = ["AttemptFailed", "InboxTake", "Job", "Ports", "RunPlan", "ToolTraits", "Used"]
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+ROUND_LIMIT_PROMPT = (
+    "You have used all the rounds of this task. Do not call any more tools. "
+    "Say briefly what you have done, what you found, and what remains to be done."
+)
+
+
+class RunPlan(Struct, frozen=True, kw_only=True):
+    """What a run is to do, fixed when it opens.
+
+    Attributes:
+        template: the request without its messages: model, system prompt, tools, parameters.
+        model: the name recorded with each call.
+        max_rounds: rounds in which the model may ask for tools.
+        retry: when a failed model call is tried again.
+        check_output: says what is wrong with a final text, or None; for typed output.
+        output_reasks: how often a wrong output is given back before the run fails.
+        answers: what a person decided about waiting calls, by token.
+        results: results of calls that the caller has run itself, by call id.
+    """
+
+    template: LLMRequest
+    model: str
+    max_rounds: int = 24
+    retry: RetryPolicy = RetryPolicy()
+    check_output: Callable[[str], str | None] | None = None
+    output_reasks: int = 2
+    round_limit_prompt: str = ROUND_LIMIT_PROMPT
+    answers: Mapping[str, str] = {}
+    results: Mapping[str, str] = {}
+
+
+class ToolTraits(Struct, frozen=True):
+    """What the loop must know of a tool. An `external` one is run by the caller, not here."""
+
+    exclusive: bool = False
+    idempotent: bool = False
+    external: bool = False
+
+
+class Used(Struct, frozen=True):
+    """A tool has run: what it gave, and what it raised, if it did."""
+
+    result: ToolResult
+    error: Exception | None = None
+
+
+class AttemptFailed(Struct, frozen=True):
+    """A model call has failed: why, and what had arrived by then."""
+
+    error: LLMError
+    partial: str = ""
+    usage: Usage = Usage()
+
+
+class InboxTake(Struct, frozen=True):
+    """What waits in the inbox: messages to append, ids to consume, a wish to cancel."""
+
+    messages: tuple[Message, ...] = ()
+    ids: tuple[str, ...] = ()
+    cancel: str | None = None
+
+
+class Job(Struct, frozen=True):
+    """One call of a batch. `run` answers False to have its unfinished siblings cancelled."""
+
+    run: Callable[[], Awaitable[bool]]
+    exclusive: bool = False
+
+
+class Ports(Protocol):
+    """**Protocol**: the world, as the pipeline sees it."""
+
+    session: Session
+    plan: RunPlan
+    deps: Any
+    compacts: bool
+    """Whether a compactor is there at all."""
+    recalls: bool
+    """Whether a memory is there at all."""
+
+    def now(self) -> float:
+        """Seconds on a clock that only goes forward."""
+        ...
+
+    def new_id(self) -> str:
+        """An id that no message or call of the session has."""
+        ...
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        ...
+
+    def emit(self, event: Transient) -> None:
+        """Tells readers of something transient."""
+        ...
+
+    def listens(self, point: HookPoint[C, R]) -> bool:
+        """Whether `point` has handlers; if not, its context need not be built."""
+        ...
+
+    async def fire(self, point: HookPoint[C, R], context: C) -> C | R:
+        """Runs the handlers of `point`: the context they leave, or the directive that won.
+
+        Everything committed before is durable by then.
+        """
+        ...
+
+    async def commit(self, *records: Record, later: bool = False, take: Sequence[str] = ()) -> None:
+        """Applies records as one unit and makes them durable; `later` does not wait for that."""
+        ...
+
+    async def close(self, outcome: Outcome) -> bool:
+        """Closes the run, durably. False when the inbox holds what the run must take first."""
+        ...
+
+    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
+        """Exactly one request to the model."""
+        ...
+
+    async def use(self, started: ToolStarted) -> Used:
+        """Runs a tool that has been recorded as started. Never raises what the tool raises."""
+        ...
+
+    def slot(self) -> AbstractAsyncContextManager[Any]:
+        """A place among the tools that may run at the same time."""
+        ...
+
+    async def each(self, jobs: Sequence[Job]) -> None:
+        """Runs jobs side by side, exclusive ones alone; returns when none is running."""
+        ...
+
+    def finished(self) -> Mapping[str, ToolResult]:
+        """Results of calls that have run but have not been settled yet, by call id."""
+        ...
+
+    def tool(self, name: str) -> ToolTraits | None:
+        """What is known of a tool; None if there is none of that name."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits."""
+        ...
+
+    async def compact(self, view: Transcript) -> ViewChanged | None:
+        """How the view is to shrink, if it is."""
+        ...
+
+    async def recall(self, view: Transcript) -> tuple[Message, ...]:
+        """What memory brings up for the run."""
+        ...
+
+    async def drain(self) -> InboxTake:
+        """What waits in the inbox. Consumed only by a commit that takes it."""
+        ...
+
+    async def pace(self) -> None:
+        """Where slow readers that asked for it may slow the run."""
+        ...

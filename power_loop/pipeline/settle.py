@@ -1,0 +1,71 @@
+"""Whether an answer is the end."""
+
+from __future__ import annotations
+
+from llm_client.types import Message, Text
+from power_loop.errors import OutputInvalid
+from power_loop.hooks import COMPLETE_DECIDE, CompleteDecide, Continue
+from power_loop.pipeline.ports import Ports
+from power_loop.pipeline.progress import Progress, append_messages, where
+from power_loop.session.outcome import Cancelled, Completed, Outcome, RoundLimit
+
+__all__ = ["round_limit_reached", "settle_phase"]
+
+
+async def settle_phase(io: Ports, progress: Progress) -> Outcome | None:
+    """The model has answered without calls: how the run ends, or None to go on."""
+    taken = await io.drain()
+    if taken.messages:
+        await append_messages(io, taken.messages, take=taken.ids)
+    if taken.cancel is not None:
+        return Cancelled(taken.cancel)
+    if taken.messages:
+        return None
+    last = io.session.last_message
+    text = last.text if last is not None else ""
+    if await _asked_again(io, progress, text):
+        return None
+    if await _goes_on(io, progress, "completed", text):
+        return None
+    return Completed(text)
+
+
+async def round_limit_reached(io: Ports, progress: Progress, text: str) -> Outcome | None:
+    """The rounds are used up and the model has said its last word."""
+    if await _goes_on(io, progress, "round_limit", text):
+        return None
+    return RoundLimit(io.plan.max_rounds, text)
+
+
+async def _asked_again(io: Ports, progress: Progress, text: str) -> bool:
+    check = io.plan.check_output
+    fault = check(text) if check is not None else None
+    if fault is None:
+        return False
+    if progress.reasks >= io.plan.output_reasks:
+        raise OutputInvalid(
+            f"the answer does not fit the output type after {progress.reasks} re-asks: {fault}",
+            text,
+        )
+    progress.reasks += 1
+    ask = (
+        f"Your answer does not fit the required format: {fault}\nAnswer again with valid JSON only."
+    )
+    await append_messages(io, [Message("user", (Text(ask),), id=io.new_id())])
+    return True
+
+
+async def _goes_on(io: Ports, progress: Progress, reason: str, text: str) -> bool:
+    if not io.listens(COMPLETE_DECIDE):
+        return False
+    progress.completions += 1
+    context = CompleteDecide(
+        **where(io), reason=reason, final_text=text, fire_count=progress.completions
+    )
+    decision = await io.fire(COMPLETE_DECIDE, context)
+    if not isinstance(decision, Continue):
+        return False
+    used = io.session.round + progress.skipped
+    progress.limit = max(used + decision.extra_rounds, progress.limit)
+    await append_messages(io, [Message("user", (Text(decision.inject),), id=io.new_id())])
+    return True

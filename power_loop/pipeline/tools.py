@@ -1,0 +1,276 @@
+"""One batch of calls: decide on each in call order, run them side by side, settle all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from hashlib import sha256
+
+from llm_client.types import Text, ToolResult
+from power_loop.hooks import (
+    APPROVAL_REQUESTED,
+    ROUND_DECIDE,
+    TOOL_AFTER,
+    TOOL_BEFORE,
+    TOOL_ERROR,
+    TOOLS_BATCH_AFTER,
+    TOOLS_BATCH_BEFORE,
+    ApprovalRequested,
+    Break,
+    Retry,
+    RoundDecide,
+    Skip,
+    Suspend,
+    ToolAfter,
+    ToolBefore,
+    ToolErrorRaised,
+    ToolsBatchAfter,
+    ToolsBatchBefore,
+)
+from power_loop.pipeline.ports import Job, Ports, ToolTraits, Used
+from power_loop.pipeline.progress import Progress, end_round, filtered, repaired, where
+from power_loop.session.closing import closing_calls, result_message, told
+from power_loop.session.machine import OpenCall
+from power_loop.session.outcome import AwaitingApproval, Outcome, PendingTools, Stopped
+from power_loop.session.records import (
+    CallAnswered,
+    CallWaiting,
+    Settlement,
+    ToolSettled,
+    ToolStarted,
+)
+
+__all__ = ["tools_phase"]
+
+
+async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
+    """Runs what is open of a batch: how the run ends, or None to go on."""
+    s = io.session
+    order = s.order
+    text = s.messages[-1].text
+    if all(call.state == "asked" for call in s.open_calls.values()):
+        outcome = await _decide_batch(io, text)
+        if outcome is not None:
+            return outcome
+    jobs: list[Job] = []
+    for call in list(s.open_calls.values()):
+        job = await _admit(io, progress, call)
+        if job is not None:
+            jobs.append(job)
+    if jobs:
+        await io.each(jobs)
+    if progress.stop_reason is not None:
+        await _give_up(io)
+        return Stopped(progress.stop_reason)
+    if s.open_calls:
+        return _suspension(s.open_calls)
+    await _end_batch(io, order, text)
+    return None
+
+
+async def _decide_batch(io: Ports, text: str) -> Outcome | None:
+    s = io.session
+    calls = tuple([call.call for call in s.open_calls.values()])
+    if io.listens(ROUND_DECIDE):
+        context = RoundDecide(**where(io), tool_calls=calls, assistant_text=text)
+        match await io.fire(ROUND_DECIDE, context):
+            case Skip(output=output):
+                await _answer_all(io, output)
+            case Break(reason=reason):
+                await _give_up(io)
+                return Stopped(reason)
+            case _:
+                pass
+    if s.open_calls and io.listens(TOOLS_BATCH_BEFORE):
+        context = ToolsBatchBefore(**where(io), tool_calls=calls)
+        result = await io.fire(TOOLS_BATCH_BEFORE, context)
+        if isinstance(result, Skip):
+            await _answer_all(io, result.output)
+    return None
+
+
+async def _answer_all(io: Ports, output: str) -> None:
+    for call_id in list(io.session.open_calls):
+        await _settle(io, ToolResult(call_id, (Text(output),)), "skipped")
+
+
+async def _give_up(io: Ports) -> None:
+    settled = closing_calls(io.session, io.finished())
+    if settled:
+        await io.commit(*settled)
+
+
+def _suspension(calls: Mapping[str, OpenCall]) -> Outcome:
+    tokens = tuple([call.token for call in calls.values() if call.state == "waiting"])
+    if tokens and len(tokens) == len(calls):
+        return AwaitingApproval(tokens)
+    return PendingTools(tuple(calls))
+
+
+async def _end_batch(io: Ports, order: Iterable[str], text: str) -> None:
+    if io.listens(TOOLS_BATCH_AFTER):
+        results = {
+            part.call_id: part
+            for message in io.session.messages[-len(tuple(order)) :]
+            for part in message.parts
+            if isinstance(part, ToolResult)
+        }
+        context = ToolsBatchAfter(**where(io), results=tuple([results[id] for id in order]))
+        await io.fire(TOOLS_BATCH_AFTER, context)
+    await end_round(io, text, has_tools=True)
+
+
+# ── one call ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | None:
+    """What is to be done about a call: a job that runs it, or None when it is settled or waits."""
+    call = open_call.call
+    traits = io.tool(call.name)
+    match open_call.state:
+        case "waiting":
+            if not await _answered(io, open_call):
+                return None
+        case "in_doubt":
+            if traits is None or not traits.idempotent:
+                detail = "The program that ran it had died."
+                await io.commit(told(call.id, "interrupted", detail), later=True)
+                return None
+        case _:
+            pass
+    name, arguments = call.name, call.arguments or "{}"
+    if open_call.state == "asked" and io.listens(TOOL_BEFORE):
+        context = ToolBefore(**where(io), call=call, name=name, arguments=arguments)
+        match await io.fire(TOOL_BEFORE, context):
+            case Skip(output=output):
+                await _settle(io, ToolResult(call.id, (Text(output),)), "skipped")
+                return None
+            case Suspend(reason=reason):
+                await _request_approval(io, open_call, reason)
+                return None
+            case ToolBefore() as rewritten:
+                name, arguments = rewritten.name, rewritten.arguments
+        traits = io.tool(name)
+    return await _job(io, progress, open_call, traits, name, arguments)
+
+
+async def _job(
+    io: Ports,
+    progress: Progress,
+    open_call: OpenCall,
+    traits: ToolTraits | None,
+    name: str,
+    arguments: str,
+) -> Job | None:
+    call_id = open_call.call.id
+    if traits is None:
+        await _settle(io, _error(call_id, f"There is no tool {name!r}."), "not_run")
+        return None
+    started = ToolStarted(
+        call_id,
+        name,
+        arguments,
+        f"{io.session.id}/{call_id}",
+        sha256(arguments.encode()).hexdigest()[:32],
+        open_call.attempt + 1,
+    )
+    if not traits.external:
+        return Job(partial(_run_call, io, progress, open_call, started), traits.exclusive)
+    given = io.plan.results.get(call_id)
+    if given is not None:
+        result = ToolSettled(result_message(ToolResult(call_id, (Text(given),))))
+        await io.commit(started, result)
+    return None
+
+
+async def _answered(io: Ports, open_call: OpenCall) -> bool:
+    """Takes the answer a call waited for; True if the call may now run."""
+    call_id = open_call.call.id
+    answer = io.plan.answers.get(open_call.token)
+    if answer is None:
+        return False
+    await io.commit(CallAnswered(call_id, open_call.token, answer))
+    if io.session.open_calls[call_id].state == "granted":
+        return True
+    await io.commit(told(call_id, "denied"), later=True)
+    return False
+
+
+async def _request_approval(io: Ports, open_call: OpenCall, reason: str) -> None:
+    token = io.new_id()
+    await io.commit(CallWaiting(open_call.call.id, "approval", token, reason))
+    if io.listens(APPROVAL_REQUESTED):
+        context = ApprovalRequested(**where(io), call=open_call.call, token=token, reason=reason)
+        await io.fire(APPROVAL_REQUESTED, context)
+
+
+async def _run_call(
+    io: Ports, progress: Progress, open_call: OpenCall, started: ToolStarted
+) -> bool:
+    """Runs one call to its settlement; False to have its siblings cancelled."""
+    async with io.slot():
+        await io.commit(started)
+        used = await io.use(started)
+    if used.error is not None and io.listens(TOOL_ERROR):
+        used = await _after_error(io, open_call, started, used, used.error)
+    result = used.result
+    stop: str | None = None
+    if io.listens(TOOL_AFTER):
+        context = ToolAfter(
+            **where(io),
+            call=open_call.call,
+            name=started.name,
+            arguments=started.arguments,
+            result=result,
+        )
+        after = await io.fire(TOOL_AFTER, context)
+        if isinstance(after, Break):
+            stop = after.reason
+        else:
+            result = after.result
+    await _settle(io, result, "finished")
+    if stop is not None:
+        progress.stop_reason = stop
+    return stop is None
+
+
+async def _after_error(
+    io: Ports, open_call: OpenCall, started: ToolStarted, used: Used, error: Exception
+) -> Used:
+    context = ToolErrorRaised(
+        **where(io),
+        call=open_call.call,
+        name=started.name,
+        arguments=started.arguments,
+        error=error,
+    )
+    match await io.fire(TOOL_ERROR, context):
+        case Skip(output=output):
+            return Used(ToolResult(started.call_id, (Text(output),)))
+        case Retry():
+            again = ToolStarted(
+                started.call_id,
+                started.name,
+                started.arguments,
+                started.idempotency_key,
+                started.args_hash,
+                started.attempt + 1,
+            )
+            async with io.slot():
+                await io.commit(again)
+                return await io.use(again)
+        case _:
+            return used
+
+
+async def _settle(io: Ports, result: ToolResult, how: Settlement) -> None:
+    parts = repaired(io, "tool", (result,))
+    fixed = parts[0]
+    assert isinstance(fixed, ToolResult)
+    message = await filtered(io, result_message(fixed))
+    # The last one rides with the next model call; until then its batch is not in the view.
+    await io.commit(ToolSettled(message, how), later=len(io.session.open_calls) == 1)
+
+
+def _error(call_id: str, text: str) -> ToolResult:
+    return ToolResult(call_id, (Text(text),), is_error=True)

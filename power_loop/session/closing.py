@@ -1,0 +1,69 @@
+"""How a run that was stopped midway is closed truthfully: the only repair there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llm_client.types import Message, Text, ToolResult, Usage
+from power_loop.session.outcome import Outcome
+from power_loop.session.records import ModelEnded, Record, RunClosed, Settlement, ToolSettled
+from power_loop.session.state import OpenCall, State
+
+__all__ = ["TRUTH", "closing", "closing_calls", "result_message", "told"]
+
+TRUTH: Mapping[Settlement, str] = {
+    "interrupted": (
+        "[interrupted] This call was stopped before it had finished. Its effects are unknown: "
+        "none, some or all of them may have happened. It was not run again."
+    ),
+    "not_run": "[not run] The run ended before this call had begun. It had no effect.",
+    "unknown": "[unknown] Nobody can tell what became of this call.",
+    "denied": "[denied] A person did not allow this call. It had no effect.",
+}
+"""What the model is told about a call that has no result of its own."""
+
+
+def result_message(result: ToolResult) -> Message:
+    """The message that carries a result. Its id follows from the call's, which is unique."""
+    return Message("tool", (result,), id=f"{result.call_id}.result")
+
+
+def told(call_id: str, how: Settlement, detail: str = "") -> ToolSettled:
+    """A call settled by the truth about it, instead of by a result."""
+    text = f"{TRUTH[how]} {detail}".rstrip()
+    return ToolSettled(result_message(ToolResult(call_id, (Text(text),), is_error=True)), how)
+
+
+def closing_calls(
+    state: State, finished: Mapping[str, ToolResult], detail: str = ""
+) -> tuple[ToolSettled, ...]:
+    """Settles every open call by what is known of it: its result, if it had finished after all."""
+    return tuple([_settled(call, finished, detail) for call in state.open_calls.values()])
+
+
+def _settled(call: OpenCall, finished: Mapping[str, ToolResult], detail: str) -> ToolSettled:
+    result = finished.get(call.call.id)
+    if result is not None:
+        return ToolSettled(result_message(result))
+    begun = call.state in ("started", "in_doubt")
+    return told(call.call.id, "interrupted" if begun else "not_run", detail)
+
+
+def closing(
+    state: State, outcome: Outcome, finished: Mapping[str, ToolResult], partial: str = ""
+) -> tuple[Record, ...]:
+    """The records that end the open run with `outcome`, whatever it was doing. Empty if none is.
+
+    `partial` is the text of the answer that was on its way. A call that waits for a child or a
+    person is given up as well; an ending that keeps calls open is the pipeline's to write.
+    """
+    if state.run is None:
+        return ()
+    records: list[Record] = []
+    if state.asked is not None:
+        usage = Usage(state.asked.reserved, 0)
+        ended = ModelEnded(state.asked.attempt, "cancelled", usage, measured=False, partial=partial)
+        records.append(ended)
+    records.extend(closing_calls(state, finished))
+    records.append(RunClosed(state.run, outcome))
+    return tuple(records)
