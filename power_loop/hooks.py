@@ -18,7 +18,7 @@ left; the first directive wins. A point without handlers costs nothing: no conte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic
+from typing import Any, Generic, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -282,10 +282,11 @@ class HookPoint(Generic[C, R]):
     """A place in the loop where handlers run: handlers take a `C` and return an `R` or None.
 
     `rewrites` are the fields of the context that a handler may change, `directives` the directives
-    it may return.
+    it may return, `on_error` what a failing handler does unless it was registered otherwise: `skip`
+    leaves it out, with an event; `close` gives the directive that forbids.
     """
 
-    __slots__ = ("context", "directives", "name", "rewrites")
+    __slots__ = ("context", "directives", "name", "on_error", "rewrites")
 
     def __init__(
         self,
@@ -293,10 +294,12 @@ class HookPoint(Generic[C, R]):
         context: type[C],
         rewrites: tuple[str, ...] = (),
         directives: tuple[type[R], ...] = (),
+        on_error: Literal["skip", "close"] = "skip",
     ) -> None:
         self.name = name
         self.context = context
         self.rewrites = rewrites
+        self.on_error: Literal["skip", "close"] = on_error
         self.directives: tuple[type[Any], ...] = directives
 
     def __repr__(self) -> str:
@@ -333,7 +336,7 @@ TOOLS_BATCH_AFTER: HookPoint[ToolsBatchAfter, None] = HookPoint(
     "tools.batch.after", ToolsBatchAfter
 )
 TOOL_BEFORE: HookPoint[ToolBefore, ToolBefore | Skip | Suspend] = HookPoint(
-    "tool.before", ToolBefore, ("name", "arguments"), (Skip, Suspend)
+    "tool.before", ToolBefore, ("name", "arguments"), (Skip, Suspend), on_error="close"
 )
 TOOL_AFTER: HookPoint[ToolAfter, ToolAfter | Break] = HookPoint(
     "tool.after", ToolAfter, ("result",), (Break,)

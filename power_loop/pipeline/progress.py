@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_client.types import Message, Part, Text, Thinking, ToolCall, ToolResult
+from power_loop.errors import HookError
 from power_loop.events import RoundEnded, TextRepaired
 from power_loop.hooks import MESSAGE_APPEND, ROUND_END, MessageAppend, RoundEnd
 from power_loop.pipeline.ports import Ports
@@ -47,7 +48,19 @@ async def filtered(io: Ports, message: Message) -> Message:
     """`message` as the message.append hooks leave it."""
     if not io.listens(MESSAGE_APPEND):
         return message
-    return (await io.fire(MESSAGE_APPEND, MessageAppend(**where(io), message=message))).message
+    result = await io.fire(MESSAGE_APPEND, MessageAppend(**where(io), message=message))
+    changed = result.message
+    if _identity(changed) != _identity(message):
+        raise HookError(
+            f"a handler of {MESSAGE_APPEND.name} changed the id, role, calls or results of message "
+            f"{message.id!r}; it may change text, images and files only"
+        )
+    return changed
+
+
+def _identity(message: Message) -> tuple[object, ...]:
+    results = [part.call_id for part in message.parts if isinstance(part, ToolResult)]
+    return message.id, message.role, message.tool_calls, results
 
 
 async def append_messages(

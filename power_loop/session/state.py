@@ -102,14 +102,14 @@ class State:
 
     def __init__(self, id: str) -> None:
         self.id = id
-        self.seq = 0
+        self.seq: int = 0
         self.open_calls: dict[str, OpenCall] = {}
         self.run: str | None = None
         self.last_run: str | None = None
         self.last_outcome: Outcome | None = None
         self.asked: ModelAsked | None = None
         self.last_attempt: str | None = None
-        self.round = 0
+        self.round: int = 0
         self.usage = Usage()
         self.run_usage = Usage()
         self.reserved_lost = 0

@@ -1,0 +1,272 @@
+"""Records to the store: in order, whole units, once.
+
+`commit` checks a unit, applies it to the session and queues it. Whoever must not go on before it is
+durable waits; the rest rides along with the next one who does. One task per run appends all that is
+queued in one transaction and then publishes it. It is the only shielded task of a run, and the last
+one to end: what the pipeline left open when it was torn down is closed here.
+
+A failed append poisons the run: the session in memory is ahead of its log and must be thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
+
+import anyio
+from msgspec.structs import replace
+
+from llm_client.types import ToolResult
+from power_loop.driver.hub import Hub
+from power_loop.errors import Undelivered
+from power_loop.events import Stamped, Transient
+from power_loop.runtime.stores.base import Appended, Lease, Store
+from power_loop.session.closing import closing
+from power_loop.session.machine import Session
+from power_loop.session.outcome import Outcome
+from power_loop.session.records import Record, RunClosed, RunOpened
+
+__all__ = ["Committer"]
+
+
+class _Unit:
+    """One commit on its way. `refused`: the run may not close yet."""
+
+    __slots__ = ("closes", "done", "error", "records", "refuse", "refused", "take")
+
+    def __init__(self, records: list[Stamped], take: Sequence[str], *, waits: bool) -> None:
+        self.records = records
+        self.take = take
+        self.done = anyio.Event() if waits else None
+        self.error: Exception | None = None
+        self.closes: RunClosed | None = None
+        self.refuse = False
+        self.refused = False
+
+    def settle(self, error: Exception | None) -> None:
+        self.error = error
+        if self.done is not None:
+            self.done.set()
+
+
+class Committer:
+    """The one writer of a session, for one run.
+
+    Attributes:
+        failure: why nothing more can be written; None while all is well.
+        durable_seq: how many records of the session are durable.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        store: Store,
+        lease: Lease,
+        hub: Hub,
+        *,
+        root: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self.session = session
+        self.failure: Exception | None = None
+        self.durable_seq: int = session.seq
+        self._store = store
+        self._lease = lease
+        self._hub = hub
+        self._root = root
+        self._clock = clock
+        self._run = ""
+        self._queue: list[_Unit] = []
+        self._wake = anyio.Event()
+        self._n = 0
+        self._last: tuple[Outcome, Mapping[str, ToolResult], str] | None = None
+
+    # ── for the run ───────────────────────────────────────────────────────────────────────────────
+
+    async def commit(
+        self, records: Sequence[Record], *, later: bool = False, take: Sequence[str] = ()
+    ) -> None:
+        """Applies `records` as one unit; returns once they are durable, or at once if `later`.
+
+        Raises:
+            IllegalRecord: they are not legal now; nothing has changed.
+            StoreError: they could not be stored.
+        """
+        if self.failure is not None:
+            raise self.failure
+        unit = _Unit(self._apply(records), take, waits=not later and not self._store.immediate)
+        self._queue.append(unit)
+        if not later:
+            await self._settled(unit)
+
+    async def barrier(self) -> None:
+        """Returns once everything committed so far is durable.
+
+        Raises:
+            StoreError: it could not be stored.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.durable_seq < self.session.seq:
+            unit = _Unit([], (), waits=not self._store.immediate)
+            self._queue.append(unit)
+            await self._settled(unit)
+
+    async def close(self, outcome: Outcome, *, refuse: bool, take: Sequence[str] = ()) -> bool:
+        """Closes the run durably and gives the lease back.
+
+        False when `refuse` and the inbox holds items: the run goes on.
+
+        Raises:
+            IllegalRecord: the run cannot close like this now.
+            StoreError: it could not be stored.
+        """
+        if self.failure is not None:
+            raise self.failure
+        record = RunClosed(self.session.run or "", outcome)
+        self.session.check(record)
+        unit = _Unit([], take, waits=not self._store.immediate)
+        unit.closes, unit.refuse = record, refuse
+        self._queue.append(unit)
+        await self._settled(unit)
+        return not unit.refused
+
+    def emit(self, event: Transient) -> None:
+        """Publishes something transient, behind the newest durable record."""
+        if self._hub.read_by_anyone(self.session.id):
+            self._n += 1
+            self._hub.publish(self._stamped(event, self.durable_seq, self._n))
+
+    async def _settled(self, unit: _Unit) -> None:
+        if self._store.immediate:
+            _run_at_once(self._flush())
+        else:
+            assert unit.done is not None
+            self._wake.set()
+            await unit.done.wait()
+        if unit.error is not None:
+            raise unit.error
+
+    # ── the task ──────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Appends what is queued until the run is finished. To be run as a task of its own."""
+        with anyio.CancelScope(shield=True):
+            while True:
+                if self._queue:
+                    await self._flush()
+                elif self._last is not None:
+                    await self._close_truthfully()
+                    return
+                else:
+                    self._wake = anyio.Event()
+                    await self._wake.wait()
+
+    def finish(self, outcome: Outcome, finished: Mapping[str, ToolResult], partial: str) -> None:
+        """No more commits will come. What is still open is closed with `outcome`.
+
+        `finished` are results that no record holds yet, `partial` is the text of an answer that was
+        on its way.
+        """
+        self._last = (outcome, finished, partial)
+        if self._store.immediate:
+            _run_at_once(self._finish_at_once())
+        else:
+            self._wake.set()
+
+    async def _finish_at_once(self) -> None:
+        if self._queue:
+            await self._flush()
+        await self._close_truthfully()
+
+    async def _close_truthfully(self) -> None:
+        assert self._last is not None
+        if self.failure is not None:
+            return
+        records = closing(self.session, *self._last)
+        if not records:
+            return
+        await self._append(self._apply(records), (), final=True)
+
+    async def _flush(self) -> None:
+        queue, self._queue = self._queue, []
+        records = [record for unit in queue for record in unit.records]
+        take = [item for unit in queue for item in unit.take]
+        closer = queue[-1] if queue[-1].closes is not None else None
+        if closer is None or closer.closes is None:
+            error = await self._append(records, take) if records else self.failure
+        else:
+            error = await self._append_close(records, take, closer, closer.closes)
+        for unit in queue:
+            unit.settle(error)
+
+    async def _append_close(
+        self, records: list[Stamped], take: list[str], unit: _Unit, record: RunClosed
+    ) -> Exception | None:
+        last = self._stamped(record, self.session.seq + 1, 0)
+        try:
+            appended = await self._store.append(
+                self._lease,
+                self.durable_seq,
+                [*records, last],
+                take=take,
+                final=True,
+                refuse_if_inbox=unit.refuse,
+            )
+        except Undelivered:
+            unit.refused = True
+            return await self._append(records, take) if records else None
+        except Exception as error:  # noqa: BLE001  whatever the store raises, the run is over
+            self.failure = error
+            return error
+        self.session.apply(record)
+        self._publish([*records, last], appended)
+        return None
+
+    async def _append(
+        self, records: list[Stamped], take: Sequence[str], *, final: bool = False
+    ) -> Exception | None:
+        if self.failure is not None:
+            return self.failure
+        try:
+            appended = await self._store.append(
+                self._lease, self.durable_seq, records, take=take, final=final
+            )
+        except Exception as error:  # noqa: BLE001  whatever the store raises, the run is over
+            self.failure = error
+            return error
+        self._publish(records, appended)
+        return None
+
+    def _publish(self, records: Sequence[Stamped], appended: Appended) -> None:
+        self.durable_seq = appended.seq
+        self._n = 0
+        if not self._hub.read_by_anyone(self.session.id):
+            return
+        first = appended.tree_seq - len(records) + 1
+        for offset, stamped in enumerate(records):
+            self._hub.publish(replace(stamped, tree_seq=first + offset))
+
+    def _apply(self, records: Iterable[Record]) -> list[Stamped]:
+        unit = tuple(records)
+        session = self.session
+        seq = session.seq
+        session.apply(*unit)
+        return [self._stamped(record, seq + i, 0) for i, record in enumerate(unit, 1)]
+
+    def _stamped(self, event: Record | Transient, seq: int, n: int) -> Stamped:
+        session = self.session
+        if isinstance(event, RunOpened | RunClosed):
+            self._run = event.run
+        at = self._clock()
+        return Stamped(session.id, seq, n, self._root, 0, at, self._run, session.round, event)
+
+
+def _run_at_once(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine that does not suspend."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+    raise RuntimeError("a store that calls itself immediate suspended in append()")

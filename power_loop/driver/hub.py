@@ -1,0 +1,232 @@
+"""Events to readers: publishing never awaits, and no reader can hurt a run."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import Any, Literal
+
+import anyio
+from msgspec.structs import replace
+
+from power_loop.events import (
+    DeltasDropped,
+    Event,
+    Stamped,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    is_record,
+)
+
+__all__ = ["Hub", "Overflow", "Reader"]
+
+logger = logging.getLogger("power_loop")
+
+Overflow = Literal["wait", "merge", "drop"]
+"""What a reader that is behind asks for: `wait` slows the run, `merge` joins text deltas, `drop`
+leaves transient events out and says how many."""
+
+DEFAULT_LIMIT = 1024
+_DELTAS = frozenset({TextDelta, ThinkingDelta, ToolCallDelta})
+
+
+class Reader:
+    """One reader's place in the stream of events: an asynchronous iterator of `Stamped`.
+
+    Records are never dropped. At most `limit` transient events wait; beyond that, `overflow` rules.
+    Iteration ends when the reader is closed and what waits has been read.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_drained",
+        "_dropped",
+        "_items",
+        "_merging",
+        "_transients",
+        "_types",
+        "_wake",
+        "limit",
+        "overflow",
+    )
+
+    def __init__(
+        self,
+        *,
+        overflow: Overflow = "merge",
+        limit: int = DEFAULT_LIMIT,
+        types: Collection[type[Event]] | None = None,
+    ) -> None:
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}")
+        self.overflow: Overflow = overflow
+        self.limit = limit
+        self._types = None if types is None else frozenset(types)
+        self._items: deque[Stamped] = deque()
+        self._transients = 0
+        self._dropped = 0
+        self._merging: list[str] | None = None
+        self._closed = False
+        self._wake: anyio.Event | None = None
+        self._drained: anyio.Event | None = None
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether events of this type are for this reader."""
+        return self._types is None or kind in self._types
+
+    def wants_deltas(self) -> bool:
+        """Whether it reads an answer while it is being written."""
+        return self._types is None or not _DELTAS.isdisjoint(self._types)
+
+    @property
+    def behind(self) -> bool:
+        """Whether a run should wait for this reader."""
+        return self.overflow == "wait" and self._transients >= self.limit and not self._closed
+
+    def push(self, stamped: Stamped) -> None:
+        """Takes an event in, at once."""
+        if self._closed or not self.wants(type(stamped.event)):
+            return
+        if is_record(stamped.event):
+            self._settle_merge()
+            self._announce(stamped)
+            self._items.append(stamped)
+        elif self._transients < self.limit or self.overflow == "wait":
+            self._settle_merge()
+            self._announce(stamped)
+            self._items.append(stamped)
+            self._transients += 1
+        elif self.overflow == "drop" or not self._merge(stamped):
+            self._dropped += 1
+        if self._wake is not None:
+            self._wake.set()
+            self._wake = None
+
+    def _announce(self, stamped: Stamped) -> None:
+        if self._dropped:
+            self._items.append(replace(stamped, tree_seq=0, event=DeltasDropped(self._dropped)))
+            self._dropped = 0
+
+    def _merge(self, stamped: Stamped) -> bool:
+        """Joins a delta to the last one that waits, if it continues it."""
+        last, event = self._items[-1].event, stamped.event
+        if type(last) is not type(event) or not isinstance(event, TextDelta | ThinkingDelta):
+            return False
+        assert isinstance(last, TextDelta | ThinkingDelta)
+        if last.attempt != event.attempt:
+            return False
+        if self._merging is None:
+            self._merging = [last.text]
+        self._merging.append(event.text)
+        return True
+
+    def _settle_merge(self) -> None:
+        if self._merging is not None:
+            last = self._items.pop()
+            event = last.event
+            assert isinstance(event, TextDelta | ThinkingDelta)
+            self._items.append(replace(last, event=replace(event, text="".join(self._merging))))
+            self._merging = None
+
+    async def drained(self) -> None:
+        """Returns once the reader is no longer behind."""
+        while self.behind:
+            self._drained = anyio.Event()
+            await self._drained.wait()
+
+    def close(self) -> None:
+        """Ends the iteration after what waits. Idempotent."""
+        self._settle_merge()
+        if self._dropped and self._items:
+            self._announce(self._items[-1])
+        self._closed = True
+        for event in (self._wake, self._drained):
+            if event is not None:
+                event.set()
+
+    def __aiter__(self) -> Reader:
+        return self
+
+    async def __anext__(self) -> Stamped:
+        while not self._items:
+            if self._closed:
+                raise StopAsyncIteration
+            self._wake = anyio.Event()
+            await self._wake.wait()
+        if self._merging is not None and len(self._items) == 1:
+            self._settle_merge()
+        stamped = self._items.popleft()
+        if not is_record(stamped.event) and type(stamped.event) is not DeltasDropped:
+            self._transients -= 1
+            if self._drained is not None and not self.behind:
+                self._drained.set()
+                self._drained = None
+        return stamped
+
+
+class Hub:
+    """Who reads what. One for each loop; sessions share it."""
+
+    def __init__(self) -> None:
+        self._everywhere: list[Reader] = []
+        self._by_session: dict[str, list[Reader]] = {}
+        self._inline: list[tuple[Callable[[Stamped], Any], frozenset[type[Event]] | None]] = []
+
+    def attach(self, reader: Reader, session: str | None = None) -> None:
+        """Adds a reader, of one session or of all."""
+        if session is None:
+            self._everywhere.append(reader)
+        else:
+            self._by_session.setdefault(session, []).append(reader)
+
+    def detach(self, reader: Reader, session: str | None = None) -> None:
+        """Removes a reader; what waits in it stays readable. Idempotent."""
+        readers = self._everywhere if session is None else self._by_session.get(session, [])
+        if reader in readers:
+            readers.remove(reader)
+        if session is not None and not readers:
+            self._by_session.pop(session, None)
+        reader.close()
+
+    def attach_inline(
+        self, handler: Callable[[Stamped], Any], types: Collection[type[Event]] | None
+    ) -> Callable[[], None]:
+        """Has `handler` called within the run, for each event; returns what takes it off again."""
+        entry = (handler, None if types is None else frozenset(types))
+        self._inline.append(entry)
+
+        def detach() -> None:
+            if entry in self._inline:
+                self._inline.remove(entry)
+
+        return detach
+
+    def readers(self, session: str) -> list[Reader]:
+        """All readers of a session's events."""
+        own = self._by_session.get(session)
+        return self._everywhere if own is None else [*self._everywhere, *own]
+
+    def read_by_anyone(self, session: str) -> bool:
+        """Whether an event of this session would reach anybody."""
+        return bool(self._everywhere or self._inline or session in self._by_session)
+
+    def wants_deltas(self, session: str) -> bool:
+        """Whether anybody reads this session's answers while they are being written."""
+        if any(reader.wants_deltas() for reader in self.readers(session)):
+            return True
+        return any(types is None or not _DELTAS.isdisjoint(types) for _, types in self._inline)
+
+    def publish(self, stamped: Stamped) -> None:
+        """Hands an event to everybody who reads it."""
+        for reader in self._everywhere:
+            reader.push(stamped)
+        for reader in self._by_session.get(stamped.session, ()):
+            reader.push(stamped)
+        for handler, types in tuple(self._inline):
+            if types is None or type(stamped.event) in types:
+                try:
+                    handler(stamped)
+                except Exception:  # a subscriber is foreign code and must not hurt the run
+                    logger.exception("an inline event subscriber failed: %r", handler)
