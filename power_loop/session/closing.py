@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from llm_client.types import Message, Text, ToolResult, Usage
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import ModelEnded, Record, RunClosed, Settlement, ToolSettled
-from power_loop.session.state import OpenCall, State
+from power_loop.session.state import OpenCall, State, result_id
 
-__all__ = ["TRUTH", "closing", "closing_calls", "result_message", "told"]
+__all__ = ["TRUTH", "closing", "closing_calls", "result_message", "settled_by_answer", "told"]
 
 TRUTH: Mapping[Settlement, str] = {
     "interrupted": (
@@ -25,7 +25,7 @@ TRUTH: Mapping[Settlement, str] = {
 
 def result_message(result: ToolResult) -> Message:
     """The message that carries a result. Its id follows from the call's, which is unique."""
-    return Message("tool", (result,), id=f"{result.call_id}.result")
+    return Message("tool", (result,), id=result_id(result.call_id))
 
 
 def told(call_id: str, how: Settlement, detail: str = "") -> ToolSettled:
@@ -41,12 +41,20 @@ def closing_calls(
     return tuple([_settled(call, finished, detail) for call in state.open_calls.values()])
 
 
+def settled_by_answer(call: OpenCall) -> ToolSettled:
+    """The settlement of a call that is `answered`: a person said no, or what came is its result."""
+    if not call.begun:
+        return told(call.call.id, "denied")
+    return ToolSettled(result_message(ToolResult(call.call.id, (Text(call.answer),))))
+
+
 def _settled(call: OpenCall, finished: Mapping[str, ToolResult], detail: str) -> ToolSettled:
+    if call.state == "answered":
+        return settled_by_answer(call)
     result = finished.get(call.call.id)
-    if result is not None:
+    if result is not None and call.may_have_finished:
         return ToolSettled(result_message(result))
-    begun = call.state in ("started", "in_doubt")
-    return told(call.call.id, "interrupted" if begun else "not_run", detail)
+    return told(call.call.id, "interrupted" if call.begun else "not_run", detail)
 
 
 def closing(

@@ -5,7 +5,7 @@ Each answers with the reason, or with None when the record is legal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from llm_client.types import Message, ToolResult
@@ -32,8 +32,8 @@ from power_loop.session.records import (
     ToolStarted,
     ViewChanged,
 )
-from power_loop.session.state import Phase, State
-from power_loop.session.view import view_change_fault
+from power_loop.session.state import Phase, State, result_id
+from power_loop.session.view import COMPACT_NOTE, shape_fault, view_change_fault
 
 __all__ = ["fault"]
 
@@ -44,8 +44,8 @@ def fault(state: State, record: Record) -> str | None:
 
 
 def _check_opened(s: State, r: RunOpened) -> str | None:
-    if r.run == s.last_run:
-        return f"the run id {r.run!r} was used before"
+    if not r.run or s.knows(r.run):
+        return f"the run id {r.run!r} is empty or was used before"
     if r.resumes is not None:
         if r.input:
             return "a resumed run takes no input"
@@ -60,7 +60,7 @@ def _check_opened(s: State, r: RunOpened) -> str | None:
         return "a run needs input, or a run to resume"
     if any(message.role not in ("user", "system") for message in r.input):
         return "input consists of user and system messages"
-    return _new_ids(s, *r.input)
+    return _entry_fault(s, *r.input)
 
 
 def _can_go_on(s: State) -> bool:
@@ -75,9 +75,11 @@ def _check_message(s: State, r: MessageAppended) -> str | None:
             return "an assistant message follows an assistant message"
         if r.attempt is not None and r.attempt != s.last_attempt:
             return f"it is of attempt {r.attempt!r}, the last one is {s.last_attempt!r}"
+        if r.attempt is not None and r.message.tool_calls and not s.last_attempt_ok:
+            return f"it has calls, but its attempt {r.attempt!r} did not end well"
     elif r.message.role not in ("user", "system"):
         return f"a message of role {r.message.role!r} cannot be appended"
-    return _new_ids(s, r.message)
+    return _entry_fault(s, r.message)
 
 
 def _check_asked(s: State, r: ModelAsked) -> str | None:
@@ -85,6 +87,8 @@ def _check_asked(s: State, r: ModelAsked) -> str | None:
         return "a model call is under way"
     if r.round not in (s.round, s.round + 1):
         return f"round {r.round} does not follow round {s.round}"
+    if not r.attempt or s.knows(r.attempt):
+        return f"the attempt id {r.attempt!r} is empty or was used before"
     return None
 
 
@@ -103,7 +107,14 @@ def _check_started(s: State, r: ToolStarted) -> str | None:
         return f"the call is {call.state}"
     if r.attempt != call.attempt + 1:
         return f"attempt {r.attempt} does not follow attempt {call.attempt}"
+    before = call.started
+    if before is not None and _what_runs(before) != _what_runs(r):
+        return "another attempt runs the same tool with the same arguments and key"
     return None
+
+
+def _what_runs(r: ToolStarted) -> tuple[str, str, str]:
+    return r.name, r.arguments, r.idempotency_key
 
 
 def _check_settled(s: State, r: ToolSettled) -> str | None:
@@ -115,14 +126,15 @@ def _check_settled(s: State, r: ToolSettled) -> str | None:
     call = s.open_calls.get(call_id)
     if call is None:
         return f"no call {call_id!r} is open"
-    if r.how == "finished" and call.state not in ("started", "in_doubt", "answered"):
+    if r.how == "finished" and not call.may_have_finished:
         return f"a call that is {call.state} cannot have finished"
-    if r.how in ("interrupted", "unknown") and call.state not in ("started", "in_doubt"):
+    if r.how in ("interrupted", "unknown") and not call.begun:
         return f"a call that is {call.state} was not interrupted"
-    if r.how == "not_run" and call.state in ("started", "in_doubt"):
-        return f"a call that is {call.state} has begun"
-    if s.knows(r.message.id) or any(m.id == r.message.id for m in s.batch.values()):
-        return f"the message id {r.message.id!r} was used before"
+    if r.how in ("not_run", "denied", "skipped") and call.begun:
+        return f"a call that is {call.state} has begun, so it was not {r.how}"
+    id = r.message.id
+    if not id or s.knows(id) or any(m.id == id for m in s.batch.values()):
+        return f"the message id {id!r} is empty or was used before"
     return None
 
 
@@ -133,8 +145,8 @@ def _check_waiting(s: State, r: CallWaiting) -> str | None:
     needed = "asked" if r.kind == "approval" else "started"
     if call.state != needed:
         return f"a call waits for {r.kind} from {needed!r}; it is {call.state}"
-    if any(other.token == r.token for other in s.open_calls.values()):
-        return f"the token {r.token!r} is taken"
+    if not r.token or s.knows(r.token):
+        return f"the token {r.token!r} is empty or was used before"
     return None
 
 
@@ -147,15 +159,19 @@ def _check_answered(s: State, r: CallAnswered) -> str | None:
     return None
 
 
-def _check_recalled(s: State, _: Recalled) -> str | None:
-    return "a model call is under way" if s.asked is not None else None
+def _check_recalled(s: State, r: Recalled) -> str | None:
+    if s.asked is not None:
+        return "a model call is under way"
+    if any(message.role not in ("user", "system") for message in r.messages):
+        return "memory brings up user and system messages"
+    return next(filter(None, map(shape_fault, r.messages)), None)
 
 
 def _check_view(s: State, r: ViewChanged) -> str | None:
     if s.asked is not None:
         return "a model call is under way"
-    if r.note is not None and s.knows(r.note.id):
-        return f"the message id {r.note.id!r} was used before"
+    if r.note is not None and (not r.note.id or s.knows(r.note.id)):
+        return f"the message id {r.note.id!r} is empty or was used before"
     return view_change_fault(s.messages, r)
 
 
@@ -179,25 +195,40 @@ def _suspension_fault(s: State, outcome: Outcome) -> str | None:
         return "no call is open"
     states = {call.state for call in s.open_calls.values()}
     if isinstance(outcome, PendingTools):
+        if not outcome.call_ids or not set(outcome.call_ids) <= set(s.open_calls):
+            return "its calls are not the open ones"
         return "a call is running" if states & {"started", "answered"} else None
     if not isinstance(outcome, AwaitingApproval | WaitingForInput):
         return None
     waiting = {call.token for call in s.open_calls.values() if call.state == "waiting"}
-    if not waiting or not set(outcome.tokens) <= waiting:
+    if not outcome.tokens or not set(outcome.tokens) <= waiting:
         return "its tokens are not what the calls wait for"
     return None if states <= {"waiting", "in_doubt"} else "a call neither waits nor is in doubt"
 
 
-def _new_ids(s: State, *messages: Message) -> str | None:
+def _entry_fault(s: State, *messages: Message) -> str | None:
     seen: set[str] = set()
     for message in messages:
-        for id in (message.id, *[call.id for call in message.tool_calls]):
+        if message.name == COMPACT_NOTE:
+            return f"the name {COMPACT_NOTE!r} is kept for the note of a changed view"
+        why = shape_fault(message)
+        if why is not None:
+            return why
+        for id in _ids(message):
             if not id:
                 return "an id is empty"
             if id in seen or s.knows(id):
                 return f"the id {id!r} was used before"
             seen.add(id)
     return None
+
+
+def _ids(message: Message) -> Iterator[str]:
+    yield message.id
+    for call in message.tool_calls:
+        yield call.id
+        # Its result will need an id as well; without one, a run could not be closed.
+        yield result_id(call.id) if call.id else ""
 
 
 _CHECKS: Mapping[type[Record], Callable[[State, Any], str | None]] = {

@@ -26,10 +26,15 @@ from power_loop.session.records import (
 )
 from power_loop.session.view import changed_view
 
-__all__ = ["CallState", "OpenCall", "Phase", "State", "move"]
+__all__ = ["CallState", "OpenCall", "Phase", "State", "move", "result_id"]
 
 
 CallState = Literal["asked", "waiting", "granted", "answered", "started", "in_doubt"]
+
+
+def result_id(call_id: str) -> str:
+    """The id of the message that carries a call's result: it follows from the call's."""
+    return f"{call_id}.result"
 
 
 class Phase(Enum):
@@ -48,14 +53,28 @@ class Phase(Enum):
 
 
 class OpenCall(Struct):
-    """A call without a result yet. `token` names what it waits for, `answer` what came."""
+    """A call without a result yet. `token` names what it waits for, `answer` what came.
+
+    `started` is the newest start of it, which says what really ran.
+    """
 
     call: ToolCall
     state: CallState = "asked"
     attempt: int = 0
+    started: ToolStarted | None = None
     token: str = ""
     kind: str = ""
     answer: str = ""
+
+    @property
+    def begun(self) -> bool:
+        """Whether its tool has been started, ever: it may have had effects."""
+        return self.started is not None
+
+    @property
+    def may_have_finished(self) -> bool:
+        """Whether a result of it can exist."""
+        return self.begun and self.state != "waiting"
 
 
 class State:
@@ -75,7 +94,9 @@ class State:
         tail: role of the newest message.
         messages: the view, an append-only list; replaced when the view changes.
         order, batch: the calls of the newest batch in call order, and the results so far.
-        ids, base_ids: all message and call ids seen; a trial keeps its own apart.
+        last_attempt, last_attempt_ok: the newest model call that has ended, until its answer is in.
+        ids, base_ids: ids of all messages, calls, runs and attempts, and all tokens; a trial keeps
+            its own apart.
     """
 
     __slots__ = (
@@ -85,6 +106,7 @@ class State:
         "id",
         "ids",
         "last_attempt",
+        "last_attempt_ok",
         "last_outcome",
         "last_run",
         "messages",
@@ -109,6 +131,7 @@ class State:
         self.last_outcome: Outcome | None = None
         self.asked: ModelAsked | None = None
         self.last_attempt: str | None = None
+        self.last_attempt_ok = False
         self.round: int = 0
         self.usage = Usage()
         self.run_usage = Usage()
@@ -144,7 +167,7 @@ class State:
         return self.messages[-1] if self.messages else None
 
     def knows(self, id: str) -> bool:
-        """Whether a message or call of this id has been in the session."""
+        """Whether this id has been used in the session, for whatever it was."""
         return id in self.ids or (self.base_ids is not None and id in self.base_ids)
 
 
@@ -159,6 +182,7 @@ def _append(s: State, message: Message) -> None:
 
 def _move_opened(s: State, r: RunOpened) -> None:
     s.run = r.run
+    s.ids.add(r.run)
     if r.resumes is None or isinstance(s.last_outcome, RoundLimit):
         s.round = 0
     if r.resumes is None:
@@ -170,6 +194,8 @@ def _move_opened(s: State, r: RunOpened) -> None:
 
 def _move_message(s: State, r: MessageAppended) -> None:
     _append(s, r.message)
+    if r.message.role == "assistant":
+        s.last_attempt = None
     calls = r.message.tool_calls
     if calls:
         s.open_calls = {call.id: OpenCall(call) for call in calls}
@@ -181,19 +207,19 @@ def _move_message(s: State, r: MessageAppended) -> None:
 def _move_asked(s: State, r: ModelAsked) -> None:
     s.asked = r
     s.round = r.round
+    s.ids.add(r.attempt)
 
 
 def _move_ended(s: State, r: ModelEnded) -> None:
     s.asked = None
-    s.last_attempt = r.attempt
+    s.last_attempt, s.last_attempt_ok = r.attempt, r.status == "ok"
     s.usage = s.usage + r.usage
     s.run_usage = s.run_usage + r.usage
 
 
 def _move_started(s: State, r: ToolStarted) -> None:
     call = s.open_calls[r.call_id]
-    call.state = "started"
-    call.attempt = r.attempt
+    call.state, call.attempt, call.started = "started", r.attempt, r
 
 
 def _move_settled(s: State, r: ToolSettled) -> None:
@@ -210,6 +236,7 @@ def _move_settled(s: State, r: ToolSettled) -> None:
 def _move_waiting(s: State, r: CallWaiting) -> None:
     call = s.open_calls[r.call_id]
     call.state, call.token, call.kind = "waiting", r.token, r.kind
+    s.ids.add(r.token)
 
 
 def _move_answered(s: State, r: CallAnswered) -> None:
@@ -235,7 +262,8 @@ def _move_closed(s: State, r: RunClosed) -> None:
         s.reserved_lost += s.asked.reserved
         s.asked = None
     for call in s.open_calls.values():
-        if call.state in ("started", "answered"):
+        # An answer that has come is durable: whoever resumes settles the call by it.
+        if call.state == "started":
             call.state = "in_doubt"
 
 

@@ -9,34 +9,64 @@ from msgspec.structs import replace
 from llm_client.types import Message, Part, ToolCall, ToolResult
 from power_loop.session.records import ViewChanged
 
-__all__ = ["COMPACT_NOTE", "changed_view", "view_change_fault"]
+__all__ = ["COMPACT_NOTE", "changed_view", "shape_fault", "view_change_fault"]
 
 COMPACT_NOTE = "compact_note"
 """The `name` of the one message that stands for what has left the view."""
 
 
+def shape_fault(message: Message) -> str | None:
+    """Why `message` fits into no transcript; None if it does."""
+    if not message.parts:
+        return f"the message {message.id!r} has no parts"
+    calls, results = _links(message.parts)
+    if calls and message.role != "assistant":
+        return f"the message {message.id!r} has calls, but is not the assistant's"
+    if results and message.role != "tool":
+        return f"the message {message.id!r} has results, but is not a tool's"
+    return None
+
+
 def view_change_fault(messages: Sequence[Message], change: ViewChanged) -> str | None:
     """Why `change` must not be applied to `messages`; None if it may be."""
-    ids = {message.id: message for message in messages}
-    if change.cut is None and change.note is not None:
-        return "a note without a cut"
-    if change.cut is not None:
-        first = ids.get(change.cut)
-        if first is None:
-            return f"the cut {change.cut!r} is not in the view"
-        if first.role == "tool":
-            return f"the cut {change.cut!r} falls between a call and its result"
-    if change.note is not None and (
-        change.note.role not in ("user", "system") or change.note.name != COMPACT_NOTE
-    ):
+    return _cut_fault(messages, change) or _replacement_fault(messages, change)
+
+
+def _cut_fault(messages: Sequence[Message], change: ViewChanged) -> str | None:
+    note = change.note
+    if change.cut is None:
+        return None if note is None else "a note without a cut"
+    start = _index(messages, change.cut)
+    if start is None:
+        return f"the cut {change.cut!r} is not in the view"
+    first = messages[start]
+    if first.role == "tool":
+        return f"the cut {change.cut!r} falls between a call and its result"
+    if note is None:
+        return None
+    if note.role not in ("user", "system") or note.name != COMPACT_NOTE:
         return f"a note is a user or system message named {COMPACT_NOTE!r}"
+    if first.name == COMPACT_NOTE:
+        return "the cut keeps the old note beside the new one"
+    return shape_fault(note)
+
+
+def _replacement_fault(messages: Sequence[Message], change: ViewChanged) -> str | None:
+    if not change.replaced:
+        return None
+    start = 0 if change.cut is None else _index(messages, change.cut) or 0
+    kept = {message.id: message for message in messages[start:]}
     for message_id, parts in change.replaced.items():
-        message = ids.get(message_id)
+        message = kept.get(message_id)
         if message is None:
-            return f"the replaced message {message_id!r} is not in the view"
+            return f"the replaced message {message_id!r} does not stay in the view"
         if not parts or _links(parts) != _links(message.parts):
             return f"the new form of {message_id!r} does not keep its calls or results"
     return None
+
+
+def _index(messages: Sequence[Message], id: str) -> int | None:
+    return next((i for i, message in enumerate(messages) if message.id == id), None)
 
 
 def changed_view(messages: Sequence[Message], change: ViewChanged) -> list[Message]:
