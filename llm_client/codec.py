@@ -46,11 +46,19 @@ class Decoder(Protocol):
         ...
 
     def close(self) -> Sequence[StreamEvent]:
-        """The last events, at the end of the bytes.
+        """The last events, at the end of the bytes, however they ended: a connection that breaks
+        when the model had finished takes nothing away from its answer.
 
         Raises:
             IncompleteStream: the answer had not come to its positive end.
+            LLMError: the error with which the stream ended.
         """
+        ...
+
+    @property
+    def done(self) -> bool:
+        """True once nothing more is expected: stop reading, and call `close`, which raises an error
+        that came in the same bytes as good events."""
         ...
 
 

@@ -1,0 +1,286 @@
+"""Messages in the wire form of Chat Completions, straight from our types to bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+from llm_client.codecs._chat_dialect import ChatDialect
+from llm_client.codecs._chat_rules import Encoded
+from llm_client.codecs._json import encode, object_text
+from llm_client.errors import LocalProtocolError, UnsupportedFeature
+from llm_client.types import (
+    Audio,
+    File,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+
+__all__ = ["NAME", "encode_message", "wire_id", "wire_name"]
+
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What a function may be called (rules C01, C02)."""
+
+_NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
+_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def wire_id(call_id: str, dialect: ChatDialect) -> str:
+    """`call_id` as the vendor accepts it. The same id always becomes the same, so that a call and
+    its result still belong together."""
+    if dialect.short_ids:
+        if _SHORT_ID.fullmatch(call_id):
+            return call_id
+        number = int.from_bytes(_digest(call_id)[:8])
+        return "".join(_BASE36[number // 36**place % 36] for place in range(9))
+    if len(call_id) <= dialect.longest_id:
+        return call_id
+    return "call_" + _digest(call_id).hex()[:32]
+
+
+def wire_name(name: str) -> str:
+    """A tool's name as it may be sent back. A model can make up a name that no tool may have, and
+    the history it is in must stay sendable."""
+    if NAME.fullmatch(name):
+        return name
+    return _NOT_IN_NAME.sub("_", name)[:64] or "unnamed"
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def encode_message(message: Message, dialect: ChatDialect) -> Encoded:
+    """`message` in wire form.
+
+    Raises:
+        LocalProtocolError: it holds something that a message of its role cannot hold.
+        UnsupportedFeature: it holds something that the protocol has no form for.
+    """
+    match message.role:
+        case "assistant":
+            return _assistant(message, dialect)
+        case "tool":
+            return _tool(message, dialect)
+        case "user":
+            fields: dict[str, Any] = {"role": "user", "content": _user_content(message)}
+        case "system":
+            fields = {"role": dialect.system_role, "content": _only_text(message)}
+    if message.name:
+        fields["name"] = message.name
+    return Encoded(message.role, (encode(fields, _what(message)),))
+
+
+class _Said:
+    """The parts of an assistant message, sorted by what becomes of them."""
+
+    __slots__ = ("calls", "fields", "texts", "thinking")
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.thinking: list[str] = []
+        self.calls: list[ToolCall] = []
+        self.fields: dict[str, Any] = {}
+
+    def take(self, message: Message, part: Part, dialect: ChatDialect) -> None:
+        match part:
+            case Text(text):
+                self.texts.append(text)
+            case ToolCall():
+                self.calls.append(part)
+            case Thinking(text, None, None):
+                self.thinking.append(text)
+            case Thinking():
+                pass  # Signed or encrypted: another protocol's, which means nothing here.
+            case Opaque():
+                if part.provider == dialect.provider and dialect.reasoning_details:
+                    self.fields[part.kind] = _decoded(part)
+            case Audio(id=str(sound)):
+                self.fields["audio"] = {"id": sound}
+            case Audio() | Image() | File():
+                self.texts.append(_in_words(part))
+            case ToolResult():
+                raise _misplaced(message, part)
+
+
+def _in_words(part: Audio | Image | File) -> str:
+    """What stands for a part that an assistant message cannot hold."""
+    match part:
+        case Audio():
+            return part.transcript or "[a sound]"
+        case Image():
+            return "[an image]"
+        case File():
+            return "[a file]"
+
+
+def _assistant(message: Message, dialect: ChatDialect) -> Encoded:
+    said = _Said()
+    for part in message.parts:
+        said.take(message, part, dialect)
+    text = "".join(said.texts)
+    fields: dict[str, Any] = {"role": "assistant", "content": text, **said.fields}
+    if not text and (said.calls or "audio" in fields):
+        fields["content"] = None
+    if message.name:
+        fields["name"] = message.name
+    echo = dialect.echo
+    if echo is not None and (said.calls or echo.always):
+        reasoning = "".join(said.thinking) or echo.empty
+        if reasoning is not None:
+            fields[echo.field] = reasoning
+    ids = _call_ids(message, said.calls, dialect)
+    if said.calls:
+        fields["tool_calls"] = [
+            {
+                "id": call_id,
+                "type": "function",
+                "function": {
+                    "name": wire_name(call.name),
+                    "arguments": object_text(call.arguments),
+                },
+            }
+            for call_id, call in zip(ids, said.calls, strict=True)
+        ]
+    if not (text or said.calls or _says_more(fields, dialect)):
+        # An empty answer: vendors refuse it (C12), and to the model it says nothing.
+        return Encoded("assistant", ())
+    return Encoded("assistant", (encode(fields, _what(message)),), ids)
+
+
+def _says_more(fields: dict[str, Any], dialect: ChatDialect) -> bool:
+    echo = dialect.echo
+    echoed = echo is not None and bool(fields.get(echo.field))
+    return echoed or "audio" in fields or "reasoning_details" in fields
+
+
+def _call_ids(message: Message, calls: list[ToolCall], dialect: ChatDialect) -> tuple[str, ...]:
+    ids = tuple([wire_id(call.id, dialect) for call in calls])
+    if any(not call.id for call in calls):
+        raise LocalProtocolError(
+            f"{_what(message)} makes a call without an id; give each call one", rule="C13"
+        )
+    if len(set(ids)) != len(ids):
+        raise LocalProtocolError(
+            f"{_what(message)} makes two calls with the same id; give each call its own", rule="C14"
+        )
+    return ids
+
+
+def _tool(message: Message, dialect: ChatDialect) -> Encoded:
+    values: list[bytes] = []
+    results: list[str] = []
+    attachments: list[bytes] = []
+    for part in message.parts:
+        if not isinstance(part, ToolResult):
+            raise _misplaced(message, part)
+        if not part.call_id:
+            raise LocalProtocolError(
+                f"{_what(message)} holds a result without the id of its call", rule="C06"
+            )
+        call_id = wire_id(part.call_id, dialect)
+        others = [item for item in part.content if not isinstance(item, Text)]
+        text = part.text
+        if others:
+            count = f"{len(others)} attachment{'s' if len(others) > 1 else ''}"
+            text = text or f"({count}, in the next user message)"
+            attachments.append(
+                encode({"type": "text", "text": f"From tool call {call_id}:"}, _what(message))
+            )
+            attachments.extend(encode(_block(item), _what(message)) for item in others)
+        results.append(call_id)
+        fields = {"role": "tool", "tool_call_id": call_id, "content": text}
+        values.append(encode(fields, _what(message)))
+    if not values:
+        raise LocalProtocolError(f"{_what(message)} is a tool message without a result", rule="C06")
+    return Encoded("tool", tuple(values), (), tuple(results), tuple(attachments))
+
+
+def _user_content(message: Message) -> str | list[dict[str, Any]]:
+    if all(isinstance(part, Text) for part in message.parts):
+        return message.text
+    blocks: list[dict[str, Any]] = []
+    for part in message.parts:
+        match part:
+            case Text(text):
+                if text:
+                    blocks.append({"type": "text", "text": text})
+            case Image() | Audio() | File():
+                blocks.append(_block(part))
+            case _:
+                raise _misplaced(message, part)
+    return blocks
+
+
+def _only_text(message: Message) -> str:
+    for part in message.parts:
+        if not isinstance(part, Text):
+            raise _misplaced(message, part)
+    return message.text
+
+
+def _block(part: Text | Image | Audio | File) -> dict[str, Any]:
+    match part:
+        case Text(text):
+            return {"type": "text", "text": text}
+        case Image():
+            image = {"url": _data_url(part.data, part.media_type or "image/png", part.url, "image")}
+            if part.detail is not None:
+                image["detail"] = part.detail
+            return {"type": "image_url", "image_url": image}
+        case Audio():
+            if part.data is None:
+                raise UnsupportedFeature(
+                    "an audio part needs its data; Chat Completions takes no id"
+                )
+            sound = {"data": base64.b64encode(part.data).decode(), "format": part.format or "wav"}
+            return {"type": "input_audio", "input_audio": sound}
+        case File():
+            file: dict[str, str] = {}
+            if part.id is not None:
+                file["file_id"] = part.id
+            else:
+                media_type = part.media_type or "application/octet-stream"
+                file["file_data"] = _data_url(part.data, media_type, part.url, "file")
+                file["filename"] = part.name or "file"
+            return {"type": "file", "file": file}
+
+
+def _data_url(data: bytes | None, media_type: str, url: str | None, what: str) -> str:
+    if data is not None:
+        return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+    if url is not None:
+        return url
+    raise UnsupportedFeature(f"an {what} part needs data or a url")
+
+
+def _decoded(part: Opaque) -> Any:
+    try:
+        # Decoded and not spliced in, so that a damaged part cannot break the whole body.
+        return msgspec.json.decode(part.json)
+    except (ValueError, RecursionError) as error:
+        raise LocalProtocolError(
+            f"the opaque part {part.kind!r} of {part.provider} is not valid JSON; drop it",
+            rule="C12",
+        ) from error
+
+
+def _misplaced(message: Message, part: Part) -> LocalProtocolError:
+    return LocalProtocolError(
+        f"{_what(message)} cannot hold a {type(part).__name__} part", rule="C05"
+    )
+
+
+def _what(message: Message) -> str:
+    return f"the {message.role} message {message.id!r}"
