@@ -119,10 +119,20 @@ class Suspend(Struct, frozen=True):
 
 
 class Continue(Struct, frozen=True):
-    """Do not end yet: append `inject` as a user message and grant `extra_rounds` more rounds."""
+    """Do not end yet: append `inject` as a user message and go on for up to `extra_rounds` rounds.
+
+    Raises:
+        ValueError: `inject` is blank, or `extra_rounds` is less than 1.
+    """
 
     inject: str
     extra_rounds: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.inject.strip():
+            raise ValueError("Continue needs a text to inject: without one nothing would change")
+        if self.extra_rounds < 1:
+            raise ValueError(f"extra_rounds must be at least 1, not {self.extra_rounds}")
 
 
 # ── contexts: fields above the line are read-only, those after `# may be rewritten` are not ───────

@@ -8,7 +8,7 @@ from llm_client.types import LLMRequest, LLMResponse
 from power_loop.events import RetryScheduled
 from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
 from power_loop.pipeline.ports import AttemptFailed, Ports
-from power_loop.pipeline.progress import where
+from power_loop.pipeline.progress import repaired_text, where
 from power_loop.session.outcome import Degraded, Outcome, Stopped
 from power_loop.session.records import ErrorInfo, ModelAsked, ModelEnded
 
@@ -95,11 +95,12 @@ def _ended_badly(attempt: str, failed: AttemptFailed) -> ModelEnded:
         "failed",
         failed.usage,
         measured=failed.usage.output_tokens is not None,
-        partial=failed.partial,
+        partial=repaired_text(failed.partial),
         error=error_info(failed.error),
     )
 
 
 def error_info(error: LLMError) -> ErrorInfo:
     """What is stored of an error."""
-    return ErrorInfo(type(error).__name__, str(error), error.retryable, error.status)
+    text = repaired_text(str(error))
+    return ErrorInfo(type(error).__name__, text, error.retryable, error.status)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from llm_client.types import (
@@ -39,8 +38,10 @@ from power_loop.pipeline.ports import Ports
 from power_loop.pipeline.progress import (
     Progress,
     append_messages,
+    arguments_fault,
     end_round,
     filtered,
+    filtered_results,
     repaired,
     where,
 )
@@ -49,12 +50,16 @@ from power_loop.session.closing import result_message
 from power_loop.session.machine import Phase
 from power_loop.session.outcome import Cancelled, Outcome, Stopped
 from power_loop.session.records import MessageAppended, Recalled, ToolSettled
+from power_loop.session.state import result_id
 
 __all__ = ["model_phase", "take_inbox"]
 
 
 async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
     """Runs the model's part of a round: how the run ends, or None to go on."""
+    if progress.deferred:
+        await append_messages(io, progress.deferred)
+        progress.deferred = ()
     cancelled = await take_inbox(io)
     if cancelled is not None:
         return cancelled
@@ -72,9 +77,12 @@ async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
     if io.recalls and not progress.recalled:
         progress.recalled = True
         await _recall(io)
+    round = io.session.round
     answer = await _ask(io, io.plan.template)
     if not isinstance(answer, Answer):
         return answer
+    if io.session.round == round:
+        progress.skipped += 1
     return await _take_answer(io, answer)
 
 
@@ -147,7 +155,7 @@ async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
         context = LlmAfter(**where(io), request=request, response=answer.response)
         result = await io.fire(LLM_AFTER, context)
         if isinstance(result, Break):
-            await _append_answer(io, answer, without_calls=True)
+            await _append_text(io, answer)
             return Stopped(result.reason)
         answer = Answer(result.response, answer.attempt)
     return answer
@@ -160,16 +168,25 @@ async def _take_answer(io: Ports, answer: Answer) -> Outcome | None:
     return None
 
 
-async def _append_answer(io: Ports, answer: Answer, *, without_calls: bool = False) -> Message:
+async def _append_text(io: Ports, answer: Answer) -> str:
+    """Appends an answer without its calls, if that leaves anything; its text."""
+    parts = tuple([part for part in answer.response.parts if not isinstance(part, ToolCall)])
+    response = replace(answer.response, parts=parts)
+    if not response.text and not response.refusal:
+        return ""
+    return (await _append_answer(io, Answer(response, answer.attempt))).text
+
+
+async def _append_answer(io: Ports, answer: Answer) -> Message:
     response = answer.response
-    parts = repaired(io, "model", response.parts)
+    parts = response.parts
     if response.refusal and not response.text:
         parts = (*parts, Text(response.refusal))
-    if without_calls:
-        parts = tuple([part for part in parts if not isinstance(part, ToolCall)])
+    # Every protocol wants some content; an answer may have none.
+    parts = repaired(io, "model", parts or (Text(""),))
     message = Message("assistant", _with_own_ids(io, parts), id=io.new_id())
     message = await filtered(io, message)
-    refused = _refused_calls(response, message)
+    refused = await filtered_results(io, _refused_calls(response, message))
     await io.commit(MessageAppended(message, answer.attempt), *refused, later=True)
     return message
 
@@ -182,9 +199,11 @@ def _with_own_ids(io: Ports, parts: tuple[Part, ...]) -> tuple[Part, ...]:
         if not isinstance(part, ToolCall):
             named.append(part)
             continue
-        taken = not part.id or part.id in seen or io.session.knows(part.id)
+        # Its result will need an id as well.
+        ids = {part.id, result_id(part.id)}
+        taken = not part.id or ids & seen or any(map(io.session.knows, ids))
         call = ToolCall(io.new_id(), part.name, part.arguments) if taken else part
-        seen.add(call.id)
+        seen |= {call.id, result_id(call.id)}
         named.append(call)
     return tuple(named)
 
@@ -200,24 +219,12 @@ def _refused_calls(response: LLMResponse, message: Message) -> list[ToolSettled]
         if response.truncated and call is calls[-1]:
             why = "the answer was cut off before this call was certainly complete"
         else:
-            why = _arguments_fault(call.arguments)
+            why = arguments_fault(call.arguments)
         if why is not None:
             text = f"[not run] {why}. Make the call again, complete and with valid JSON arguments."
             result = ToolResult(call.id, (Text(text),), is_error=True)
             refused.append(ToolSettled(result_message(result), "not_run"))
     return refused
-
-
-def _arguments_fault(arguments: str) -> str | None:
-    if not arguments.strip():
-        return None
-    try:
-        value = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        return f"the arguments are not valid JSON ({str(error)[:120]})"
-    if not isinstance(value, dict):
-        return f"the arguments are not a JSON object but {type(value).__name__}"
-    return None
 
 
 async def _last_word(io: Ports, progress: Progress) -> Outcome | None:
@@ -227,5 +234,4 @@ async def _last_word(io: Ports, progress: Progress) -> Outcome | None:
     answer = await _ask(io, replace(io.plan.template, tools=(), tool_choice="auto"))
     if not isinstance(answer, Answer):
         return answer
-    message = await _append_answer(io, answer, without_calls=True)
-    return await round_limit_reached(io, progress, message.text)
+    return await round_limit_reached(io, progress, await _append_text(io, answer))

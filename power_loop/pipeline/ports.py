@@ -18,7 +18,7 @@ from power_loop.events import Transient
 from power_loop.hooks import HookPoint
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Outcome
-from power_loop.session.records import Record, ToolStarted, ViewChanged
+from power_loop.session.records import Record, Settlement, ToolStarted, ViewChanged
 
 __all__ = ["AttemptFailed", "InboxTake", "Job", "Ports", "RunPlan", "ToolTraits", "Used"]
 
@@ -65,10 +65,11 @@ class ToolTraits(Struct, frozen=True):
 
 
 class Used(Struct, frozen=True):
-    """A tool has run: what it gave, and what it raised, if it did."""
+    """A tool has run: what it gave, what it raised, and whether it came to its end."""
 
     result: ToolResult
     error: Exception | None = None
+    how: Settlement = "finished"
 
 
 class AttemptFailed(Struct, frozen=True):
@@ -117,7 +118,7 @@ class Ports(Protocol):
         """A number in [0, 1)."""
         ...
 
-    def emit(self, event: Transient) -> None:
+    def emit(self, event: Transient, /) -> None:
         """Tells readers of something transient."""
         ...
 
@@ -137,7 +138,11 @@ class Ports(Protocol):
         ...
 
     async def close(self, outcome: Outcome) -> bool:
-        """Closes the run, durably. False when the inbox holds what the run must take first."""
+        """Closes the run, durably. False when the inbox holds what the run must take first.
+
+        An answer must take steering and cancels first. A suspension can take cancels only: steering
+        waits for the results of the open calls, so it must not be a reason to answer False then.
+        """
         ...
 
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:

@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
 from llm_client.types import Message, Part, Text, Thinking, ToolCall, ToolResult
 from power_loop.errors import HookError
 from power_loop.events import RoundEnded, TextRepaired
 from power_loop.hooks import MESSAGE_APPEND, ROUND_END, MessageAppend, RoundEnd
 from power_loop.pipeline.ports import Ports
-from power_loop.session.records import MessageAppended
+from power_loop.session.records import MessageAppended, ToolSettled
 
-__all__ = ["Progress", "append_messages", "end_round", "filtered", "repaired", "where"]
+__all__ = [
+    "Progress",
+    "append_messages",
+    "arguments_fault",
+    "end_round",
+    "filtered",
+    "filtered_results",
+    "repaired",
+    "repaired_text",
+    "where",
+    "with_own_id",
+]
 
 
 class Progress:
@@ -20,18 +34,28 @@ class Progress:
 
     Attributes:
         limit: rounds granted so far; hooks may grant more.
-        skipped: rounds that a hook left out; they count.
+        skipped: rounds in which a hook kept the model from being asked; they count.
+        deferred: messages of session.start that must wait for the results of a resumed batch.
         recalled: memory has been asked.
         reasks: wrong outputs given back so far.
         completions: how often the end has been put to complete.decide.
         stop_reason: why a hook broke the batch off, if one did.
     """
 
-    __slots__ = ("completions", "limit", "reasks", "recalled", "skipped", "stop_reason")
+    __slots__ = (
+        "completions",
+        "deferred",
+        "limit",
+        "reasks",
+        "recalled",
+        "skipped",
+        "stop_reason",
+    )
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.skipped = 0
+        self.deferred: tuple[Message, ...] = ()
         self.recalled = False
         self.reasks = 0
         self.completions = 0
@@ -63,11 +87,27 @@ def _identity(message: Message) -> tuple[object, ...]:
     return message.id, message.role, message.tool_calls, results
 
 
+async def filtered_results(io: Ports, settled: Sequence[ToolSettled]) -> list[ToolSettled]:
+    """Settlements with their messages as the message.append hooks leave them."""
+    return [ToolSettled(await filtered(io, one.message), one.how) for one in settled]
+
+
+def with_own_id(io: Ports, message: Message) -> Message:
+    """`message`, under a new id if the session knows its own: callers and hooks reuse values."""
+    known = not message.id or io.session.knows(message.id)
+    return replace(message, id=io.new_id()) if known else message
+
+
 async def append_messages(
     io: Ports, messages: Sequence[Message], *, take: Sequence[str] = ()
 ) -> None:
     """Appends messages to the session, in order, as one unit."""
-    records = [MessageAppended(await filtered(io, message)) for message in messages]
+    records: list[MessageAppended] = []
+    for message in messages:
+        own = with_own_id(io, message)
+        if any(own.id == record.message.id for record in records):
+            own = replace(own, id=io.new_id())
+        records.append(MessageAppended(await filtered(io, own)))
     await io.commit(*records, later=not take, take=take)
 
 
@@ -78,6 +118,22 @@ async def end_round(io: Ports, text: str, *, has_tools: bool) -> None:
     if io.listens(ROUND_END):
         context = RoundEnd(**where(io), response_text=text, has_tools=has_tools, usage=s.run_usage)
         await io.fire(ROUND_END, context)
+
+
+# ── what must not run, what must not be sent ─────────────────────────────────────────────────────
+
+
+def arguments_fault(arguments: str) -> str | None:
+    """Why a call must not run with these arguments; None if it may. Empty ones stand for `{}`."""
+    if not arguments.strip():
+        return None
+    try:
+        value = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        return f"the arguments are not valid JSON ({str(error)[:120]})"
+    if not isinstance(value, dict):
+        return f"the arguments are not a JSON object but {type(value).__name__}"
+    return None
 
 
 # ── text that no provider takes ───────────────────────────────────────────────────────────────────
@@ -93,12 +149,17 @@ def repaired(io: Ports, source: str, parts: tuple[Part, ...]) -> tuple[Part, ...
     return fixed
 
 
+def repaired_text(text: str) -> str:
+    """`text` with the same characters replaced, without an event."""
+    return _fixed_text(text, [0, 0])
+
+
 def _sound(part: Part) -> bool:
     match part:
         case Text() | Thinking():
             return _sound_text(part.text)
         case ToolCall():
-            return _sound_text(part.arguments) and _sound_text(part.name)
+            return all(map(_sound_text, (part.id, part.name, part.arguments)))
         case ToolResult():
             return all(_sound(inner) for inner in part.content)
         case _:
@@ -125,8 +186,8 @@ def _fixed(part: Part, counts: list[int]) -> Part:
             # A signature vouches for the exact text, so it cannot outlive a change.
             return Thinking(_fixed_text(part.text, counts))
         case ToolCall():
-            name, arguments = _fixed_text(part.name, counts), _fixed_text(part.arguments, counts)
-            return ToolCall(part.id, name, arguments)
+            fields = (part.id, part.name, part.arguments)
+            return ToolCall(*[_fixed_text(field, counts) for field in fields])
         case ToolResult():
             content = tuple([_fixed_content(inner, counts) for inner in part.content])
             return ToolResult(part.call_id, content, part.is_error)

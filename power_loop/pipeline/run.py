@@ -6,17 +6,27 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from llm_client.types import Message, Text
 from power_loop.hooks import SESSION_START, SessionStart
 from power_loop.pipeline.model import model_phase
 from power_loop.pipeline.ports import Ports
-from power_loop.pipeline.progress import Progress, append_messages, filtered, where
+from power_loop.pipeline.progress import (
+    Progress,
+    append_messages,
+    filtered,
+    where,
+    with_own_id,
+)
 from power_loop.pipeline.settle import settle_phase
 from power_loop.pipeline.tools import tools_phase
 from power_loop.session.machine import Phase
-from power_loop.session.outcome import Outcome
+from power_loop.session.outcome import Outcome, RoundLimit
 from power_loop.session.records import Record, RunOpened
 
-__all__ = ["run_pipeline"]
+__all__ = ["GO_ON", "run_pipeline"]
+
+GO_ON = "You have another set of rounds. Go on with the task."
+"""What the model is told when a run is resumed that had used up its rounds."""
 
 
 async def run_pipeline(io: Ports, opening: Sequence[Record]) -> Outcome:
@@ -25,8 +35,8 @@ async def run_pipeline(io: Ports, opening: Sequence[Record]) -> Outcome:
     Raises:
         Exception: whatever ended the run beside its regular endings; the run is then still open.
     """
-    await _open(io, opening)
     progress = Progress(io.plan.max_rounds)
+    await _open(io, progress, opening)
     while True:
         match io.session.phase:
             case Phase.MODEL:
@@ -39,19 +49,25 @@ async def run_pipeline(io: Ports, opening: Sequence[Record]) -> Outcome:
             return outcome
 
 
-async def _open(io: Ports, opening: Sequence[Record]) -> None:
+async def _open(io: Ports, progress: Progress, opening: Sequence[Record]) -> None:
+    goes_on = isinstance(io.session.last_outcome, RoundLimit)
     records: list[Record] = []
     for record in opening:
         if isinstance(record, RunOpened) and record.input:
-            messages = tuple([await filtered(io, message) for message in record.input])
-            records.append(replace(record, input=messages))
+            messages = [await filtered(io, with_own_id(io, message)) for message in record.input]
+            records.append(replace(record, input=tuple(messages)))
         else:
             records.append(record)
     # Rides with the first ModelAsked: until then nothing has happened that could be lost.
     await io.commit(*records, later=True)
+    if goes_on and io.session.phase is Phase.SETTLE:
+        # The last word of the limited run is no answer to settle for.
+        await append_messages(io, [Message("user", (Text(GO_ON),), id=io.new_id())])
     if io.listens(SESSION_START):
         context = SessionStart(**where(io), messages=io.session.view)
         result = await io.fire(SESSION_START, context)
-        # A session that resumes a batch of calls takes no message before their results.
-        if result.append and io.session.phase is Phase.MODEL:
+        if io.session.phase is not Phase.MODEL:
+            # A session that resumes a batch of calls takes no message before their results.
+            progress.deferred = result.append
+        elif result.append:
             await append_messages(io, result.append)

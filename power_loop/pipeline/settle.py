@@ -65,7 +65,6 @@ async def _goes_on(io: Ports, progress: Progress, reason: str, text: str) -> boo
     decision = await io.fire(COMPLETE_DECIDE, context)
     if not isinstance(decision, Continue):
         return False
-    used = io.session.round + progress.skipped
-    progress.limit = max(used + decision.extra_rounds, progress.limit)
+    progress.limit = io.session.round + progress.skipped + decision.extra_rounds
     await append_messages(io, [Message("user", (Text(decision.inject),), id=io.new_id())])
     return True

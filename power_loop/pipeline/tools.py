@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 from hashlib import sha256
+from typing import Any
 
-from llm_client.types import Text, ToolResult
+from llm_client.types import Message, Text, ToolResult
+from power_loop.errors import HookError
 from power_loop.hooks import (
     APPROVAL_REQUESTED,
     ROUND_DECIDE,
@@ -28,10 +30,24 @@ from power_loop.hooks import (
     ToolsBatchBefore,
 )
 from power_loop.pipeline.ports import Job, Ports, ToolTraits, Used
-from power_loop.pipeline.progress import Progress, end_round, filtered, repaired, where
-from power_loop.session.closing import closing_calls, result_message, told
+from power_loop.pipeline.progress import (
+    Progress,
+    arguments_fault,
+    end_round,
+    filtered,
+    filtered_results,
+    repaired,
+    where,
+)
+from power_loop.session.closing import closing_calls, result_message, settled_by_answer, told
 from power_loop.session.machine import OpenCall
-from power_loop.session.outcome import AwaitingApproval, Outcome, PendingTools, Stopped
+from power_loop.session.outcome import (
+    AwaitingApproval,
+    Cancelled,
+    Outcome,
+    PendingTools,
+    Stopped,
+)
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
@@ -39,6 +55,7 @@ from power_loop.session.records import (
     ToolSettled,
     ToolStarted,
 )
+from power_loop.session.state import result_id
 
 __all__ = ["tools_phase"]
 
@@ -46,6 +63,11 @@ __all__ = ["tools_phase"]
 async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
     """Runs what is open of a batch: how the run ends, or None to go on."""
     s = io.session
+    taken = await io.drain()
+    if taken.cancel is not None:
+        # Steering waits for the next round; a wish to cancel does not.
+        await _give_up(io)
+        return Cancelled(taken.cancel)
     order = s.order
     text = s.messages[-1].text
     if all(call.state == "asked" for call in s.open_calls.values()):
@@ -97,7 +119,7 @@ async def _answer_all(io: Ports, output: str) -> None:
 async def _give_up(io: Ports) -> None:
     settled = closing_calls(io.session, io.finished())
     if settled:
-        await io.commit(*settled)
+        await io.commit(*await filtered_results(io, settled))
 
 
 def _suspension(calls: Mapping[str, OpenCall]) -> Outcome:
@@ -125,33 +147,56 @@ async def _end_batch(io: Ports, order: Iterable[str], text: str) -> None:
 
 async def _admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | None:
     """What is to be done about a call: a job that runs it, or None when it is settled or waits."""
-    call = open_call.call
-    traits = io.tool(call.name)
-    match open_call.state:
-        case "waiting":
-            if not await _answered(io, open_call):
-                return None
-        case "in_doubt":
-            if traits is None or not traits.idempotent:
-                detail = "The program that ran it had died."
-                await io.commit(told(call.id, "interrupted", detail), later=True)
-                return None
-        case _:
-            pass
-    name, arguments = call.name, call.arguments or "{}"
+    before = open_call.started
+    if before is None:
+        name, arguments = open_call.call.name, open_call.call.arguments or "{}"
+    else:
+        # What ran before may run again, not what the model had asked for before hooks changed it.
+        name, arguments = before.name, before.arguments
+    if not await _may_run(io, open_call, io.tool(name)):
+        return None
     if open_call.state == "asked" and io.listens(TOOL_BEFORE):
-        context = ToolBefore(**where(io), call=call, name=name, arguments=arguments)
-        match await io.fire(TOOL_BEFORE, context):
-            case Skip(output=output):
-                await _settle(io, ToolResult(call.id, (Text(output),)), "skipped")
-                return None
-            case Suspend(reason=reason):
-                await _request_approval(io, open_call, reason)
-                return None
-            case ToolBefore() as rewritten:
-                name, arguments = rewritten.name, rewritten.arguments
-        traits = io.tool(name)
-    return await _job(io, progress, open_call, traits, name, arguments)
+        rewritten = await _judged(io, open_call, name, arguments)
+        if rewritten is None:
+            return None
+        name, arguments = rewritten.name, rewritten.arguments or "{}"
+    return await _job(io, progress, open_call, io.tool(name), name, arguments)
+
+
+async def _may_run(io: Ports, open_call: OpenCall, traits: ToolTraits | None) -> bool:
+    """Whether a call may run now, by what it has been through; settles it if it never will."""
+    match open_call.state:
+        case "answered":
+            await _settle_as(io, settled_by_answer(open_call))
+            return False
+        case "waiting":
+            return await _answered(io, open_call)
+        case "in_doubt" if traits is None or not traits.idempotent:
+            detail = "The program that ran it had died."
+            await _settle_as(io, told(open_call.call.id, "interrupted", detail))
+            return False
+        case _:
+            return True
+
+
+async def _judged(
+    io: Ports, open_call: OpenCall, name: str, arguments: str
+) -> ToolBefore[Any] | None:
+    """A call as tool.before leaves it; None when it is settled or waits."""
+    call = open_call.call
+    context = ToolBefore[Any](**where(io), call=call, name=name, arguments=arguments)
+    match await io.fire(TOOL_BEFORE, context):
+        case Skip(output=output):
+            await _settle(io, ToolResult(call.id, (Text(output),)), "skipped")
+            return None
+        case Suspend(reason=reason):
+            await _request_approval(io, open_call, reason)
+            return None
+        case ToolBefore() as rewritten:
+            why = arguments_fault(rewritten.arguments)
+            if why is not None:
+                raise HookError(f"a handler of tool.before rewrote a call of {name!r}: {why}")
+            return rewritten
 
 
 async def _job(
@@ -178,8 +223,9 @@ async def _job(
         return Job(partial(_run_call, io, progress, open_call, started), traits.exclusive)
     given = io.plan.results.get(call_id)
     if given is not None:
-        result = ToolSettled(result_message(ToolResult(call_id, (Text(given),))))
-        await io.commit(started, result)
+        (result,) = repaired(io, "tool", (ToolResult(call_id, (Text(given),)),))
+        message = Message("tool", (result,), id=result_id(call_id))
+        await io.commit(started, ToolSettled(await filtered(io, message)))
     return None
 
 
@@ -189,10 +235,12 @@ async def _answered(io: Ports, open_call: OpenCall) -> bool:
     answer = io.plan.answers.get(open_call.token)
     if answer is None:
         return False
-    await io.commit(CallAnswered(call_id, open_call.token, answer))
-    if io.session.open_calls[call_id].state == "granted":
+    # Committed before the settlement, so that no crash can make a refused call run.
+    await io.commit(CallAnswered(call_id, open_call.token, answer), later=True)
+    answered = io.session.open_calls[call_id]
+    if answered.state == "granted":
         return True
-    await io.commit(told(call_id, "denied"), later=True)
+    await _settle_as(io, settled_by_answer(answered))
     return False
 
 
@@ -228,7 +276,7 @@ async def _run_call(
             stop = after.reason
         else:
             result = after.result
-    await _settle(io, result, "finished")
+    await _settle(io, result, used.how)
     if stop is not None:
         progress.stop_reason = stop
     return stop is None
@@ -267,9 +315,13 @@ async def _settle(io: Ports, result: ToolResult, how: Settlement) -> None:
     parts = repaired(io, "tool", (result,))
     fixed = parts[0]
     assert isinstance(fixed, ToolResult)
-    message = await filtered(io, result_message(fixed))
+    await _settle_as(io, ToolSettled(result_message(fixed), how))
+
+
+async def _settle_as(io: Ports, settled: ToolSettled) -> None:
+    (final,) = await filtered_results(io, [settled])
     # The last one rides with the next model call; until then its batch is not in the view.
-    await io.commit(ToolSettled(message, how), later=len(io.session.open_calls) == 1)
+    await io.commit(final, later=len(io.session.open_calls) == 1)
 
 
 def _error(call_id: str, text: str) -> ToolResult:
