@@ -1,0 +1,87 @@
+"""Tools: typed functions that a model can call.
+
+    base.py        Tool, ToolContext, ToolOutput, the errors a tool may raise
+    function.py    @tool: a function as a tool (signature, docstring → arguments, schema → results)
+    json_tool.py   JsonSchemaTool: a schema and a handler
+    registry.py    ToolRegistry
+    builtin/       files of a workspace
+
+What needs pydantic is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from power_loop.errors import ToolDefinitionError, ToolError
+from power_loop.tools.base import (
+    DepsT,
+    InvalidArguments,
+    Problem,
+    Tool,
+    ToolCancelled,
+    ToolContent,
+    ToolContext,
+    ToolOutput,
+)
+
+if TYPE_CHECKING:
+    from power_loop.tools.builtin import Workspace, workspace_tools
+    from power_loop.tools.function import FunctionTool, ToolDecorator, tool
+    from power_loop.tools.json_tool import JsonSchemaHandler, JsonSchemaTool
+    from power_loop.tools.registry import ToolRegistry
+    from power_loop.tools.results import to_output
+    from power_loop.tools.schema import strict_schema
+    from power_loop.tools.threads import Threads
+
+__all__ = [  # noqa: RUF022  # grouped by use
+    # making tools
+    "FunctionTool",
+    "JsonSchemaHandler",
+    "JsonSchemaTool",
+    "ToolDecorator",
+    "ToolRegistry",
+    "tool",
+    # inside a tool
+    "DepsT",
+    "ToolContent",
+    "ToolContext",
+    "ToolOutput",
+    # implementing or running tools
+    "Threads",
+    "Tool",
+    "strict_schema",
+    "to_output",
+    # errors
+    "InvalidArguments",
+    "Problem",
+    "ToolCancelled",
+    "ToolDefinitionError",
+    "ToolError",
+    # built in
+    "Workspace",
+    "workspace_tools",
+]
+
+_LAZY = {
+    "FunctionTool": "function",
+    "JsonSchemaHandler": "json_tool",
+    "JsonSchemaTool": "json_tool",
+    "Threads": "threads",
+    "ToolDecorator": "function",
+    "ToolRegistry": "registry",
+    "Workspace": "builtin",
+    "strict_schema": "schema",
+    "to_output": "results",
+    "tool": "function",
+    "workspace_tools": "builtin",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,266 @@
+"""What a tool is, what it is told about its call, and what it gives back.
+
+Nothing here loads pydantic, so that a driver can speak of tools without paying for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, cast, runtime_checkable
+
+import msgspec
+from msgspec import Struct
+from typing_extensions import TypeVar
+
+from llm_client.types import File, Image, Text, ToolSpec
+from power_loop.errors import ToolError
+
+__all__ = [
+    "DepsT",
+    "InvalidArguments",
+    "Problem",
+    "Tool",
+    "ToolCancelled",
+    "ToolContent",
+    "ToolContext",
+    "ToolOutput",
+]
+
+DepsT = TypeVar("DepsT", default=Any)
+"""The type of the `deps` that a caller hands to `send`; Any where nobody says."""
+
+ToolContent = Text | Image | File
+"""What a model can read in a tool's result."""
+
+_PROBLEMS_SHOWN = 10
+_NO_DEPS = cast("Any", None)
+
+
+class ToolCancelled(ToolError):
+    """Raised by `ToolContext.check_cancelled` in a tool whose call has been cancelled."""
+
+
+class Problem(Struct, frozen=True):
+    """One thing that is wrong with a call's arguments.
+
+    Attributes:
+        path: where, as in `filters[0].name`; "" for the arguments as a whole.
+        expected: what belongs there, in words.
+        got: the beginning of what was there, as JSON; "nothing" where a value is missing.
+    """
+
+    path: str
+    expected: str
+    got: str
+
+
+class InvalidArguments(ToolError):
+    """The arguments of a call are not JSON, not an object, or do not fit the tool.
+
+    `str()` is a JSON object made for the model: the tool, and each problem with path, expected and
+    got. `problems` holds them all, `str()` the first ten.
+    """
+
+    def __init__(self, tool: str, problems: Sequence[Problem]) -> None:
+        self.tool = tool
+        self.problems = tuple(problems)
+        told: dict[str, Any] = {
+            "error": "invalid_arguments",
+            "tool": tool,
+            "problems": self.problems[:_PROBLEMS_SHOWN],
+        }
+        if len(self.problems) > _PROBLEMS_SHOWN:
+            told["more_problems"] = len(self.problems) - _PROBLEMS_SHOWN
+        super().__init__(msgspec.json.encode(told).decode())
+
+
+class ToolOutput(Struct, frozen=True):
+    """What a call came to: text, images and files for the model to read."""
+
+    content: tuple[ToolContent, ...]
+    is_error: bool = False
+
+    @classmethod
+    def of(cls, text: str, *, is_error: bool = False) -> ToolOutput:
+        """An output of one text."""
+        return cls((Text(text),), is_error)
+
+    @property
+    def text(self) -> str:
+        """All text parts, joined."""
+        return "".join([part.text for part in self.content if isinstance(part, Text)])
+
+
+def _never_cancelled() -> str | None:
+    return None
+
+
+def _unheard(message: str, fraction: float | None, data: Any) -> None:
+    """Progress that nobody listens to."""
+
+
+class ToolContext(Generic[DepsT]):
+    """What a tool may know of its call, and how it speaks while it works.
+
+    A parameter of this type is filled in by the loop and is no part of the tool's schema. Safe to
+    use from any thread.
+
+    Attributes:
+        session_id: the session the call belongs to.
+        run_id: the run that makes it.
+        call_id: the call's own id, unique in its session.
+        tool: the tool's name.
+        idempotency_key: the same for every attempt of this call, also after a crash; hand it to
+            services that can recognise a repeated request.
+        attempt: 1, and one more for each time the call is made again.
+        deps: what the caller gave to `send(…, deps=…)`.
+    """
+
+    __slots__ = (
+        "_abandoned",
+        "_reason",
+        "_report",
+        "attempt",
+        "call_id",
+        "deps",
+        "idempotency_key",
+        "run_id",
+        "session_id",
+        "tool",
+    )
+
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        run_id: str,
+        call_id: str,
+        tool: str,
+        idempotency_key: str,
+        attempt: int,
+        deps: DepsT,
+        cancel_reason: Callable[[], str | None] = _never_cancelled,
+        report: Callable[[str, float | None, Any], None] = _unheard,
+    ) -> None:
+        """Built by the driver.
+
+        `cancel_reason` says why the call has been cancelled, None while it has not; `report` takes
+        what the tool says of its progress. Both must be safe from any thread and must not block.
+        """
+        self.session_id = session_id
+        self.run_id = run_id
+        self.call_id = call_id
+        self.tool = tool
+        self.idempotency_key = idempotency_key
+        self.attempt = attempt
+        self.deps = deps
+        self._reason = cancel_reason
+        self._report = report
+        self._abandoned: str | None = None
+
+    @classmethod
+    def for_test(
+        cls,
+        deps: DepsT = _NO_DEPS,
+        *,
+        session_id: str = "session",
+        run_id: str = "run",
+        call_id: str = "call",
+        tool: str = "tool",
+        idempotency_key: str = "key",
+        attempt: int = 1,
+        cancel_reason: Callable[[], str | None] = _never_cancelled,
+        report: Callable[[str, float | None, Any], None] = _unheard,
+    ) -> ToolContext[DepsT]:
+        """A context for calling a tool in a test, with no loop around it."""
+        return ToolContext(
+            session_id=session_id,
+            run_id=run_id,
+            call_id=call_id,
+            tool=tool,
+            idempotency_key=idempotency_key,
+            attempt=attempt,
+            deps=deps,
+            cancel_reason=cancel_reason,
+            report=report,
+        )
+
+    @property
+    def cancel_reason(self) -> str | None:
+        """Why the call has been cancelled; None while it has not."""
+        return self._abandoned or self._reason()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the call has been cancelled. An asynchronous tool is interrupted anyway."""
+        return self.cancel_reason is not None
+
+    def check_cancelled(self) -> None:
+        """Does nothing while the call is wanted. For synchronous tools, between their steps.
+
+        Raises:
+            ToolCancelled: the call has been cancelled; nobody waits for its result.
+        """
+        reason = self.cancel_reason
+        if reason is not None:
+            raise ToolCancelled(f"the call was cancelled: {reason}")
+
+    def progress(self, message: str, fraction: float | None = None, data: Any = None) -> None:
+        """Tells readers of the run how far the work is. Never blocks.
+
+        Args:
+            message: for people.
+            fraction: of the work that is done, in 0…1; None when unknown.
+            data: anything that serialises to JSON, for programs.
+        """
+        self._report(message, fraction, data)
+
+    def abandon(self, reason: str) -> None:
+        """Marks the call as cancelled, for a thread that is left behind."""
+        self._abandoned = reason
+
+    def __repr__(self) -> str:
+        return f"ToolContext(tool={self.tool!r}, call_id={self.call_id!r}, attempt={self.attempt})"
+
+
+@runtime_checkable
+class Tool(Protocol):
+    """Protocol of a tool: something that a model can ask to be run."""
+
+    @property
+    def name(self) -> str:
+        """The name the model calls it by: 1–64 of letters, digits, `_` and `-`."""
+        ...
+
+    @property
+    def spec(self) -> ToolSpec:
+        """The tool as the model sees it. The same object each time, so that encoders can cache."""
+        ...
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it must run alone, with no other tool of the same answer beside it."""
+        ...
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether a call with an unknown outcome may simply be made again."""
+        ...
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds after which the loop cancels a call; None for the loop's own limit."""
+        ...
+
+    async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:
+        """Runs the tool once.
+
+        Args:
+            arguments: the JSON text of an object, as the model wrote it; "" means `{}`.
+            context: this very call.
+
+        Raises:
+            InvalidArguments: the arguments do not fit; nothing was run.
+            ToolError: the tool refuses; `str(error)` is for the model.
+        """
+        ...

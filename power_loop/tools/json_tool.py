@@ -1,0 +1,94 @@
+"""A tool for people who have only a JSON Schema."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from llm_client.types import ToolSpec
+from power_loop.errors import ToolDefinitionError
+from power_loop.tools.arguments import parse_object
+from power_loop.tools.base import InvalidArguments, ToolContext, ToolOutput
+from power_loop.tools.json_schema import SchemaValidator
+from power_loop.tools.naming import check_name, check_timeout
+from power_loop.tools.results import to_output
+from power_loop.tools.schema import strict_schema
+from power_loop.tools.threads import Threads
+
+__all__ = ["JsonSchemaHandler", "JsonSchemaTool"]
+
+JsonSchemaHandler = Callable[[dict[str, Any], ToolContext[Any]], object]
+"""Takes the checked arguments and the call's context; synchronous or asynchronous."""
+
+
+class JsonSchemaTool:
+    """A tool described by a JSON Schema, as from a catalogue, a remote server or a file.
+
+    The schema reaches the model unchanged. Its common keywords are checked before the handler runs,
+    the rest is not (see `power_loop.tools.json_schema`). What the handler returns is converted as
+    for typed functions; a synchronous handler runs in a thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        parameters: Mapping[str, Any],
+        handler: JsonSchemaHandler,
+        *,
+        exclusive: bool = False,
+        idempotent: bool = False,
+        timeout: float | None = None,
+        strict: bool | None = None,
+        threads: Threads | None = None,
+    ) -> None:
+        """Options are those of `tool`.
+
+        Raises:
+            ToolDefinitionError: the name, the description, the schema or an option is not usable.
+        """
+        owner = repr(name)
+        check_name(name, owner)
+        if not description.strip():
+            raise ToolDefinitionError(f"tool {owner} has no description; say what it is for")
+        schema = dict(parameters)
+        self._validator = SchemaValidator(schema, owner)
+        schema.setdefault("properties", {})
+        if strict and (problems := strict_schema(schema)[1]):
+            raise ToolDefinitionError(f"tool {owner} cannot be strict: {'; '.join(problems)}")
+        if strict:
+            schema = strict_schema(schema)[0]
+        self.name = name
+        self.spec = ToolSpec(name, description.strip(), schema, strict)
+        self.exclusive = exclusive
+        self.idempotent = idempotent
+        self.timeout = check_timeout(timeout, owner)
+        self.threads = threads or Threads()
+        self._handler = handler
+        self._asynchronous = inspect.iscoroutinefunction(
+            handler if inspect.isroutine(handler) else type(handler).__call__
+        )
+
+    async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:
+        """Checks `arguments` and calls the handler once.
+
+        Raises:
+            InvalidArguments: the arguments do not fit; the handler was not called.
+            ToolError: raised by the handler, or it returned what cannot be shown to a model.
+            Exception: whatever else the handler raises.
+        """
+        values, problems = self._validator.check(parse_object(arguments, self.name))
+        if problems:
+            raise InvalidArguments(self.name, problems)
+        if not self._asynchronous:
+            return await self.threads.run(functools.partial(self._work, values, context), context)
+        result: object = await cast("Any", self._handler(values, context))
+        return to_output(result, self.name)
+
+    def _work(self, values: dict[str, Any], context: ToolContext[Any]) -> ToolOutput:
+        return to_output(self._handler(values, context), self.name)
+
+    def __repr__(self) -> str:
+        return f"<tool {self.name!r}: a JSON Schema>"
