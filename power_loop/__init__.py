@@ -1,1 +1,152 @@
-"""An embeddable, durable agent kernel for async Python."""
+"""An embeddable, durable agent kernel for async Python.
+
+    session/    a session as a pure state machine over durable records
+    hooks.py    every place in the loop where your code may run
+    events.py   everything a reader may see
+    pipeline/   the loop: a script over ports, without I/O
+    driver/     the ports made real: model, tools, committer, readers
+    runtime/    leaves: stores
+    tools/      @tool, registry, the files of a workspace
+    agent/      AgentLoop and its verbs
+    cli/        the `power-loop` command
+
+Importing this package loads none of that; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llm_client.retry import RetryPolicy
+    from llm_client.types import (
+        Audio,
+        File,
+        Image,
+        LLMRequest,
+        LLMResponse,
+        Message,
+        Text,
+        Thinking,
+        ToolCall,
+        ToolResult,
+        ToolSpec,
+        Usage,
+    )
+    from power_loop import errors, events, hooks
+    from power_loop.agent.config import AgentConfig
+    from power_loop.agent.extensions import Extension, Subscription
+    from power_loop.agent.loop import AgentLoop
+    from power_loop.agent.opening import PendingCall
+    from power_loop.agent.result import RunResult, result_of
+    from power_loop.agent.stream import RunStream
+    from power_loop.driver.dispatch import Hooks
+    from power_loop.errors import PowerLoopError
+    from power_loop.events import Stamped
+    from power_loop.runtime.stores.base import Store
+    from power_loop.runtime.stores.memory import MemoryStore
+    from power_loop.runtime.stores.sqlite import SQLiteStore
+    from power_loop.tools.base import Tool, ToolContext, ToolOutput
+    from power_loop.tools.builtin import workspace_tools
+    from power_loop.tools.function import tool
+    from power_loop.tools.json_tool import JsonSchemaTool
+    from power_loop.tools.registry import ToolRegistry
+
+__all__ = [  # noqa: RUF022  grouped by use
+    # the loop
+    "AgentLoop",
+    "AgentConfig",
+    "RunResult",
+    "RunStream",
+    "PendingCall",
+    "RetryPolicy",
+    "result_of",
+    # extending it
+    "Extension",
+    "Hooks",
+    "Subscription",
+    "hooks",
+    # watching it
+    "Stamped",
+    "events",
+    # tools
+    "JsonSchemaTool",
+    "Tool",
+    "ToolContext",
+    "ToolOutput",
+    "ToolRegistry",
+    "tool",
+    "workspace_tools",
+    # stores
+    "MemoryStore",
+    "SQLiteStore",
+    "Store",
+    # messages
+    "Audio",
+    "File",
+    "Image",
+    "LLMRequest",
+    "LLMResponse",
+    "Message",
+    "Text",
+    "Thinking",
+    "ToolCall",
+    "ToolResult",
+    "ToolSpec",
+    "Usage",
+    # errors
+    "PowerLoopError",
+    "errors",
+]
+
+_HOME = {
+    "llm_client.retry": ("RetryPolicy",),
+    "llm_client.types": (
+        "Audio",
+        "File",
+        "Image",
+        "LLMRequest",
+        "LLMResponse",
+        "Message",
+        "Text",
+        "Thinking",
+        "ToolCall",
+        "ToolResult",
+        "ToolSpec",
+        "Usage",
+    ),
+    "power_loop.agent.config": ("AgentConfig",),
+    "power_loop.agent.extensions": ("Extension", "Subscription"),
+    "power_loop.agent.loop": ("AgentLoop",),
+    "power_loop.agent.opening": ("PendingCall",),
+    "power_loop.agent.result": ("RunResult", "result_of"),
+    "power_loop.agent.stream": ("RunStream",),
+    "power_loop.driver.dispatch": ("Hooks",),
+    "power_loop.errors": ("PowerLoopError",),
+    "power_loop.events": ("Stamped",),
+    "power_loop.runtime.stores.base": ("Store",),
+    "power_loop.runtime.stores.memory": ("MemoryStore",),
+    "power_loop.runtime.stores.sqlite": ("SQLiteStore",),
+    "power_loop.tools.base": ("Tool", "ToolContext", "ToolOutput"),
+    "power_loop.tools.builtin": ("workspace_tools",),
+    "power_loop.tools.function": ("tool",),
+    "power_loop.tools.json_tool": ("JsonSchemaTool",),
+    "power_loop.tools.registry": ("ToolRegistry",),
+}
+_MODULES = ("errors", "events", "hooks")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"power_loop.{name}")
+    for module, names in _HOME.items():
+        if name in names:
+            value = getattr(import_module(module), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

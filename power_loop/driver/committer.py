@@ -10,6 +10,7 @@ A failed append poisons the run: the session in memory is ahead of its log and m
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,7 @@ class Committer:
     Attributes:
         failure: why nothing more can be written; None while all is well.
         durable_seq: how many records of the session are durable.
+        released: the lease has been given back, in the transaction that closed the run.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Committer:
     ) -> None:
         self.session = session
         self.failure: Exception | None = None
+        self.released = False
         self.durable_seq: int = session.seq
         self._store = store
         self._lease = lease
@@ -79,7 +82,9 @@ class Committer:
         self._queue: list[_Unit] = []
         self._wake = anyio.Event()
         self._n = 0
+        self._held: deque[tuple[int, Transient]] = deque()
         self._last: tuple[Outcome, Mapping[str, ToolResult], str] | None = None
+        self._ended = anyio.Event()
 
     # ── for the run ───────────────────────────────────────────────────────────────────────────────
 
@@ -132,8 +137,12 @@ class Committer:
         return not unit.refused
 
     def emit(self, event: Transient) -> None:
-        """Publishes something transient, behind the newest durable record."""
-        if self._hub.read_by_anyone(self.session.id):
+        """Publishes something transient, behind the records that came before it."""
+        if not self._hub.read_by_anyone(self.session.id):
+            return
+        if self.durable_seq < self.session.seq:
+            self._held.append((self.session.seq, event))
+        else:
             self._n += 1
             self._hub.publish(self._stamped(event, self.durable_seq, self._n))
 
@@ -157,6 +166,7 @@ class Committer:
                     await self._flush()
                 elif self._last is not None:
                     await self._close_truthfully()
+                    self._ended.set()
                     return
                 else:
                     self._wake = anyio.Event()
@@ -174,10 +184,15 @@ class Committer:
         else:
             self._wake.set()
 
+    async def ended(self) -> None:
+        """Returns once nothing will be written any more."""
+        await self._ended.wait()
+
     async def _finish_at_once(self) -> None:
         if self._queue:
             await self._flush()
         await self._close_truthfully()
+        self._ended.set()
 
     async def _close_truthfully(self) -> None:
         assert self._last is not None
@@ -220,6 +235,7 @@ class Committer:
             self.failure = error
             return error
         self.session.apply(record)
+        self.released = True
         self._publish([*records, last], appended)
         return None
 
@@ -235,6 +251,7 @@ class Committer:
         except Exception as error:  # noqa: BLE001  whatever the store raises, the run is over
             self.failure = error
             return error
+        self.released = final
         self._publish(records, appended)
         return None
 
@@ -242,10 +259,16 @@ class Committer:
         self.durable_seq = appended.seq
         self._n = 0
         if not self._hub.read_by_anyone(self.session.id):
+            self._held.clear()
             return
         first = appended.tree_seq - len(records) + 1
         for offset, stamped in enumerate(records):
             self._hub.publish(replace(stamped, tree_seq=first + offset))
+            self._n = 0
+            while self._held and self._held[0][0] <= stamped.seq:
+                self._n += 1
+                event = self._held.popleft()[1]
+                self._hub.publish(self._stamped(event, stamped.seq, self._n))
 
     def _apply(self, records: Iterable[Record]) -> list[Stamped]:
         unit = tuple(records)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
 from llm_client.types import Message, Part, ToolCall, ToolResult
-from power_loop.session.records import ViewChanged
+from power_loop.session.records import MessageAppended, RunOpened, ToolSettled, ViewChanged
 
-__all__ = ["COMPACT_NOTE", "changed_view", "shape_fault", "view_change_fault"]
+__all__ = ["COMPACT_NOTE", "changed_view", "full_history", "shape_fault", "view_change_fault"]
 
 COMPACT_NOTE = "compact_note"
 """The `name` of the one message that stands for what has left the view."""
@@ -83,6 +83,20 @@ def changed_view(messages: Sequence[Message], change: ViewChanged) -> list[Messa
             for message in kept
         ]
     return [change.note, *kept] if change.note is not None else kept
+
+
+def full_history(records: Iterable[object]) -> tuple[Message, ...]:
+    """All messages there ever were, also those that have left the view, in order."""
+    messages: list[Message] = []
+    for record in records:
+        match record:
+            case RunOpened():
+                messages.extend(record.input)
+            case MessageAppended() | ToolSettled():
+                messages.append(record.message)
+            case _:
+                pass
+    return tuple(messages)
 
 
 def _links(parts: Sequence[Part]) -> tuple[list[tuple[str, str]], list[str]]:

@@ -1,0 +1,31 @@
+"""What people use: AgentLoop and what goes with it.
+
+loop.py        AgentLoop: the verbs
+config.py      what holds for all runs of a loop
+result.py      what a run gives back
+intake.py      what callers may pass as input, checked at the edge
+output.py      typed answers
+sessions.py    one run at a time per session: locks, leases, folded sessions
+stream.py      a run to iterate over
+feed.py        the loop's events: subscribe, and follow from a cursor
+extensions.py  bundles of hooks, tools, subscribers, prompt sections and a lifespan
+sync.py        the verbs for programs without an event loop
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from power_loop.agent import output as output
+    from power_loop.agent import sync as sync
+
+_LAZY = ("output", "sync")
+"""Modules that load pydantic or an event loop; nobody pays for them at import."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return import_module(f"power_loop.agent.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,71 @@
+"""Bundles of hooks, tools, subscribers, prompt sections and a lifespan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import entry_points
+from typing import Any
+
+from msgspec import Struct
+
+from power_loop.driver.dispatch import Hooks
+from power_loop.errors import UsageError
+from power_loop.events import Event, Stamped
+from power_loop.tools.base import Tool
+
+__all__ = ["ENTRY_POINTS", "Extension", "Subscription", "installed_extensions"]
+
+ENTRY_POINTS = "power_loop.extensions"
+"""The entry-point group in which third-party packages announce an extension or a maker of one."""
+
+
+class Subscription(Struct, frozen=True):
+    """A handler of events; `types` None means all."""
+
+    handler: Callable[[Stamped], Any]
+    types: Sequence[type[Event]] | None = None
+
+
+class Extension:
+    """Base of all extensions: override what yours brings. `name` is unique in a loop."""
+
+    name: str = ""
+
+    def hooks(self, hooks: Hooks) -> None:
+        """Registers its handlers."""
+
+    def tools(self) -> Sequence[Tool]:
+        """Its tools."""
+        return ()
+
+    def subscriptions(self) -> Sequence[Subscription]:
+        """Its event subscribers."""
+        return ()
+
+    def prompt_sections(self) -> Sequence[str]:
+        """Paragraphs for the system prompt."""
+        return ()
+
+    def lifespan(self) -> AbstractAsyncContextManager[Any] | None:
+        """What is to be open as long as the loop is."""
+        return None
+
+
+def installed_extensions() -> list[Extension]:
+    """The extensions that installed packages announce, by name of their entry point.
+
+    Raises:
+        UsageError: one of them is not an Extension, or a callable that makes one.
+    """
+    found: list[Extension] = []
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda e: e.name):
+        announced = entry.load()
+        extension = announced if isinstance(announced, Extension) else announced()
+        if not isinstance(extension, Extension):
+            raise UsageError(
+                f"the entry point {entry.name!r} ({entry.value}) gives a "
+                f"{type(extension).__name__}, not a power_loop Extension"
+            )
+        found.append(extension)
+    return found

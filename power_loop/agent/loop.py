@@ -1,0 +1,397 @@
+"""AgentLoop: the verbs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
+
+import anyio
+from typing_extensions import TypeVar as DefaultTypeVar
+
+import llm_client
+from llm_client.service import LLMService
+from llm_client.types import Message, new_id
+from power_loop import agent
+from power_loop.agent.config import AgentConfig
+from power_loop.agent.extensions import Extension
+from power_loop.agent.feed import LoopEvents
+from power_loop.agent.intake import Input, to_message
+from power_loop.agent.opening import (
+    PendingCall,
+    abandonment,
+    for_input,
+    for_resume,
+    pending_calls,
+    text_message,
+)
+from power_loop.agent.result import RunResult
+from power_loop.agent.running import PreparedRun, Runner, RunOptions
+from power_loop.agent.stream import RunStream
+from power_loop.agent.toolset import AnyTool, Toolset
+from power_loop.driver.dispatch import Hooks
+from power_loop.driver.hub import Hub, Overflow
+from power_loop.errors import UsageError
+from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, Store
+from power_loop.runtime.stores.memory import MemoryStore
+from power_loop.session.view import full_history
+from power_loop.tools.registry import ToolRegistry
+
+if TYPE_CHECKING:
+    from power_loop.agent.sync import SyncLoop
+
+__all__ = ["AgentLoop"]
+
+DepsT = DefaultTypeVar("DepsT", default=Any)
+T = TypeVar("T")
+
+
+class AgentLoop(Generic[DepsT]):
+    """An agent: a model, tools, hooks, and a store for its sessions.
+
+    Use it as a context manager. One loop serves any number of sessions at the same time::
+
+        async with AgentLoop("openai:gpt-5", tools=[search]) as loop:
+            result = await loop.send("What changed in the last release?")
+
+    `DepsT` is the type of what `send(…, deps=…)` hands to tools and hooks.
+    """
+
+    def __init__(
+        self,
+        llm: LLMService | str,
+        *,
+        tools: Iterable[AnyTool] | ToolRegistry = (),
+        store: Store | None = None,
+        config: AgentConfig | None = None,
+        hooks: Hooks | None = None,
+        extensions: Iterable[Extension] = (),
+    ) -> None:
+        """Composes a loop; nothing is opened yet.
+
+        Args:
+            llm: a model service, which stays yours to close, or a model string such as
+                `openai:gpt-5` or `local:smollm2`, whose service the loop opens and closes.
+            tools: tools, typed functions, or a registry.
+            store: where sessions live; in memory if None.
+            config: settings that hold for all runs.
+            hooks: handlers, registered beforehand.
+            extensions: bundles of all of these.
+
+        Raises:
+            UsageError: the service retries by itself, or two extensions have one name.
+            ToolDefinitionError: two tools have one name, or something cannot be a tool.
+            ConfigError: a model string is unknown, or its key is missing.
+        """
+        self._owns_llm = isinstance(llm, str)
+        self.llm: LLMService = llm_client.create_llm_service(llm) if isinstance(llm, str) else llm
+        if self.llm.retries:
+            raise UsageError(
+                f"{type(self.llm).__name__} retries by itself, and two retry layers multiply; "
+                "pass the service inside it and set AgentConfig(retry=…)"
+            )
+        self.config = config or AgentConfig()
+        self.store: Store = store or MemoryStore()
+        self.hooks = hooks or Hooks()
+        self.tools = Toolset(tools)
+        self._hub = Hub()
+        self.events = LoopEvents(self._hub, self.store)
+        self._runner = Runner(self.llm, self.store, self._hub, self.hooks, self.tools, self.config)
+        self._extensions: dict[str, Extension] = {}
+        self._stack: AsyncExitStack | None = None
+        self.use(*extensions)
+
+    def use(self, *extensions: Extension) -> None:
+        """Adds extensions: their hooks, tools, subscribers and prompt sections.
+
+        Raises:
+            UsageError: the loop is open already, or one of that name is there.
+            HookError, ToolDefinitionError: what it brings does not fit.
+        """
+        for extension in extensions:
+            if self._stack is not None:
+                raise UsageError("add extensions before the loop is opened")
+            name = extension.name or type(extension).__name__
+            if name in self._extensions:
+                raise UsageError(f"an extension named {name!r} is in use already")
+            extension.hooks(self.hooks)
+            for tool in extension.tools():
+                self.tools.add(tool)
+            for subscription in extension.subscriptions():
+                self.events.subscribe(subscription.handler, types=subscription.types)
+            self._runner.prompt_sections.extend(extension.prompt_sections())
+            self._extensions[name] = extension
+
+    # ── opening and closing ───────────────────────────────────────────────────────────────────────
+
+    async def __aenter__(self) -> Self:
+        if self._stack is not None:
+            raise UsageError("this loop is open already")
+        async with AsyncExitStack() as stack:
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            for extension in self._extensions.values():
+                lifespan = extension.lifespan()
+                if lifespan is not None:
+                    await stack.enter_async_context(lifespan)
+            self.events.start(tasks)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        stack, self._stack = self._stack, None
+        assert stack is not None
+        with anyio.CancelScope(shield=True):
+            await self._runner.shut_down()
+            self.events.close()
+            if self._owns_llm:
+                await self.llm.aclose()
+        await stack.__aexit__(None, None, None)
+
+    def sync(self) -> AbstractContextManager[SyncLoop[DepsT]]:
+        """The same verbs for a program without an event loop::
+
+            with loop.sync() as s:
+                s.send("…")
+
+        One thread runs the event loop and owns all connections.
+
+        Raises:
+            SyncInAsyncError: on entering, inside a running event loop.
+        """
+        return agent.sync.open_sync(self)
+
+    def send_sync(
+        self, input: Input, session_id: str | None = None, **settings: Any
+    ) -> RunResult[Any]:
+        """`with loop.sync() as s: return s.send(…)`: for one message, from a script.
+
+        Raises:
+            SyncInAsyncError: inside a running event loop.
+        """
+        with self.sync() as loop:
+            return loop.send(input, session_id, **settings)
+
+    # ── running ───────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    async def send(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: None = None,
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[None]: ...
+    @overload
+    async def send(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: type[T],
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[T]: ...
+    async def send(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: type[Any] | None = None,
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[Any]:
+        """Sends a message and runs until the model has answered it.
+
+        Limits, cancel verbs, waiting for people and a model that cannot be reached end in a result.
+        Any other error after the run has opened is raised, and `result_of(error)` is its result.
+
+        Args:
+            input: text, an image, a file, or several parts in order.
+            session_id: where to go on; a new session if None.
+            output_type: what the answer must be, for pydantic; `result.output` is one.
+            options: see `RunOptions`.
+
+        Raises:
+            InvalidInput: nothing was stored.
+            SessionNotFound, SessionPendingError, SessionBusy: nothing was changed.
+            LLMError: the model refused for a reason that trying again does not mend.
+            OutputInvalid: the answer does not fit `output_type` after all re-asks.
+            StoreError: the store failed; what it had acknowledged is safe.
+        """
+        async with self._opened(input, session_id, output_type, options) as run:
+            return await run.finish()
+
+    @overload
+    def stream(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: None = None,
+        overflow: Overflow = "merge",
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> AbstractAsyncContextManager[RunStream[None]]: ...
+    @overload
+    def stream(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: type[T],
+        overflow: Overflow = "merge",
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> AbstractAsyncContextManager[RunStream[T]]: ...
+    @asynccontextmanager
+    async def stream(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: type[Any] | None = None,
+        overflow: Overflow = "merge",
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> AsyncGenerator[RunStream[Any]]:
+        """Like `send`, as a run to iterate over while it goes on::
+
+            async with loop.stream("…") as run:
+                async for event in run:
+                    ...
+            result = await run.result()
+
+        Leaving the block early cancels the run. `overflow` says what happens when the reader falls
+        behind: `merge` text deltas, `wait` for it, or `drop` transient events and say how many.
+        """
+        async with (
+            self._opened(input, session_id, output_type, options) as run,
+            run.streamed(overflow) as stream,
+        ):
+            yield stream
+
+    async def resume(
+        self,
+        session_id: str,
+        *,
+        answers: Mapping[str, str] | None = None,
+        results: Mapping[str, str] | None = None,
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[None]:
+        """Carries an interrupted run on: after a crash, a cancellation, a limit, or a wait.
+
+        Calls that have settled are never run again. One that had begun is run again only if its
+        tool is idempotent; otherwise the model is told that it was interrupted.
+
+        Args:
+            session_id: the session.
+            answers: `approve` or `deny` for each token that a call waits for.
+            results: results of calls to tools that this program runs itself, by call id.
+            options: see `RunOptions`.
+
+        Raises:
+            NothingToResume: the last run ended for good.
+            SessionNotFound, SessionBusy: nothing was changed.
+        """
+        settings = self._runner.settings(None, options, answers=answers, results=results)
+        go_on = text_message(self.config.continue_prompt, new_id())
+        async with self._runner.owned(session_id, options.get("on_busy", "wait")) as owned:
+            opening = for_resume(owned.session, new_id(), settings.limits, go_on)
+            return await self._runner.prepare(owned, opening, settings).finish()
+
+    async def abort_pending(self, session_id: str, reason: str = "given up") -> int:
+        """Gives up all open calls of a session, truthfully; returns how many there were.
+
+        Raises:
+            SessionNotFound, SessionBusy: nothing was changed.
+        """
+        async with self._runner.owned(session_id, "fail") as owned:
+            count = len(owned.session.open_calls)
+            records = abandonment(owned.session, new_id(), reason)
+            if records:
+                await self._runner.append(owned, records)
+            return count
+
+    async def cancel(self, session_id: str, reason: str = "cancelled") -> bool:
+        """Has the session's run end `cancelled`; False if none is running.
+
+        A run of this loop is cancelled at once, one of another process at its next round.
+
+        Raises:
+            SessionNotFound: there is none of that id.
+        """
+        if self._runner.cancel(session_id, reason):
+            return True
+        info = await self.store.info(session_id)
+        if info.status != "running":
+            return False
+        return (await self.store.post(session_id, CancelRequested(reason))).running
+
+    async def steer(
+        self, session_id: str, input: Input, *, dedupe_key: str | None = None
+    ) -> Posted:
+        """Says something to a session while it runs, from any process.
+
+        It is stored at once and enters at the next round, never between a call and its result. If
+        nothing is running it waits for the next run. A `dedupe_key` that was used before posts
+        nothing.
+
+        Raises:
+            InvalidInput, SessionNotFound: nothing was stored.
+        """
+        message = to_message(input, new_id())
+        return await self.store.post(session_id, Steer(message), dedupe_key=dedupe_key)
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────────
+
+    async def get_messages(
+        self, session_id: str, *, include_compacted: bool = False
+    ) -> Sequence[Message]:
+        """The session's messages as the model sees them, or all that there ever were.
+
+        Raises:
+            SessionNotFound: there is none of that id.
+        """
+        if not include_compacted:
+            return tuple((await self._runner.sessions.snapshot(session_id)).view)
+        records = await self.store.read(session_id)
+        return full_history([stamped.event for stamped in records])
+
+    async def get_pending(self, session_id: str) -> tuple[PendingCall, ...]:
+        """The session's open calls.
+
+        Raises:
+            SessionNotFound: there is none of that id.
+        """
+        return pending_calls(await self._runner.sessions.snapshot(session_id))
+
+    async def close_session(self, session_id: str, *, cascade: bool = True) -> int:
+        """Deletes a session and, with `cascade`, those of its sub-agents; returns how many.
+
+        Raises:
+            SessionNotFound, SessionBusy: nothing was deleted.
+        """
+        count = await self.store.delete(session_id, cascade=cascade)
+        self._runner.sessions.forget(session_id)
+        return count
+
+    @asynccontextmanager
+    async def _opened(
+        self,
+        input: Input,
+        session_id: str | None,
+        output_type: type[Any] | None,
+        options: RunOptions[DepsT],
+    ) -> AsyncGenerator[PreparedRun[Any]]:
+        if self._stack is None:
+            raise UsageError("open the loop first: `async with AgentLoop(…) as loop:`")
+        settings = self._runner.settings(output_type, options)
+        message = to_message(input, new_id())
+        if session_id is None:
+            session_id = new_id("sess_")
+            await self.store.create(session_id, at=time.time())
+        async with self._runner.owned(session_id, options.get("on_busy", "wait")) as owned:
+            opening = for_input(owned.session, new_id(), message, settings.limits)
+            yield self._runner.prepare(owned, opening, settings)

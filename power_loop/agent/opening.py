@@ -1,0 +1,108 @@
+"""With which records a run opens, and what forbids it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from llm_client.types import Message, Text
+from power_loop.errors import NothingToResume, SessionPendingError
+from power_loop.session.closing import closing_calls
+from power_loop.session.machine import CallState, Phase, Session
+from power_loop.session.outcome import Cancelled, Crashed
+from power_loop.session.records import MessageAppended, Record, RunClosed, RunOpened
+
+__all__ = ["PendingCall", "abandonment", "for_input", "for_resume", "pending_calls"]
+
+
+class PendingCall(Struct, frozen=True):
+    """A call of a session without a result.
+
+    Attributes:
+        state: `asked` was not begun, `waiting` waits for an answer to `token`, `started` is running
+            or was when its process died, `in_doubt` had begun when its run ended.
+        attempt: how often it has been begun.
+    """
+
+    call_id: str
+    name: str
+    arguments: str
+    state: CallState
+    attempt: int
+    token: str
+
+
+def pending_calls(session: Session) -> tuple[PendingCall, ...]:
+    """The session's open calls, in call order."""
+    return tuple(
+        [
+            PendingCall(id, c.call.name, c.call.arguments, c.state, c.attempt, c.token)
+            for id, c in session.open_calls.items()
+        ]
+    )
+
+
+def for_input(
+    session: Session, run_id: str, message: Message, limits: Mapping[str, float]
+) -> tuple[Record, ...]:
+    """A run that takes `message`.
+
+    Raises:
+        SessionPendingError: calls are open.
+    """
+    if session.open_calls:
+        calls = pending_calls(session)
+        raise SessionPendingError(
+            session.id,
+            [c.call_id for c in calls if c.state not in ("started", "in_doubt")],
+            [c.call_id for c in calls if c.state in ("started", "in_doubt")],
+        )
+    opened = RunOpened(run_id, (message,), limits=dict(limits))
+    return (*_after_crash(session), opened)
+
+
+def for_resume(
+    session: Session, run_id: str, limits: Mapping[str, float], go_on: Message
+) -> tuple[Record, ...]:
+    """A run that carries the last one on; `go_on` is said where that one had ended with a text.
+
+    Raises:
+        NothingToResume: no run was interrupted, or the last one ended for good.
+    """
+    crash = _after_crash(session)
+    last = session.run or session.last_run
+    if last is None:
+        raise NothingToResume(f"session {session.id!r} has had no run; send a message", session.id)
+    outcome = session.last_outcome
+    if not crash and not session.open_calls and outcome is not None and not outcome.resumable:
+        raise NothingToResume(
+            f"the last run of session {session.id!r} ended {outcome}; {outcome.recommended_action}",
+            session.id,
+        )
+    opened = RunOpened(run_id, resumes=last, limits=dict(limits))
+    ended_with_text = not crash and not session.open_calls and session.tail == "assistant"
+    return (*crash, opened, MessageAppended(go_on)) if ended_with_text else (*crash, opened)
+
+
+def abandonment(session: Session, run_id: str, reason: str) -> tuple[Record, ...]:
+    """The records that give all open calls up; empty if none is open and no run was interrupted."""
+    crash = _after_crash(session)
+    if not session.open_calls:
+        return crash
+    last = session.run or session.last_run
+    settled = closing_calls(session, {}, f"It was given up: {reason}")
+    closed = RunClosed(run_id, Cancelled(reason))
+    return (*crash, RunOpened(run_id, resumes=last), *settled, closed)
+
+
+def _after_crash(session: Session) -> tuple[Record, ...]:
+    """The open run of a session that is ours now can only be one whose owner has died."""
+    if session.phase in (Phase.IDLE, Phase.SUSPENDED) or session.run is None:
+        return ()
+    return (RunClosed(session.run, Crashed()),)
+
+
+def text_message(text: str, message_id: str) -> Message:
+    """A user message of the library's own."""
+    return Message("user", (Text(text),), id=message_id)

@@ -1,0 +1,59 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+from typing import Generic
+
+from msgspec import Struct
+from typing_extensions import TypeVar
+
+from llm_client.types import Usage
+from power_loop.session.outcome import Outcome, status_of
+
+__all__ = ["RunResult", "result_of"]
+
+OutputT = TypeVar("OutputT", default=None)
+
+_ATTRIBUTE = "__power_loop_result__"
+
+
+class RunResult(Struct, Generic[OutputT], frozen=True):
+    """A run that has closed.
+
+    Attributes:
+        session_id: where it is stored, and where the next message goes.
+        run_id: its own id.
+        outcome: how it ended, with what belongs to that ending.
+        final_text: the model's last text.
+        output: the typed answer, where `output_type` asked for one.
+        rounds: model rounds, counted over the runs it resumed.
+        usage: tokens since the task's input.
+    """
+
+    session_id: str
+    run_id: str
+    outcome: Outcome
+    final_text: str
+    output: OutputT
+    rounds: int
+    usage: Usage
+
+    @property
+    def status(self) -> str:
+        """The outcome's tag: `completed`, `round_limit`, `cancelled` …"""
+        return status_of(self.outcome)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether `resume` can carry the task on."""
+        return self.outcome.resumable
+
+
+def attach_result(error: Exception, result: RunResult[object]) -> None:
+    """Lets `error` carry the result of the run it ended."""
+    setattr(error, _ATTRIBUTE, result)
+
+
+def result_of(error: BaseException) -> RunResult[object] | None:
+    """The result of the run that `error` ended; None if it ended none."""
+    return getattr(error, _ATTRIBUTE, None)

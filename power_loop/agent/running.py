@@ -1,0 +1,325 @@
+"""From a call of a verb to a run that has closed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Generic, TypedDict
+
+import anyio
+from msgspec import Struct
+from typing_extensions import TypeVar
+
+from llm_client.service import LLMService
+from llm_client.types import LLMRequest, OutputSchema
+from power_loop import agent
+from power_loop.agent.config import AgentConfig
+from power_loop.agent.result import RunResult, attach_result
+from power_loop.agent.sessions import OnBusy, Owned, Sessions
+from power_loop.agent.stream import RunStream
+from power_loop.agent.toolset import AnyTool, Toolset
+from power_loop.driver.dispatch import Hooks
+from power_loop.driver.hub import Hub, Overflow, Reader
+from power_loop.driver.ports import RunSetup
+from power_loop.driver.run import Run, final_text
+from power_loop.events import Stamped
+from power_loop.pipeline.ports import RunPlan
+from power_loop.runtime.stores.base import CancelRequested, Store
+from power_loop.session.records import Record
+from power_loop.tools.registry import ToolRegistry
+
+__all__ = ["PreparedRun", "RunOptions", "Runner"]
+
+DepsT = TypeVar("DepsT", default=Any)
+OutputT = TypeVar("OutputT", default=None)
+
+
+class RunOptions(TypedDict, Generic[DepsT], total=False):
+    """What can be set for one run."""
+
+    deps: DepsT
+    """Handed to tools and hooks."""
+    model: str
+    """Another model of the same service."""
+    tools: Iterable[AnyTool] | ToolRegistry
+    """These instead of the loop's."""
+    max_rounds: int
+    """Instead of the config's."""
+    timeout: float
+    """Seconds after which the run is cancelled."""
+    on_busy: OnBusy
+    """Wait for a session that somebody else is running (the default), or fail."""
+
+
+class _Settings(Struct, frozen=True, kw_only=True):
+    """What one run is to do, from the config and the options of the call."""
+
+    plan: RunPlan
+    tools: Toolset
+    limits: Mapping[str, float]
+    deps: Any = None
+    timeout: float | None = None
+    parse: Callable[[str], Any] | None = None
+
+
+class Runner:
+    """Runs sessions of one loop.
+
+    Attributes:
+        sessions: whose turn it is, and the folded sessions.
+        prompt_sections: paragraphs that extensions add to the system prompt.
+    """
+
+    def __init__(
+        self,
+        llm: LLMService,
+        store: Store,
+        hub: Hub,
+        hooks: Hooks,
+        tools: Toolset,
+        config: AgentConfig,
+    ) -> None:
+        self.sessions = Sessions(
+            store, lease_seconds=config.lease_seconds, cached=config.cached_sessions
+        )
+        self.prompt_sections: list[str] = []
+        self._llm = llm
+        self._store = store
+        self._hub = hub
+        self._hooks = hooks
+        self._tools = tools
+        self._config = config
+        self._running: dict[str, Run] = {}
+        self._idle = anyio.Event()
+
+    def owned(self, session_id: str, on_busy: OnBusy) -> AbstractAsyncContextManager[Owned]:
+        """See `Sessions.owned`."""
+        return self.sessions.owned(session_id, on_busy)
+
+    def settings(
+        self,
+        output_type: type[Any] | None,
+        options: RunOptions[Any],
+        *,
+        answers: Mapping[str, str] | None = None,
+        results: Mapping[str, str] | None = None,
+    ) -> _Settings:
+        """What a run with these options is to do.
+
+        Raises:
+            ToolDefinitionError: the tools passed do not fit together.
+        """
+        config = self._config
+        tools = Toolset(options["tools"]) if "tools" in options else self._tools
+        typed = None if output_type is None else agent.output.TypedOutput[Any](output_type)
+        max_rounds = options.get("max_rounds", config.max_rounds)
+        if max_rounds < 1:
+            raise ValueError(f"max_rounds must be at least 1, not {max_rounds}")
+        model = options.get("model")
+        plan = RunPlan(
+            template=self._template(model, tools, None if typed is None else typed.schema),
+            model=model or self._llm.model,
+            max_rounds=max_rounds,
+            retry=config.retry,
+            check_output=None if typed is None else typed.fault,
+            output_reasks=config.output_reasks,
+            round_limit_prompt=config.round_limit_prompt,
+            answers=answers or {},
+            results=results or {},
+        )
+        timeout = options.get("timeout")
+        limits: dict[str, float] = {"rounds": max_rounds}
+        if timeout is not None:
+            limits["seconds"] = timeout
+        return _Settings(
+            plan=plan,
+            tools=tools,
+            limits=limits,
+            deps=options.get("deps"),
+            timeout=timeout,
+            parse=None if typed is None else typed.parse,
+        )
+
+    def _template(
+        self, model: str | None, tools: Toolset, output_schema: OutputSchema | None
+    ) -> LLMRequest:
+        config = self._config
+        sections = [config.system_prompt or "", *self.prompt_sections]
+        return LLMRequest(
+            messages=(),
+            system="\n\n".join(filter(None, sections)) or None,
+            model=model,
+            tools=tools.specs,
+            parallel_tool_calls=config.parallel_tool_calls if tools.specs else None,
+            max_output_tokens=config.max_output_tokens,
+            temperature=config.temperature,
+            output_schema=output_schema,
+        )
+
+    def prepare(
+        self, owned: Owned, opening: Sequence[Record], settings: _Settings
+    ) -> PreparedRun[Any]:
+        """A run of a session that is ours, ready to go."""
+        config, session = self._config, owned.session
+        setup = RunSetup(
+            session=session,
+            store=self._store,
+            lease=owned.lease,
+            llm=self._llm,
+            hub=self._hub,
+            hooks=self._hooks,
+            tools=settings.tools.by_name(),
+            plan=settings.plan,
+            root=session.id,
+            deps=settings.deps,
+            tool_concurrency=config.tool_concurrency,
+            tool_timeout=config.tool_timeout,
+            result_limit=config.result_limit,
+            hook_grace=config.hook_grace,
+        )
+        run = Run(setup, opening, timeout=settings.timeout)
+        return PreparedRun(self, owned, run, settings.parse)
+
+    @asynccontextmanager
+    async def registered(self, owned: Owned, run: Run) -> AsyncGenerator[None]:
+        """Lets `run` be found by its session while it runs, and keeps the books afterwards."""
+        session_id = owned.session.id
+        run.ports.ignored = await self._stale_cancels(session_id)
+        self._running[session_id] = run
+        try:
+            yield
+        finally:
+            del self._running[session_id]
+            owned.released = run.ports.committer.released
+            if not owned.released or run.ports.committer.failure is not None:
+                # What is folded may be ahead of what is stored.
+                self.sessions.forget(session_id)
+            if not self._running:
+                self._idle.set()
+
+    async def _stale_cancels(self, session_id: str) -> tuple[str, ...]:
+        """Wishes to cancel that were meant for a run before this one."""
+        if not self._store.inbox_hint(session_id):
+            return ()
+        items = await self._store.inbox(session_id)
+        return tuple([item.id for item in items if isinstance(item.item, CancelRequested)])
+
+    async def append(self, owned: Owned, records: Sequence[Record]) -> None:
+        """Appends records outside of a run, as one unit, and gives the session back.
+
+        Raises:
+            StoreError: they could not be stored.
+        """
+        session = owned.session
+        seq, at = session.seq, time.time()
+        self.sessions.forget(session.id)
+        session.apply(*records)
+        run = session.last_run or ""
+        stamped = [
+            Stamped(session.id, seq + i, 0, session.id, 0, at, run, session.round, record)
+            for i, record in enumerate(records, 1)
+        ]
+        await self._store.append(owned.lease, seq, stamped, final=True)
+        owned.released = True
+        for event in stamped:
+            self._hub.publish(event)
+
+    def cancel(self, session_id: str, reason: str) -> bool:
+        """Cancels a run of this loop; False if the session has none here."""
+        run = self._running.get(session_id)
+        if run is None:
+            return False
+        run.cancel(reason)
+        return True
+
+    async def shut_down(self) -> None:
+        """Cancels what is running and waits, within bounds, until it has closed."""
+        with anyio.move_on_after(self._config.shutdown_grace):
+            while self._running:
+                self._idle = anyio.Event()
+                for run in self._running.values():
+                    run.cancel("the loop is closing")
+                await self._idle.wait()
+
+    def attach(self, reader: Reader, session_id: str) -> None:
+        """Has `reader` read along."""
+        self._hub.attach(reader, session_id)
+
+    def detach(self, reader: Reader, session_id: str) -> None:
+        """Ends that."""
+        self._hub.detach(reader, session_id)
+
+
+class PreparedRun(Generic[OutputT]):
+    """A run that can be waited for, or be iterated over. Either, once."""
+
+    def __init__(
+        self, runner: Runner, owned: Owned, run: Run, parse: Callable[[str], OutputT] | None
+    ) -> None:
+        self._runner = runner
+        self._owned = owned
+        self._run = run
+        self._parse = parse
+
+    async def finish(self) -> RunResult[OutputT]:
+        """Runs to the end.
+
+        Raises:
+            Exception: what ended the run, with its result attached.
+        """
+        async with self._runner.registered(self._owned, self._run):
+            await self._run.execute()
+        return self._result()
+
+    @asynccontextmanager
+    async def streamed(self, overflow: Overflow) -> AsyncGenerator[RunStream[OutputT]]:
+        """Runs while the block iterates over it; leaving the block early cancels the run."""
+        session_id = self._owned.session.id
+        reader = Reader(overflow=overflow)
+        stream = RunStream(self._run, session_id, reader, self._result)
+        failure: Exception | None = None
+        self._runner.attach(reader, session_id)
+        try:
+            async with (
+                self._runner.registered(self._owned, self._run),
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(self._execute, stream)
+                try:
+                    yield stream
+                except Exception as error:  # noqa: BLE001  raised again, out of the group
+                    failure = error
+                finally:
+                    self._run.cancel("its reader left")
+        finally:
+            self._runner.detach(reader, session_id)
+        if failure is not None:
+            raise failure
+
+    async def _execute(self, stream: RunStream[OutputT]) -> None:
+        try:
+            await self._run.execute()
+        finally:
+            stream.end()
+
+    def _result(self) -> RunResult[Any]:
+        run, session = self._run, self._owned.session
+        if run.outcome is None:
+            assert run.error is not None
+            raise run.error
+        text = final_text(session)
+        completed = run.error is None and self._parse is not None and not run.outcome.resumable
+        result = RunResult[Any](
+            session_id=session.id,
+            run_id=run.run_id,
+            outcome=run.outcome,
+            final_text=text,
+            output=self._parse(text) if completed and self._parse is not None else None,
+            rounds=session.round,
+            usage=session.run_usage,
+        )
+        if run.error is not None:
+            attach_result(run.error, result)
+            raise run.error
+        return result

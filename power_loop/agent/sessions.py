@@ -1,0 +1,123 @@
+"""One run at a time per session: in this process by a lock, beyond it by the store's lease."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import anyio
+from msgspec import Struct
+
+from power_loop.errors import SessionBusy
+from power_loop.events import is_record
+from power_loop.runtime.stores.base import Lease, Store
+from power_loop.session.machine import Session
+
+__all__ = ["OnBusy", "Owned", "Sessions"]
+
+OnBusy = Literal["wait", "fail"]
+"""What a second `send` on a busy session does: wait for its turn, or fail with `SessionBusy`."""
+
+_READ_PAGE = 2000
+_RETRY_SECONDS = 0.2
+"""Another process's lease is looked at again at least this often."""
+
+
+class Owned(Struct):
+    """A session that is ours for now. `released` once the store has the lease back."""
+
+    session: Session
+    lease: Lease
+    released: bool = False
+
+
+class _Turn(Struct):
+    lock: anyio.Lock
+    users: int = 0
+
+
+class Sessions:
+    """Folded sessions of one loop, and whose turn it is."""
+
+    def __init__(self, store: Store, *, lease_seconds: float, cached: int) -> None:
+        self._store = store
+        self._lease_seconds = lease_seconds
+        self._cached = cached
+        self._folded: OrderedDict[str, Session] = OrderedDict()
+        self._turns: dict[str, _Turn] = {}
+
+    @asynccontextmanager
+    async def owned(self, session_id: str, on_busy: OnBusy) -> AsyncGenerator[Owned]:
+        """The session, folded up to date, for as long as the block lasts.
+
+        Raises:
+            SessionNotFound: there is none of that id.
+            SessionBusy: `fail`, and somebody else has it.
+        """
+        turn = self._turns.setdefault(session_id, _Turn(anyio.Lock(fast_acquire=True)))
+        turn.users += 1
+        try:
+            if on_busy == "fail" and turn.lock.locked():
+                raise SessionBusy(session_id, "this process")
+            async with turn.lock:
+                lease = await self._claim(session_id, on_busy)
+                owned = Owned(await self._fold_or_release(session_id, lease), lease)
+                try:
+                    yield owned
+                finally:
+                    if not owned.released:
+                        await self._give_back(lease)
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[session_id]
+
+    def forget(self, session_id: str) -> None:
+        """Throws the folded session away; the next turn folds it from the store."""
+        self._folded.pop(session_id, None)
+
+    async def snapshot(self, session_id: str) -> Session:
+        """The session as the store has it now, to look at only."""
+        return await self._fold(Session(session_id))
+
+    async def _claim(self, session_id: str, on_busy: OnBusy) -> Lease:
+        while True:
+            try:
+                return await self._store.claim(session_id, ttl=self._lease_seconds)
+            except SessionBusy:
+                if on_busy == "fail":
+                    raise
+            info = await self._store.info(session_id)
+            with anyio.move_on_after(_RETRY_SECONDS):
+                await self._store.wait(session_id, info.seq)
+
+    async def _fold_or_release(self, session_id: str, lease: Lease) -> Session:
+        try:
+            return await self._folded_to(session_id, lease.seq)
+        except BaseException:
+            await self._give_back(lease)
+            raise
+
+    async def _give_back(self, lease: Lease) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._store.release(lease)
+
+    async def _folded_to(self, session_id: str, seq: int) -> Session:
+        session = self._folded.get(session_id)
+        if session is None or session.seq > seq:
+            session = self._folded[session_id] = Session(session_id)
+            while len(self._folded) > self._cached:
+                self._folded.popitem(last=False)
+        self._folded.move_to_end(session_id)
+        return session if session.seq == seq else await self._fold(session)
+
+    async def _fold(self, session: Session) -> Session:
+        while True:
+            page = await self._store.read(session.id, session.seq, _READ_PAGE)
+            for stamped in page:
+                assert is_record(stamped.event)
+                session.apply(stamped.event)
+            if len(page) < _READ_PAGE:
+                return session

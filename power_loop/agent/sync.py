@@ -1,0 +1,128 @@
+"""The verbs for programs without an event loop: one thread runs it and owns all connections."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
+
+import sniffio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from typing_extensions import TypeVar as DefaultTypeVar
+
+from llm_client.types import Message
+from power_loop.agent.intake import Input
+from power_loop.agent.opening import PendingCall
+from power_loop.agent.result import RunResult
+from power_loop.agent.running import RunOptions
+from power_loop.errors import SyncInAsyncError
+from power_loop.runtime.stores.base import Posted
+
+if TYPE_CHECKING:
+    from power_loop.agent.loop import AgentLoop
+
+__all__ = ["SyncLoop", "open_sync"]
+
+DepsT = DefaultTypeVar("DepsT", default=Any)
+T = TypeVar("T")
+
+
+@contextmanager
+def open_sync(loop: AgentLoop[DepsT]) -> Generator[SyncLoop[DepsT]]:
+    """Opens `loop` in a thread of its own for as long as the block lasts.
+
+    Raises:
+        SyncInAsyncError: inside a running event loop.
+    """
+    try:
+        running = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        pass
+    else:
+        raise SyncInAsyncError(
+            f"this would block the running {running} event loop; "
+            "use `async with loop:` and `await loop.send(…)` instead"
+        )
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(loop):
+        yield SyncLoop(loop, portal)
+
+
+class SyncLoop(Generic[DepsT]):
+    """The verbs of an `AgentLoop`, blocking. Safe to use from several threads."""
+
+    def __init__(self, loop: AgentLoop[DepsT], portal: BlockingPortal) -> None:
+        self._loop = loop
+        self._portal = portal
+
+    @overload
+    def send(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: None = None,
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[None]: ...
+    @overload
+    def send(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: type[T],
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[T]: ...
+    def send(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: type[Any] | None = None,
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[Any]:
+        """See `AgentLoop.send`."""
+        call = partial(self._loop.send, input, session_id, output_type=output_type, **options)
+        return self._portal.call(call)
+
+    def resume(
+        self,
+        session_id: str,
+        *,
+        answers: Mapping[str, str] | None = None,
+        results: Mapping[str, str] | None = None,
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[None]:
+        """See `AgentLoop.resume`."""
+        call = partial(self._loop.resume, session_id, answers=answers, results=results, **options)
+        return self._portal.call(call)
+
+    def abort_pending(self, session_id: str, reason: str = "given up") -> int:
+        """See `AgentLoop.abort_pending`."""
+        return self._portal.call(self._loop.abort_pending, session_id, reason)
+
+    def cancel(self, session_id: str, reason: str = "cancelled") -> bool:
+        """See `AgentLoop.cancel`."""
+        return self._portal.call(self._loop.cancel, session_id, reason)
+
+    def steer(self, session_id: str, input: Input, *, dedupe_key: str | None = None) -> Posted:
+        """See `AgentLoop.steer`."""
+        return self._portal.call(
+            partial(self._loop.steer, session_id, input, dedupe_key=dedupe_key)
+        )
+
+    def get_messages(
+        self, session_id: str, *, include_compacted: bool = False
+    ) -> Sequence[Message]:
+        """See `AgentLoop.get_messages`."""
+        return self._portal.call(
+            partial(self._loop.get_messages, session_id, include_compacted=include_compacted)
+        )
+
+    def get_pending(self, session_id: str) -> tuple[PendingCall, ...]:
+        """See `AgentLoop.get_pending`."""
+        return self._portal.call(self._loop.get_pending, session_id)
+
+    def close_session(self, session_id: str, *, cascade: bool = True) -> int:
+        """See `AgentLoop.close_session`."""
+        return self._portal.call(partial(self._loop.close_session, session_id, cascade=cascade))

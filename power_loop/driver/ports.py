@@ -1,0 +1,288 @@
+"""The pipeline's ports, made of the real thing."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import anyio
+from msgspec import Struct
+
+from llm_client.service import LLMService
+from llm_client.types import LLMRequest, LLMResponse, Message, ToolResult, Transcript, new_id
+from power_loop.driver.asking import Asking
+from power_loop.driver.committer import Committer
+from power_loop.driver.dispatch import Hooks
+from power_loop.driver.hub import Hub
+from power_loop.driver.tooling import Toolbox, ToolRunner
+from power_loop.events import HookFailed, Transient
+from power_loop.hooks import HookPoint
+from power_loop.pipeline.ports import AttemptFailed, InboxTake, Job, RunPlan, ToolTraits, Used
+from power_loop.runtime.stores.base import InboxItem, Lease, Steer, Store
+from power_loop.session.machine import Session
+from power_loop.session.outcome import (
+    AwaitingApproval,
+    Completed,
+    Outcome,
+    PendingTools,
+    WaitingForInput,
+)
+from power_loop.session.records import Record, ToolStarted, ViewChanged
+
+__all__ = ["Compact", "Recall", "RunPorts", "RunSetup"]
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+logger = logging.getLogger("power_loop")
+
+Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
+Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
+
+_EMPTY = InboxTake()
+_NOT_OVER_YET = Completed | AwaitingApproval | WaitingForInput | PendingTools
+"""Endings that an undelivered message in the inbox forbids."""
+
+
+class RunSetup(Struct, frozen=True, kw_only=True):
+    """All that one run is made of.
+
+    Attributes:
+        tool_concurrency: tools of one answer that run at the same time.
+        tool_timeout: seconds for a tool that sets no bound of its own.
+        result_limit: characters of one tool result; the middle of a longer one is left out.
+        wall_clock: seconds since the epoch, for stamps.
+        clock: seconds on a monotonic clock, for durations.
+    """
+
+    session: Session
+    store: Store
+    lease: Lease
+    llm: LLMService
+    hub: Hub
+    hooks: Hooks
+    tools: Toolbox
+    plan: RunPlan
+    root: str
+    deps: Any = None
+    compact: Compact | None = None
+    recall: Recall | None = None
+    tool_concurrency: int = 16
+    tool_timeout: float = 120.0
+    result_limit: int = 100_000
+    hook_grace: float = 5.0
+    wall_clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    new_id: Callable[[], str] = new_id
+    random: Callable[[], float] = random.random
+
+
+class RunPorts:
+    """What one run can do. See `power_loop.pipeline.ports.Ports`.
+
+    Attributes:
+        cancel_reason: why the run is being cancelled; None while it is not.
+        ignored: ids of inbox items that are not meant for this run; it consumes them unread.
+    """
+
+    def __init__(self, setup: RunSetup) -> None:
+        self.session = setup.session
+        self.plan = setup.plan
+        self.deps = setup.deps
+        self.compacts = setup.compact is not None
+        self.recalls = setup.recall is not None
+        self.cancel_reason: str | None = None
+        self.committer = Committer(
+            setup.session,
+            setup.store,
+            setup.lease,
+            setup.hub,
+            root=setup.root,
+            clock=setup.wall_clock,
+        )
+        self.emit: Callable[[Transient], None] = self.committer.emit
+        self.now = setup.clock
+        self.new_id = setup.new_id
+        self.random = setup.random
+        self._setup = setup
+        self.ignored: tuple[str, ...] = ()
+        self.asking = Asking(setup.llm, setup.hub, setup.session.id, self.emit)
+        self.tooling = ToolRunner(
+            setup.tools,
+            session_id=setup.session.id,
+            deps=setup.deps,
+            emit=self.emit,
+            cancel_reason=lambda: self.cancel_reason,
+            timeout=setup.tool_timeout,
+            result_limit=setup.result_limit,
+        )
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    # ── hooks ─────────────────────────────────────────────────────────────────────────────────────
+
+    def listens(self, point: HookPoint[C, R]) -> bool:
+        """Whether `point` has handlers."""
+        return self._setup.hooks.listens(point)
+
+    async def fire(self, point: HookPoint[C, R], context: C) -> C | R:
+        """Runs the handlers of `point`, after everything committed so far is durable."""
+        await self.committer.barrier()
+        return await self._setup.hooks.fire(point, context, self._hook_failed)
+
+    def _hook_failed(self, failure: HookFailed) -> None:
+        logger.warning(
+            "hook %r of %s failed: %s: %s",
+            failure.handler,
+            failure.point,
+            failure.error_type,
+            failure.message,
+        )
+        self.emit(failure)
+
+    # ── records ───────────────────────────────────────────────────────────────────────────────────
+
+    async def commit(self, *records: Record, later: bool = False, take: Sequence[str] = ()) -> None:
+        """See `Committer.commit`."""
+        await self.committer.commit(records, later=later, take=take)
+
+    async def close(self, outcome: Outcome) -> bool:
+        """See `Committer.close`."""
+        refuse = isinstance(outcome, _NOT_OVER_YET)
+        return await self.committer.close(outcome, refuse=refuse, take=self.ignored)
+
+    async def drain(self) -> InboxTake:
+        """What waits in the inbox."""
+        store, session_id = self._setup.store, self.session.id
+        if not store.inbox_hint(session_id):
+            return _EMPTY
+        items: Sequence[InboxItem] = await store.inbox(session_id)
+        if not items:
+            return _EMPTY
+        messages: list[Message] = []
+        steered: list[str] = []
+        cancel: str | None = None
+        for item in items:
+            if item.id in self.ignored:
+                continue
+            if isinstance(item.item, Steer):
+                messages.append(item.item.message)
+                steered.append(item.id)
+            else:
+                cancel = item.item.reason
+                self.ignored = (*self.ignored, item.id)
+        return InboxTake(tuple(messages), tuple(steered), cancel)
+
+    # ── model and tools ───────────────────────────────────────────────────────────────────────────
+
+    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
+        """Exactly one request to the model."""
+        return await self.asking.ask(request, attempt)
+
+    def tool(self, name: str) -> ToolTraits | None:
+        """What is known of a tool."""
+        return self.tooling.traits(name)
+
+    async def use(self, started: ToolStarted) -> Used:
+        """Runs a tool."""
+        return await self.tooling.use(self.session.run or "", started)
+
+    def finished(self) -> Mapping[str, ToolResult]:
+        """Results that no record holds yet."""
+        return self.tooling.finished
+
+    def slot(self) -> AbstractAsyncContextManager[Any]:
+        """A place among the tools that may run at the same time."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._setup.tool_concurrency)
+        # Not the limiter itself: it counts by task, and a call may come back for its retry.
+        return _Slot(self._limiter)
+
+    async def each(self, jobs: Sequence[Job]) -> None:
+        """Runs jobs side by side, exclusive ones alone."""
+        self.tooling.finished.clear()
+        together: list[Job] = []
+        for job in jobs:
+            if not job.exclusive:
+                together.append(job)
+                continue
+            if not await _side_by_side(together) or not await job.run():
+                return
+            together = []
+        await _side_by_side(together)
+
+    # ── the rest ──────────────────────────────────────────────────────────────────────────────────
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits."""
+        await self._setup.sleep(seconds)
+
+    async def compact(self, view: Transcript) -> ViewChanged | None:
+        """How the view is to shrink."""
+        assert self._setup.compact is not None
+        return await self._setup.compact(view)
+
+    async def recall(self, view: Transcript) -> tuple[Message, ...]:
+        """What memory brings up."""
+        assert self._setup.recall is not None
+        return await self._setup.recall(view)
+
+    async def pace(self) -> None:
+        """Waits for readers that asked to be waited for."""
+        for reader in self._setup.hub.readers(self.session.id):
+            if reader.behind:
+                await reader.drained()
+
+
+class _Slot:
+    """A place in a limiter, for whoever holds it rather than for a task."""
+
+    __slots__ = ("_limiter",)
+
+    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
+        self._limiter = limiter
+
+    async def __aenter__(self) -> None:
+        await self._limiter.acquire_on_behalf_of(self)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._limiter.release_on_behalf_of(self)
+
+
+async def _side_by_side(jobs: Sequence[Job]) -> bool:
+    """Runs jobs at the same time; False when one of them broke the batch off."""
+    if not jobs:
+        return True
+    if len(jobs) == 1:
+        return await jobs[0].run()
+    group = _Group()
+    async with anyio.create_task_group() as tasks:
+        for job in jobs:
+            tasks.start_soon(group.run, job, tasks.cancel_scope)
+    if group.error is not None:
+        raise group.error
+    return not group.broken_off
+
+
+class _Group:
+    """What became of jobs that ran side by side. The first error cancels the rest and is raised
+    as it is, not wrapped in a group."""
+
+    __slots__ = ("broken_off", "error")
+
+    def __init__(self) -> None:
+        self.broken_off = False
+        self.error: Exception | None = None
+
+    async def run(self, job: Job, scope: anyio.CancelScope) -> None:
+        try:
+            if await job.run():
+                return
+            self.broken_off = True
+        except Exception as error:  # noqa: BLE001  raised again by whoever started the jobs
+            self.error = self.error or error
+        scope.cancel()

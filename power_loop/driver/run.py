@@ -1,0 +1,122 @@
+"""One run, from its opening to its close, in a task of its own.
+
+The pipeline runs in a child task and the caller's task only waits: a native cancellation of the
+caller then reaches the pipeline as the cancellation of a scope, and clean-up can be shielded from
+that. Whatever ends the pipeline, the committer closes the run truthfully before anything returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from power_loop.driver.ports import RunPorts, RunSetup
+from power_loop.hooks import SESSION_END, SessionEnd
+from power_loop.pipeline.run import run_pipeline
+from power_loop.session.machine import Session
+from power_loop.session.outcome import Cancelled, Completed, Failed, Outcome, RoundLimit
+from power_loop.session.records import Record, RunOpened
+
+__all__ = ["Run", "final_text"]
+
+_MESSAGE_LIMIT = 1000
+
+
+class Run:
+    """One run of a session.
+
+    Attributes:
+        run_id: the run's id.
+        outcome: how it ended; None while it has not, and for good if it never opened.
+        error: the exception that ended it, to be raised to the caller; None if none did.
+    """
+
+    def __init__(
+        self, setup: RunSetup, opening: Sequence[Record], *, timeout: float | None
+    ) -> None:
+        self.run_id = next(r.run for r in opening if isinstance(r, RunOpened))
+        self.outcome: Outcome | None = None
+        self.error: Exception | None = None
+        self.ports = RunPorts(setup)
+        self._setup = setup
+        self._opening = opening
+        self._timeout = timeout
+        self._scope = anyio.CancelScope()
+
+    def cancel(self, reason: str) -> None:
+        """Has the run end `cancelled`. Idempotent; safe before it has begun."""
+        if self.ports.cancel_reason is None:
+            self.ports.cancel_reason = reason
+        self._scope.cancel()
+
+    async def execute(self) -> None:
+        """Runs to the end; afterwards `outcome` or `error` says how it went.
+
+        Raises only the caller's own cancellation, after the session has been made legal.
+        """
+        async with anyio.create_task_group() as tasks:
+            if not self._setup.store.immediate:
+                tasks.start_soon(self.ports.committer.run)
+            tasks.start_soon(self._in_child_task)
+
+    async def _in_child_task(self) -> None:
+        ports = self.ports
+        ending: Outcome = Cancelled("the caller's task was cancelled")
+        try:
+            with self._scope:
+                if self._timeout is not None:
+                    self._scope.deadline = anyio.current_time() + self._timeout
+                await run_pipeline(ports, self._opening)
+            if self._scope.cancelled_caught:
+                ending = Cancelled(
+                    ports.cancel_reason or f"it took longer than {self._timeout:g} s"
+                )
+        except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
+            self.error = error
+            ending = Failed(type(error).__name__, str(error)[:_MESSAGE_LIMIT])
+        finally:
+            # A synchronous tool that is still at work sees that nobody waits for it.
+            ports.cancel_reason = ports.cancel_reason or "the run has ended"
+            ports.committer.finish(ending, ports.finished(), ports.asking.partial)
+            with anyio.CancelScope(shield=True):
+                await self._settle()
+
+    async def _settle(self) -> None:
+        committer, session = self.ports.committer, self._setup.session
+        await committer.ended()
+        if committer.failure is not None:
+            self.error = self.error or committer.failure
+            return
+        if session.last_run != self.run_id:
+            return
+        self.outcome = session.last_outcome
+        hooks = self._setup.hooks
+        if self.outcome is None or not hooks.listens(SESSION_END):
+            return
+        context = SessionEnd(
+            session_id=session.id,
+            run_id=self.run_id,
+            round=session.round,
+            deps=self._setup.deps,
+            outcome=self.outcome,
+            final_text=final_text(session),
+            messages=session.view,
+        )
+        with anyio.move_on_after(self._setup.hook_grace):
+            try:
+                await self.ports.fire(SESSION_END, context)
+            except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
+                self.error = self.error or error
+
+
+def final_text(session: Session) -> str:
+    """What a caller shows of a closed run: the model's last text."""
+    match session.last_outcome:
+        case Completed(text=text):
+            return text
+        case RoundLimit(text=text):
+            return f"[round_limit] {text}".rstrip()
+        case _:
+            last = session.last_message
+            return last.text if last is not None and last.role == "assistant" else ""

@@ -1,0 +1,148 @@
+"""Running tools: bounded, interruptible, and honest about how each call went."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from threading import get_ident
+from typing import Any
+
+import anyio
+from anyio.lowlevel import current_token
+from sniffio import current_async_library
+
+from llm_client.types import Text, ToolResult, ToolSpec
+from power_loop.errors import ToolError
+from power_loop.events import ToolProgress, Transient
+from power_loop.pipeline.ports import ToolTraits, Used
+from power_loop.session.records import ToolStarted
+from power_loop.tools.base import Tool, ToolContent, ToolContext
+
+__all__ = ["ToolRunner", "Toolbox"]
+
+logger = logging.getLogger("power_loop")
+
+Toolbox = Mapping[str, Tool | ToolSpec]
+"""Tools by name; a bare spec is a tool that the caller runs itself."""
+
+
+class ToolRunner:
+    """Runs the calls of one run.
+
+    Attributes:
+        finished: results of calls that have run, by call id, until their batch has settled.
+    """
+
+    def __init__(
+        self,
+        tools: Toolbox,
+        *,
+        session_id: str,
+        deps: Any,
+        emit: Callable[[Transient], None],
+        cancel_reason: Callable[[], str | None],
+        timeout: float,
+        result_limit: int,
+    ) -> None:
+        self.finished: dict[str, ToolResult] = {}
+        self._tools = tools
+        self._session_id = session_id
+        self._deps = deps
+        self._emit = emit
+        self._cancel_reason = cancel_reason
+        self._timeout = timeout
+        self._limit = result_limit
+
+    def traits(self, name: str) -> ToolTraits | None:
+        """What the loop must know of a tool."""
+        tool = self._tools.get(name)
+        if tool is None:
+            return None
+        if isinstance(tool, ToolSpec):
+            return ToolTraits(external=True)
+        return ToolTraits(tool.exclusive, tool.idempotent)
+
+    async def use(self, run_id: str, started: ToolStarted) -> Used:
+        """Runs one call. What the tool raises is told, not raised."""
+        tool = self._tools[started.name]
+        assert not isinstance(tool, ToolSpec)
+        context = ToolContext[Any](
+            session_id=self._session_id,
+            run_id=run_id,
+            call_id=started.call_id,
+            tool=started.name,
+            idempotency_key=started.idempotency_key,
+            attempt=started.attempt,
+            deps=self._deps,
+            cancel_reason=self._cancel_reason,
+            report=self._reporter(started.call_id),
+        )
+        used = await self._invoke(tool, started, context)
+        # At once, before anything can interrupt: a cancelled run tells the truth by it.
+        self.finished[started.call_id] = used.result
+        return used
+
+    async def _invoke(self, tool: Tool, started: ToolStarted, context: ToolContext[Any]) -> Used:
+        bound = self._timeout if tool.timeout is None else tool.timeout
+        call_id = started.call_id
+        try:
+            with anyio.move_on_after(bound):
+                output = await tool.invoke(started.arguments, context)
+                return Used(ToolResult(call_id, self._capped(output.content), output.is_error))
+        except ToolError as error:
+            return Used(_failure(call_id, str(error)), error)
+        except Exception as error:  # a tool is foreign code; the model and the hooks are told
+            logger.warning("tool %r failed: %s", started.name, type(error).__name__, exc_info=True)
+            return Used(_failure(call_id, f"{type(error).__name__}: {error}"), error)
+        context.abandon(f"it took longer than {bound:g} s")
+        error = TimeoutError(f"tool {started.name!r} was stopped after {bound:g} s")
+        text = f"[interrupted] The call was stopped after {bound:g} s. Its effects are unknown."
+        return Used(_failure(call_id, text), error, "interrupted")
+
+    def _capped(self, content: tuple[ToolContent, ...]) -> tuple[ToolContent, ...]:
+        if sum(len(part.text) for part in content if isinstance(part, Text)) <= self._limit:
+            return content
+        return tuple(
+            [
+                Text(_cut(part.text, self._limit)) if isinstance(part, Text) else part
+                for part in content
+            ]
+        )
+
+    def _reporter(self, call_id: str) -> Callable[[str, float | None, Any], None]:
+        """Takes progress from any thread. The loop is looked up only when a thread reports."""
+        here = get_ident()
+        token: object = current_token().native_token
+        on_trio = current_async_library() == "trio"
+
+        def report(message: str, fraction: float | None, data: Any) -> None:
+            event = ToolProgress(call_id, message, fraction, data)
+            if get_ident() == here:
+                self._emit(event)
+            else:
+                call_soon(token, self._emit, event, on_trio=on_trio)
+
+        return report
+
+
+def call_soon(loop: Any, callback: Callable[[Any], None], value: object, *, on_trio: bool) -> None:
+    """Calls `callback(value)` soon in the event loop `loop`, from another thread."""
+    if on_trio:
+        loop.run_sync_soon(callback, value)
+    else:
+        loop.call_soon_threadsafe(callback, value)
+
+
+def _failure(call_id: str, text: str) -> ToolResult:
+    return ToolResult(call_id, (Text(text),), is_error=True)
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    head, tail = limit * 3 // 4, limit // 4
+    left_out = len(text) - head - tail
+    return (
+        f"{text[:head]}\n[… {left_out} of {len(text)} characters left out: the result is over the "
+        f"limit of {limit}. Ask for less at a time …]\n{text[-tail:]}"
+    )

@@ -1,0 +1,178 @@
+"""What the reader thread does: short transactions, each on one snapshot of what is committed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from sqlite3 import Connection
+from typing import cast
+
+import msgspec
+
+from power_loop.errors import SessionNotFound, UsageError
+from power_loop.events import Stamped
+from power_loop.runtime.stores._sqlite_errors import damaged
+from power_loop.runtime.stores._sqlite_rows import (
+    Row,
+    first_place,
+    read_item,
+    read_row,
+    seq_of,
+)
+from power_loop.runtime.stores.base import InboxItem, SessionInfo
+
+__all__ = ["check", "head", "inbox", "info", "list_sessions", "read", "read_tree"]
+
+_CHUNK = 512
+"""Records read in one transaction. While it lasts, the write-ahead log cannot be reset."""
+
+_SESSION = """SELECT s.sid, s.seq, s.root, t.id FROM sessions s
+  LEFT JOIN sessions t ON t.sid = s.root WHERE s.id = ?"""
+_RECORDS = """SELECT root, place, tree_seq, at, run, round, crc, body FROM records
+  WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"""
+_TREE = """SELECT s.id, place, r.tree_seq, at, run, round, crc, body FROM records r
+  LEFT JOIN sessions s ON s.sid = r.place >> 32
+  WHERE r.root = ? AND r.tree_seq > ? ORDER BY r.tree_seq LIMIT ?"""
+_INFO = """SELECT s.id, t.id, p.id, s.created, s.updated, s.seq, s.status, s.title, s.metadata
+  FROM sessions s LEFT JOIN sessions t ON t.sid = s.root LEFT JOIN sessions p ON p.sid = s.parent
+"""
+
+_InfoRow = tuple[str, str | None, str | None, float, float, int, str, str, str]
+_metadata: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(dict[str, str])
+
+
+@contextmanager
+def _snapshot(connection: Connection) -> Generator[None]:
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def head(connection: Connection, session: str) -> int | None:
+    """Number of the session's last record; None if there is no such session."""
+    row = connection.execute("SELECT seq FROM sessions WHERE id = ?", (session,)).fetchone()
+    return None if row is None else row[0]
+
+
+def read(
+    connection: Connection, path: str, session: str, after: int, limit: int | None
+) -> Sequence[Stamped]:
+    """See `Store.read`. A missing or changed record is noticed."""
+    found: list[Stamped] = []
+    after = max(0, after)
+    while True:
+        count = _CHUNK if limit is None else min(_CHUNK, limit - len(found))
+        with _snapshot(connection):
+            row = connection.execute(_SESSION, (session,)).fetchone()
+            if row is None:
+                raise SessionNotFound(session)
+            sid, seq, root_sid, root = row
+            place = first_place(sid)
+            rows: list[tuple[int, *Row]] = connection.execute(
+                _RECORDS, (place + after, place + 0xFFFFFFFF, count)
+            ).fetchall()
+        if root is None or len(rows) != max(0, min(count, seq - after)):
+            raise damaged(path, f"records of session {session!r} after number {after} are missing")
+        for root_of, *columns in rows:
+            after += 1
+            record = cast("Row", tuple(columns))
+            if root_of != root_sid or seq_of(record[0]) != after:
+                raise damaged(path, f"record {after} of session {session!r} is missing")
+            found.append(read_row(record, session, root, path))
+        if len(rows) < _CHUNK:
+            return found
+
+
+def read_tree(
+    connection: Connection, path: str, root: str, after: int, limit: int | None
+) -> Sequence[Stamped]:
+    """See `Store.read_tree`."""
+    found: list[Stamped] = []
+    while True:
+        count = _CHUNK if limit is None else min(_CHUNK, limit - len(found))
+        with _snapshot(connection):
+            row = connection.execute(_SESSION, (root,)).fetchone()
+            if row is None:
+                raise SessionNotFound(root)
+            sid, _, root_sid, root_id = row
+            if root_sid != sid:
+                raise UsageError(f"session {root!r} is not a root: read the tree of {root_id!r}")
+            rows: list[tuple[str | None, *Row]] = connection.execute(
+                _TREE, (sid, after, count)
+            ).fetchall()
+        for session, *columns in rows:
+            if session is None:
+                raise damaged(path, f"a session below {root!r} is missing")
+            stamped = read_row(cast("Row", tuple(columns)), session, root, path)
+            after = stamped.tree_seq
+            found.append(stamped)
+        if len(rows) < _CHUNK:
+            return found
+
+
+def inbox(connection: Connection, path: str, session: str) -> Sequence[InboxItem]:
+    """See `Store.inbox`."""
+    with _snapshot(connection):
+        row = connection.execute("SELECT sid FROM sessions WHERE id = ?", (session,)).fetchone()
+        if row is None:
+            raise SessionNotFound(session)
+        rows: list[tuple[int, bytes]] = connection.execute(
+            "SELECT id, body FROM inbox WHERE sid = ? ORDER BY id", row
+        ).fetchall()
+    return tuple([read_item(id, body, path) for id, body in rows])
+
+
+def info(connection: Connection, path: str, session: str) -> SessionInfo:
+    """See `Store.info`."""
+    row: _InfoRow | None = connection.execute(f"{_INFO} WHERE s.id = ?", (session,)).fetchone()
+    if row is None:
+        raise SessionNotFound(session)
+    return _info(row, path)
+
+
+def list_sessions(
+    connection: Connection, path: str, limit: int, before: float | None
+) -> Sequence[SessionInfo]:
+    """See `Store.list`."""
+    rows: list[_InfoRow] = connection.execute(
+        f"{_INFO} WHERE ? IS NULL OR s.updated < ? ORDER BY s.updated DESC, s.id LIMIT ?",
+        (before, before, limit),
+    ).fetchall()
+    return [_info(row, path) for row in rows]
+
+
+def _info(row: _InfoRow, path: str) -> SessionInfo:
+    id, root, parent, created, updated, seq, status, title, metadata = row
+    try:
+        known = _metadata.decode(metadata)
+    except (msgspec.DecodeError, TypeError) as error:
+        raise damaged(path, f"the metadata of session {id!r} cannot be read") from error
+    if root is None:
+        raise damaged(path, f"the root of session {id!r} is missing")
+    return SessionInfo(id, root, parent, created, updated, seq, status, title, known)
+
+
+def check(connection: Connection, path: str) -> int:
+    """Reads everything and compares it with its checksums.
+
+    Returns the number of records.
+
+    Raises:
+        StoreCorrupt: something is not what was written; says what.
+    """
+    try:
+        verdict: str = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise damaged(path, verdict)
+        sessions: list[tuple[str]] = connection.execute("SELECT id FROM sessions").fetchall()
+        stored: int = connection.execute("SELECT count(*) FROM records").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise damaged(path, str(error)) from error
+    counted = sum(len(read(connection, path, session, 0, None)) for (session,) in sessions)
+    if counted < stored:
+        raise damaged(path, f"{stored - counted} records belong to no session")
+    return counted

@@ -1,0 +1,393 @@
+"""The store's two threads: one writes, and commits for everybody at once; one reads.
+
+Work comes through a queue; whoever waits for it is woken by one call into each event loop, after
+the commit. Neither thread depends on the health of an event loop, so leases are renewed whatever
+the program does with its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
+from queue import Empty, SimpleQueue
+from sqlite3 import Connection
+from threading import Lock, Thread
+from time import monotonic
+from typing import Any, TypeVar
+
+from power_loop.errors import InvalidInput, PowerLoopError, StoreError, StoreUnavailable
+from power_loop.runtime.stores._sqlite_errors import concerns_all, translate
+from power_loop.runtime.stores._sqlite_open import Settings, connect
+from power_loop.runtime.stores._sqlite_reads import head
+from power_loop.runtime.stores._sqlite_work import Transaction, Work, Write
+from power_loop.runtime.stores._sqlite_writes import RenewAll
+from power_loop.runtime.stores.lease import this_process
+from power_loop.runtime.stores.waiting import Signal, Waiters, wake
+
+__all__ = ["Peek", "Read", "Reader", "Writer"]
+
+T = TypeVar("T")
+
+_BATCH = 512
+_POLL = 0.025
+"""Seconds between two looks at what other processes wrote, while somebody waits for it."""
+_RENEWALS = 3
+"""Renewals of a lease within its time to live."""
+
+_log = logging.getLogger("power_loop")
+
+
+class _Stop(Work[None]):
+    __slots__ = ()
+
+
+class Worker(ABC):
+    """A thread with a queue and a connection of its own. It starts when there is work."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.settings = settings
+        self._name = name
+        self._connection: Connection | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the thread and its queue, without touching either: for a forked child."""
+        self._queue: SimpleQueue[Work[Any]] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._gate = Lock()
+        """Held while the connection is used."""
+        self._start = Lock()
+
+    def put(self, work: Work[Any]) -> None:
+        """Queues work."""
+        if self._thread is None:
+            with self._start:
+                if self._thread is None:
+                    self._thread = Thread(target=self._run, name=self._name, daemon=True)
+                    self._thread.start()
+        self._queue.put(work)
+
+    async def stop(self) -> None:
+        """Lets the thread finish what is queued, and end. Must be called once at most."""
+        if self._thread is not None:
+            work = _Stop()
+            work.signal = Signal()
+            self._queue.put(work)
+            await work.signal.event.wait()
+            self._thread.join()
+
+    def freeze(self) -> None:
+        """Waits until the connection is not in use and closes it: nothing of it may be forked."""
+        self._gate.acquire()
+        self._close()
+
+    def thaw(self) -> None:
+        """Undoes `freeze`; the connection is opened again when it is needed."""
+        self._gate.release()
+
+    def _run(self) -> None:
+        stop: _Stop | None = None
+        while stop is None:
+            works, stop = self._take()
+            with self._gate:
+                signals = self._serve(works)
+                if stop is not None:
+                    self._retire()
+                    self._close()
+            wake(signals)
+        late: list[Work[Any]] = []
+        while not self._queue.empty():
+            late.append(self._queue.get())
+        for work in late:
+            work.error = StoreUnavailable(f"the store at {self.settings.path} is closed")
+        wake(_signals([*late, stop]))
+
+    def _take(self) -> tuple[list[Work[Any]], _Stop | None]:
+        """Everything queued; waits for something, but not beyond what is to be done anyway."""
+        works: list[Work[Any]] = []
+        try:
+            work = self._queue.get(timeout=self._patience())
+            while True:
+                if isinstance(work, _Stop):
+                    return works, work
+                if not work.withdrawn:
+                    works.append(work)
+                if len(works) >= _BATCH:
+                    return works, None
+                work = self._queue.get_nowait()
+        except Empty:
+            return works, None
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = connect(self.settings)
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _recover(self, error: Exception) -> None:
+        """Leaves no transaction open, and no connection that may be in disorder."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._close()
+        if concerns_all(error):
+            self._close()
+
+    def _typed(self, error: Exception) -> PowerLoopError:
+        """The error to raise where somebody waits."""
+        typed: PowerLoopError
+        if isinstance(error, PowerLoopError):
+            return error
+        if isinstance(error, UnicodeEncodeError):
+            typed = InvalidInput(f"an id or key is not valid Unicode text: {error}")
+        else:
+            typed = translate(error, self.settings.path, self.settings.busy_timeout)
+        typed.__cause__ = error
+        return typed
+
+    @abstractmethod
+    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Signal]:
+        """Does the work; returns whom to wake."""
+
+    @abstractmethod
+    def _patience(self) -> float | None:
+        """Seconds until there is something to do without being asked."""
+
+    def _retire(self) -> None:  # noqa: B027 - a reader has none
+        """Last things to do before the thread ends."""
+
+
+class Writer(Worker):
+    """Commits everything queued in one transaction, and renews the leases of this store."""
+
+    def __init__(self, settings: Settings, waiters: Waiters, peek: Peek) -> None:
+        self._waiters = waiters
+        self._peek = peek
+        super().__init__(settings, "power_loop store writer")
+
+    def reset(self) -> None:
+        super().reset()
+        self._holder = os.urandom(12).hex()
+        self._me = this_process()
+        self._held: dict[int, float] = {}
+        self._renewal = inf
+
+    def _patience(self) -> float | None:
+        return max(0.0, self._renewal - monotonic()) if self._held else None
+
+    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Signal]:
+        ready: list[Write[Any]] = []
+        for work in works:
+            assert isinstance(work, Write)
+            try:
+                work.prepare()
+            except PowerLoopError as error:
+                work.error = error
+            else:
+                ready.append(work)
+        renewal = RenewAll() if self._held and monotonic() >= self._renewal else None
+        if renewal is not None:
+            ready.append(renewal)
+        signals = [*self._attempt(ready)] if ready else []
+        if renewal is not None:
+            self._renewed(renewal)
+        return [*_signals(works), *signals]
+
+    def _attempt(self, works: Sequence[Write[Any]]) -> Iterable[Signal]:
+        """One transaction; if it cannot be had because of one of them, one for each."""
+        try:
+            connection = self._connect()
+        except StoreError as error:
+            for work in works:  # one for each, as raising changes it
+                work.error = type(error)(*error.args)
+                work.error.__cause__ = error.__cause__
+            return ()
+        tx = Transaction(connection, self.settings.path, self._holder, self._me)
+        try:
+            tx.connection.execute("BEGIN IMMEDIATE")
+            for work in works:
+                work.error = None
+                try:
+                    work.result = work.execute(tx)
+                except PowerLoopError as error:
+                    work.error = error
+            tx.connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - the top handler of this thread
+            self._recover(error)
+            if len(works) > 1 and not concerns_all(error):
+                return [signal for work in works for signal in self._attempt([work])]
+            for work in works:
+                work.error = self._typed(error)
+            return ()
+        return self._settle(tx)
+
+    def _settle(self, tx: Transaction) -> Iterable[Signal]:
+        if tx.held:
+            self._held |= tx.held
+            self._schedule(monotonic())
+        for fence in tx.released:
+            self._held.pop(fence, None)
+        signals: list[Signal] = []
+        for session, seq in tx.grown.items():
+            signals += self._waiters.below(session, seq)
+        for session in tx.gone:
+            signals += self._waiters.below(session, None)
+        return signals
+
+    def _schedule(self, now: float) -> None:
+        self._renewal = min(self._renewal, now + min(self._held.values()) / _RENEWALS)
+
+    def _renewed(self, renewal: RenewAll) -> None:
+        if renewal.error is None:
+            self._held = renewal.result
+        else:
+            _log.warning("leases could not be renewed, trying again: %s", renewal.error)
+        self._renewal = inf
+        if self._held:
+            self._schedule(monotonic())
+
+    def _connect(self) -> Connection:
+        fresh = self._connection is None
+        connection = super()._connect()
+        if fresh:
+            self._peek.open(self.settings)
+        return connection
+
+    def _close(self) -> None:
+        self._peek.close()
+        super()._close()
+
+    def _retire(self) -> None:
+        if not self._held:
+            return
+        try:
+            self._connect().execute("DELETE FROM leases WHERE holder = ?", (self._holder,))
+        except (StoreError, sqlite3.Error) as error:
+            self._recover(error)
+            _log.warning("leases were not given back, they will expire: %s", error)
+        self._held.clear()
+
+
+class Read(Work[T]):
+    """A question to the database."""
+
+    __slots__ = ("ask",)
+
+    def __init__(self, ask: Callable[[Connection], T]) -> None:
+        super().__init__()
+        self.ask = ask
+
+
+class Reader(Worker):
+    """Answers questions; while somebody waits, it looks out for what other processes wrote."""
+
+    def __init__(self, settings: Settings, waiters: Waiters) -> None:
+        self._waiters = waiters
+        super().__init__(settings, "power_loop store reader")
+
+    def reset(self) -> None:
+        super().reset()
+        self._version: int | None = None
+
+    def _patience(self) -> float | None:
+        return _POLL if self._waiters.sessions() else None
+
+    def _connect(self) -> Connection:
+        fresh = self._connection is None
+        connection = super()._connect()
+        if fresh:
+            connection.execute("PRAGMA query_only = ON")
+            self._version = None
+        return connection
+
+    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Signal]:
+        for work in works:
+            assert isinstance(work, Read)
+            try:
+                work.result = work.ask(self._connect())
+            except Exception as error:  # noqa: BLE001 - the top handler of this thread
+                self._recover(error)
+                work.error = self._typed(error)
+        return [*_signals(works), *self._news()]
+
+    def _news(self) -> Iterable[Signal]:
+        """Those whose session another process has written to, or deleted."""
+        sessions = self._waiters.sessions()
+        if not sessions:
+            return ()
+        signals: list[Signal] = []
+        try:
+            connection = self._connect()
+            version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._version:
+                return ()
+            for session in sessions:
+                signals += self._waiters.below(session, head(connection, session))
+            self._version = version
+        except (StoreError, sqlite3.Error) as error:
+            # They look for themselves, and are told what is wrong.
+            self._recover(error)
+            for session in sessions:
+                signals += self._waiters.below(session, None)
+        return signals
+
+
+class Peek:
+    """A connection for one small question that is asked from the event loop's own thread.
+
+    Whether a session's inbox is empty is one look into an index that was written a moment ago:
+    about 5 µs, and no writer makes it wait. Handing the question to the reader would cost 30.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets its connection, without touching it: for a forked child."""
+        self._lock = Lock()
+        self._connection: Connection | None = None
+
+    def open(self, settings: Settings) -> None:
+        """Opens the connection."""
+        connection = connect(settings)
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute("PRAGMA query_only = ON")
+        with self._lock:
+            self._connection = connection
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def has_items(self, session: str) -> bool:
+        """Whether something waits in a session's inbox; True when that is not known."""
+        with self._lock:
+            if self._connection is None:
+                return True
+            try:
+                row = self._connection.execute(
+                    "SELECT 1 FROM inbox WHERE sid = (SELECT sid FROM sessions WHERE id = ?)",
+                    (session,),
+                ).fetchone()
+            except sqlite3.Error:
+                return True
+            return row is not None
+
+
+def _signals(works: Iterable[Work[Any]]) -> list[Signal]:
+    return [work.signal for work in works if work.signal is not None]

@@ -1,0 +1,272 @@
+"""A store in one SQLite file: durable, shared by any number of processes of one machine.
+
+event loops ──queue──► writer thread: one transaction for everything queued ──► file (WAL)
+     ▲                      │ after the commit, one wake-up per event loop       │
+     └──────────────────────┘                                                     │
+     └─────queue──► reader thread: short snapshots of what is committed ◄─────────┘
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Literal, TypeVar
+
+from power_loop.errors import StoreUnavailable, UsageError
+from power_loop.events import Stamped
+from power_loop.runtime.stores import _sqlite_reads as reads
+from power_loop.runtime.stores._sqlite_delete import Delete
+from power_loop.runtime.stores._sqlite_open import Settings
+from power_loop.runtime.stores._sqlite_threads import Peek, Read, Reader, Worker, Writer
+from power_loop.runtime.stores._sqlite_work import Work
+from power_loop.runtime.stores._sqlite_writes import (
+    Append,
+    Claim,
+    Create,
+    Post,
+    Release,
+    Renew,
+    Unclaim,
+)
+from power_loop.runtime.stores.base import (
+    Appended,
+    CancelRequested,
+    InboxItem,
+    Lease,
+    Posted,
+    SessionInfo,
+    Steer,
+)
+from power_loop.runtime.stores.common import check_append, check_id
+from power_loop.runtime.stores.waiting import Signal, Waiters
+
+__all__ = ["SQLiteStore"]
+
+T = TypeVar("T")
+
+
+class SQLiteStore:
+    """A `Store` in the SQLite file `path`, which is made if there is none.
+
+    Args:
+        path: the file, in an existing directory of a local disk. Two more files appear beside it
+            while it is in use.
+        durability: `full` survives a loss of power; `normal` survives the death of any process, and
+            may lose the last commits, never part of one, when power is lost.
+        busy_timeout: seconds to wait for a lock that another process holds.
+
+    The file is opened by the first call; all calls raise a `StoreError` that says what to do when
+    that fails. Sessions, leases and inboxes are shared with every other process on the file. What
+    another process wrote wakes `wait` within 25 ms.
+
+    Cancelling a call leaves it open whether it takes effect; it does so whole or not at all. A
+    caller that must know shields it. A cancelled `claim` gives back what it got.
+
+    A program may fork: connections are closed before and opened again after. A child starts without
+    leases of its own. (Only forks made by Python are seen.)
+    """
+
+    immediate: bool = False
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Literal["full", "normal"] = "full",
+        busy_timeout: float = 10.0,
+        prepare: Callable[[Connection], object] | None = None,
+    ) -> None:
+        """`prepare` is called with each new connection, for pragmas of your own."""
+        name = os.fspath(path)
+        if name in {"", ":memory:"} or name.startswith("file:"):
+            raise UsageError(
+                f"{name!r} is no path of a file; for a store in memory use MemoryStore"
+            )
+        settings = Settings(str(Path(name).absolute()), durability, busy_timeout, prepare)
+        self.path = Path(settings.path)
+        self._waiters = Waiters()
+        self._peek = Peek()
+        self._writer = Writer(settings, self._waiters, self._peek)
+        self._reader = Reader(settings, self._waiters)
+        self._closed = False
+        _survive_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
+
+    def __repr__(self) -> str:
+        return f"SQLiteStore({str(self.path)!r})"
+
+    async def create(
+        self,
+        session: str,
+        *,
+        parent: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        at: float = 0.0,
+    ) -> None:
+        """See `Store.create`."""
+        check_id(session)
+        await self._do(self._writer, Create(session, parent, metadata, at))
+
+    async def claim(
+        self, session: str, *, ttl: float = 30.0, steal: Literal["dead", "never"] = "dead"
+    ) -> Lease:
+        """See `Store.claim`. The writer thread renews it three times within `ttl` seconds."""
+        claim = Claim(session, ttl, steal)
+        try:
+            return await self._do(self._writer, claim)
+        except BaseException:
+            if claim.withdrawn:
+                self._writer.put(Unclaim(claim))
+            raise
+
+    async def renew(self, lease: Lease) -> None:
+        """See `Store.renew`."""
+        await self._do(self._writer, Renew(lease))
+
+    async def release(self, lease: Lease) -> None:
+        """See `Store.release`."""
+        await self._do(self._writer, Release(lease))
+
+    async def append(
+        self,
+        lease: Lease,
+        expected_seq: int,
+        records: Sequence[Stamped],
+        *,
+        take: Sequence[str] = (),
+        final: bool = False,
+        refuse_if_inbox: bool = False,
+    ) -> Appended:
+        """See `Store.append`."""
+        check_append(lease, expected_seq, records)
+        append = Append(
+            lease, expected_seq, records, take, final=final, refuse_if_inbox=refuse_if_inbox
+        )
+        return await self._do(self._writer, append)
+
+    async def read(
+        self, session: str, after: int = 0, limit: int | None = None
+    ) -> Sequence[Stamped]:
+        """See `Store.read`."""
+        path = str(self.path)
+        return await self._ask(lambda cx: reads.read(cx, path, session, after, limit))
+
+    async def read_tree(
+        self, root: str, after: int = 0, limit: int | None = None
+    ) -> Sequence[Stamped]:
+        """See `Store.read_tree`."""
+        path = str(self.path)
+        return await self._ask(lambda cx: reads.read_tree(cx, path, root, after, limit))
+
+    async def wait(self, session: str, after: int) -> None:
+        """See `Store.wait`."""
+        waiter = self._waiters.add(session, after)
+        try:
+            seq = await self._ask(lambda cx: reads.head(cx, session))
+            if seq is not None and seq <= after:
+                await waiter.event.wait()
+        finally:
+            self._waiters.remove(waiter)
+
+    async def post(
+        self, session: str, item: Steer | CancelRequested, *, dedupe_key: str | None = None
+    ) -> Posted:
+        """See `Store.post`."""
+        return await self._do(self._writer, Post(session, item, dedupe_key))
+
+    async def inbox(self, session: str) -> Sequence[InboxItem]:
+        """See `Store.inbox`."""
+        path = str(self.path)
+        return await self._ask(lambda cx: reads.inbox(cx, path, session))
+
+    def inbox_hint(self, session: str) -> bool:
+        """See `Store.inbox_hint`. Exact once the store is open, for items of any process."""
+        return self._peek.has_items(session)
+
+    async def info(self, session: str) -> SessionInfo:
+        """See `Store.info`."""
+        path = str(self.path)
+        return await self._ask(lambda cx: reads.info(cx, path, session))
+
+    async def list(self, *, limit: int = 100, before: float | None = None) -> Sequence[SessionInfo]:
+        """See `Store.list`."""
+        path = str(self.path)
+        return await self._ask(lambda cx: reads.list_sessions(cx, path, limit, before))
+
+    async def delete(self, session: str, *, cascade: bool = True) -> int:
+        """See `Store.delete`."""
+        return await self._do(self._writer, Delete(session, cascade=cascade))
+
+    async def check(self) -> int:
+        """Reads everything and compares it with its checksums; returns the number of records.
+
+        Raises:
+            StoreCorrupt: something is not what was written; says what.
+        """
+        path = str(self.path)
+        return await self._ask(lambda cx: reads.check(cx, path))
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`. Finishes what is queued and gives back all leases."""
+        if not self._closed:
+            self._closed = True
+            await self._reader.stop()
+            await self._writer.stop()
+
+    async def _ask(self, ask: Callable[[Connection], T]) -> T:
+        return await self._do(self._reader, Read(ask))
+
+    async def _do(self, worker: Worker, work: Work[T]) -> T:
+        if self._closed:
+            raise StoreUnavailable(f"the store at {self.path} is closed")
+        signal = work.signal = Signal()
+        worker.put(work)
+        try:
+            await signal.event.wait()
+        except BaseException:
+            work.withdrawn = True
+            raise
+        if work.error is not None:
+            raise work.error
+        return work.result
+
+    def _before_fork(self) -> None:
+        self._writer.freeze()
+        self._reader.freeze()
+
+    def _after_fork_in_parent(self) -> None:
+        self._reader.thaw()
+        self._writer.thaw()
+
+    def _after_fork_in_child(self) -> None:
+        self._waiters.reset()
+        self._peek.reset()
+        self._reader.reset()
+        self._writer.reset()
+
+
+def _survive_forks(
+    before: Callable[[], None], in_parent: Callable[[], None], in_child: Callable[[], None]
+) -> None:
+    """No connection may exist in two processes: SQLite would believe in locks it has not got."""
+    if sys.platform != "win32":
+        os.register_at_fork(
+            before=_weakly(before),
+            after_in_parent=_weakly(in_parent),
+            after_in_child=_weakly(in_child),
+        )
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Calls a method while its object lives: what is registered for forks stays for ever."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        target = reference()
+        if target is not None:
+            target()
+
+    return call
