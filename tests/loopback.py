@@ -142,6 +142,8 @@ class LoopbackServer:
 
     async def _serve(self, stream: ByteStream) -> None:
         if self._deaf:
+            # asyncio reads ahead until somebody has asked for something.
+            await stream.receive(1)
             await anyio.sleep_forever()
         pending = b""
         while True:
@@ -222,7 +224,7 @@ async def serving(
     """Runs a server for the length of the block.
 
     `answers` is the script, or one function from request to answer. A `deaf` server accepts and
-    then neither reads nor writes.
+    then does not read on, nor write.
     """
     script = answers[0] if len(answers) == 1 and callable(answers[0]) else answers
     server = LoopbackServer(cast("Sequence[Answer]", script), deaf=deaf)
@@ -239,6 +241,11 @@ async def serving(
             await server.handle(wrapped)
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    if deaf:
+        # Small enough for a test to fill.
+        listener.extra(SocketAttribute.raw_socket).setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, 4096
+        )
     server.port = listener.extra(SocketAttribute.local_port)
     server.scheme = "http" if tls is None else "https"
     async with listener, anyio.create_task_group() as group:

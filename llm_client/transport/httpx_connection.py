@@ -163,4 +163,26 @@ def _encoded(url: httpcore.URL, request: WireRequest) -> httpcore.Request:
         host = b"%b:%d" % (host, url.port)
     headers = [(b"host", host), (b"content-length", b"%d" % len(body))]
     headers += [(name.encode(), value.encode()) for name, value in request.headers.items()]
-    return httpcore.Request(request.method, url, headers=headers, content=body)
+    return httpcore.Request(request.method, url, headers=headers, content=_Body(body))
+
+
+class _Body:
+    """A request's body as the engine wants it: an asynchronous iterable of one piece.
+
+    The engine would make a generator of plain bytes, and one that is cancelled half-way is finished
+    by the event loop some time later.
+    """
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes) -> None:
+        self._body: bytes | None = body
+
+    def __aiter__(self) -> _Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        body, self._body = self._body, None
+        if body is None:
+            raise StopAsyncIteration
+        return body

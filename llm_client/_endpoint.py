@@ -1,0 +1,186 @@
+"""Where a service sends its requests, and how what comes back becomes a typed error."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
+from typing import Any
+
+import anyio
+from msgspec import Struct, field, structs
+
+from llm_client.codec import Codec
+from llm_client.errors import LLMError, MalformedResponse, TransportError
+from llm_client.transport.base import (
+    SafeHeaders,
+    Transport,
+    WireRequest,
+    WireResponse,
+    checked_base_url,
+    is_secret,
+    origin_of,
+)
+from llm_client.transport.deadlines import Deadlines
+from llm_client.types import LLMRequest
+
+__all__ = ["BODY_LIMIT", "Endpoint", "RequestDefaults", "inflater", "request_id"]
+
+BODY_LIMIT = 64 * 1024 * 1024
+ERROR_BODY_LIMIT = 64 * 1024
+ERROR_BODY_SECONDS = 5.0
+SHORTEST_SECRET = 8
+
+# Compression gains nothing on answers that come in small pieces, and makes proxies hold them back.
+_OURS = MappingProxyType({"accept-encoding": "identity", "user-agent": "power-loop"})
+
+_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray")
+
+
+class RequestDefaults(Struct, frozen=True, kw_only=True):
+    """What a service fills in where a request leaves it open; see `LLMRequest` for the fields."""
+
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Endpoint:
+    """One model at one address."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        transport: Transport,
+        *,
+        base_url: str,
+        model: str,
+        headers: Mapping[str, str],
+        deadlines: Deadlines,
+        defaults: RequestDefaults,
+        provider: str,
+    ) -> None:
+        address, _, query = checked_base_url(base_url).partition("?")
+        self.codec = codec
+        self.transport = transport
+        self.model = model
+        self.provider = provider
+        self._address = address.rstrip("/")
+        self._query = f"?{query}" if query else ""
+        self._headers = SafeHeaders({**_OURS, **headers})
+        self._merged: dict[bool, tuple[Mapping[str, str], SafeHeaders]] = {}
+        self._deadlines = deadlines
+        self._defaults = defaults
+        self._secrets = _secrets(headers)
+
+    def __repr__(self) -> str:
+        who = f"{self.provider} at " if self.provider else ""
+        return f"{who}{origin_of(self._address)}, model {self.model!r}"
+
+    def exchange(
+        self, request: LLMRequest, *, stream: bool
+    ) -> AbstractAsyncContextManager[WireResponse]:
+        """The exchange that asks `request`, not begun yet.
+
+        Raises:
+            CallerError: the request cannot be expressed in this protocol.
+        """
+        encoded = self.codec.encode(self._completed(request), stream=stream)
+        merged = self._merged.get(stream)
+        if merged is None or merged[0] is not encoded.headers:
+            both = SafeHeaders({**encoded.headers, **self._headers})
+            merged = self._merged[stream] = (encoded.headers, both)
+        url = f"{self._address}{encoded.path}{self._query}"
+        return self.transport.send(WireRequest(url, merged[1], encoded.body, self._deadlines))
+
+    def _completed(self, request: LLMRequest) -> LLMRequest:
+        usual = self._defaults
+        changes: dict[str, Any] = {}
+        if request.model is None:
+            changes["model"] = self.model
+        if request.max_output_tokens is None and usual.max_output_tokens is not None:
+            changes["max_output_tokens"] = usual.max_output_tokens
+        if request.temperature is None and usual.temperature is not None:
+            changes["temperature"] = usual.temperature
+        if usual.extra:
+            changes["extra"] = {**usual.extra, **request.extra}
+        return structs.replace(request, **changes) if changes else request
+
+    async def refusal(self, response: WireResponse) -> LLMError:
+        """The error that `response`, whose status is not 2xx, stands for.
+
+        The status is told even if the body is endless, compressed or never comes.
+        """
+        body = b""
+        try:
+            with anyio.move_on_after(ERROR_BODY_SECONDS):
+                async for piece in response:
+                    body += piece
+                    if len(body) > ERROR_BODY_LIMIT:
+                        break
+            inflate = inflater(response.headers)
+            if inflate is not None:
+                body = inflate(body)
+        except (TransportError, MalformedResponse):
+            pass
+        return self.codec.error(response.status, response.headers, body)
+
+    def explain(self, error: LLMError, asked: str | None, *, after_output: bool = False) -> None:
+        """Completes `error` with what is known here, and takes the key out of it if it is there:
+        some gateways quote the whole request."""
+        error.after_output = error.after_output or after_output
+        error.request_id = error.request_id or asked
+        error.provider = error.provider or self.provider or None
+        for secret in self._secrets:
+            if secret in error.message:
+                error.message = error.message.replace(secret, "***")
+                error.args = (error.message,)
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The provider's id of the request, for its support."""
+    return next((headers[name] for name in _REQUEST_IDS if name in headers), None)
+
+
+class _Inflate:
+    """Takes compression off, piece by piece."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self) -> None:
+        # gzip or zlib, whichever it turns out to be
+        self._state = zlib.decompressobj(wbits=47)
+
+    def __call__(self, data: bytes) -> bytes:
+        try:
+            plain = self._state.decompress(data, BODY_LIMIT)
+        except zlib.error as error:
+            raise MalformedResponse(f"the answer's compression is damaged: {error}") from error
+        if self._state.unconsumed_tail:
+            raise MalformedResponse("the answer grows too large when decompressed", retryable=False)
+        return plain
+
+
+def inflater(headers: Mapping[str, str]) -> _Inflate | None:
+    """What takes the compression off an answer with `headers`, None if there is none.
+
+    Raises:
+        MalformedResponse: it is of a kind that nobody asked for and that is not understood.
+    """
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        return None
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        return _Inflate()
+    raise MalformedResponse(
+        f"the answer is compressed with {encoding!r}, although none was asked for; "
+        "check any proxy in between",
+        retryable=False,
+    )
+
+
+def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
+    values = [value for name, value in headers.items() if is_secret(name)]
+    words = {word for value in values for word in value.split() if len(word) >= SHORTEST_SECRET}
+    return tuple(sorted(words, key=len, reverse=True))
