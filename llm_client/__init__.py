@@ -1,0 +1,231 @@
+"""A vendor-neutral client for language models: typed, streaming, on asyncio and on trio.
+
+    service = create_llm_service("openai:gpt-5")
+    answer = await service.complete(LLMRequest([Message.user("Hello")]))
+
+Who lives where, and who may import whom (down only):
+
+    types  stream  errors  retry            values and pure functions
+    codec  sse  codecs/                     wire protocols without I/O
+    transport/                              HTTP exchanges with deadlines
+    service  http_service                   the protocol, and its implementation over HTTP
+    providers  config  registry             from a name or the environment to a service
+    testing/                                scripted models, a virtual clock, recorded exchanges
+
+Importing this package loads the values only; everything else is loaded when its name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from llm_client.codec import Codec, Decoder, HttpRequest
+from llm_client.errors import (
+    AuthenticationFailed,
+    BadRequest,
+    CallerError,
+    ConfigError,
+    ConnectFailed,
+    ConnectionLost,
+    ContentFiltered,
+    ContextOverflow,
+    IncompleteStream,
+    LLMError,
+    LocalProtocolError,
+    MalformedResponse,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    RemoteProtocolError,
+    ServerError,
+    Timeout,
+    ToolUseFailed,
+    TransportError,
+    UnsupportedFeature,
+)
+from llm_client.retry import GiveUp, RetryIn, RetryPolicy
+from llm_client.service import LLMService
+from llm_client.stream import (
+    Accumulator,
+    Finished,
+    PartCompleted,
+    RefusalDelta,
+    ResponseStarted,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallStarted,
+    UsageReported,
+)
+from llm_client.types import (
+    Audio,
+    File,
+    Image,
+    LLMRequest,
+    LLMResponse,
+    Message,
+    NamedTool,
+    Opaque,
+    OutputSchema,
+    Part,
+    Role,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    ToolSpec,
+    Transcript,
+    Usage,
+    new_id,
+)
+
+if TYPE_CHECKING:
+    from llm_client.codecs.openai_chat import ChatDialect, OpenAIChatCodec, chat_dialect
+    from llm_client.config import LLMProviderConfig
+    from llm_client.http_service import HttpLLMService, RequestDefaults
+    from llm_client.providers import PROVIDERS, Provider
+    from llm_client.registry import (
+        create_llm_service,
+        create_llm_service_from_config,
+        create_llm_service_from_env,
+    )
+    from llm_client.transport.aiohttp_transport import AiohttpTransport
+    from llm_client.transport.base import SafeHeaders, Transport, WireRequest, WireResponse
+    from llm_client.transport.deadlines import Deadlines
+    from llm_client.transport.httpx_transport import HttpxTransport
+
+__all__ = [  # noqa: RUF022 - grouped by what they are for
+    # asking
+    "LLMService",
+    "create_llm_service",
+    "create_llm_service_from_config",
+    "create_llm_service_from_env",
+    "LLMProviderConfig",
+    "PROVIDERS",
+    "Provider",
+    # requests
+    "LLMRequest",
+    "Message",
+    "Transcript",
+    "Role",
+    "Part",
+    "Text",
+    "Thinking",
+    "Image",
+    "Audio",
+    "File",
+    "ToolCall",
+    "ToolResult",
+    "Opaque",
+    "ToolSpec",
+    "ToolChoice",
+    "NamedTool",
+    "OutputSchema",
+    "new_id",
+    # answers
+    "LLMResponse",
+    "StopReason",
+    "Usage",
+    # streamed answers
+    "StreamEvent",
+    "ResponseStarted",
+    "TextDelta",
+    "ThinkingDelta",
+    "RefusalDelta",
+    "ToolCallStarted",
+    "ToolCallDelta",
+    "PartCompleted",
+    "UsageReported",
+    "Finished",
+    "Accumulator",
+    # errors: see llm_client.errors for the tree
+    "LLMError",
+    "CallerError",
+    "ConfigError",
+    "LocalProtocolError",
+    "UnsupportedFeature",
+    "ProviderError",
+    "AuthenticationFailed",
+    "PermissionDenied",
+    "NotFound",
+    "BadRequest",
+    "ContextOverflow",
+    "ContentFiltered",
+    "ToolUseFailed",
+    "RateLimited",
+    "QuotaExhausted",
+    "Overloaded",
+    "ServerError",
+    "TransportError",
+    "ConnectFailed",
+    "ConnectionLost",
+    "Timeout",
+    "RemoteProtocolError",
+    "MalformedResponse",
+    "IncompleteStream",
+    # trying again
+    "RetryPolicy",
+    "RetryIn",
+    "GiveUp",
+    # building a service of one's own
+    "HttpLLMService",
+    "RequestDefaults",
+    "Codec",
+    "Decoder",
+    "HttpRequest",
+    "OpenAIChatCodec",
+    "ChatDialect",
+    "chat_dialect",
+    "Transport",
+    "WireRequest",
+    "WireResponse",
+    "SafeHeaders",
+    "Deadlines",
+    "HttpxTransport",
+    "AiohttpTransport",
+]
+
+_LAZY = MappingProxyType(
+    {
+        "AiohttpTransport": "transport.aiohttp_transport",
+        "ChatDialect": "codecs.openai_chat",
+        "Deadlines": "transport.deadlines",
+        "HttpLLMService": "http_service",
+        "HttpxTransport": "transport.httpx_transport",
+        "LLMProviderConfig": "config",
+        "OpenAIChatCodec": "codecs.openai_chat",
+        "PROVIDERS": "providers",
+        "Provider": "providers",
+        "RequestDefaults": "http_service",
+        "SafeHeaders": "transport.base",
+        "Transport": "transport.base",
+        "WireRequest": "transport.base",
+        "WireResponse": "transport.base",
+        "chat_dialect": "codecs.openai_chat",
+        "create_llm_service": "registry",
+        "create_llm_service_from_config": "registry",
+        "create_llm_service_from_env": "registry",
+    }
+)
+"""What is loaded on first use, and from which module."""
+
+
+def __getattr__(name: str) -> object:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'llm_client' has no attribute {name!r}")
+    value: object = getattr(import_module(f"llm_client.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
