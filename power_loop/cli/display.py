@@ -1,0 +1,146 @@
+"""A run as it goes: on a terminal, on a plain stream, or as JSON lines."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Protocol, TextIO
+
+from llm_client.types import ToolResult
+from power_loop.cli.timeline import one_line
+from power_loop.events import (
+    HookFailed,
+    RetryScheduled,
+    Stamped,
+    TextDelta,
+    TextRepaired,
+    ToolProgress,
+    encode_event,
+)
+from power_loop.session.outcome import status_of
+from power_loop.session.records import ModelEnded, RunClosed, ToolSettled, ToolStarted
+
+__all__ = [
+    "Display",
+    "JsonDisplay",
+    "PlainDisplay",
+    "make_display",
+    "settled_line",
+    "told_transient",
+]
+
+
+class Display(Protocol):
+    """**Protocol**: shows the events of runs, one after the other."""
+
+    def show(self, stamped: Stamped) -> None:
+        """Takes the next event in."""
+        ...
+
+    def close(self) -> None:
+        """Leaves the screen as it is to stay."""
+        ...
+
+
+def make_display(*, json: bool, out: TextIO | None = None) -> Display:
+    """The display that fits: JSON if asked for, live on a terminal with rich, else plain lines."""
+    stream: TextIO = sys.stdout if out is None else out
+    if json:
+        return JsonDisplay(stream)
+    if stream.isatty() and find_spec("rich") is not None:
+        live: Display = import_module("power_loop.cli.live").LiveDisplay()
+        return live
+    return PlainDisplay(stream)
+
+
+class JsonDisplay:
+    """The event stream as JSON lines."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def show(self, stamped: Stamped) -> None:
+        """Writes the event on a line of its own."""
+        self._out.write(encode_event(stamped).decode() + "\n")
+        self._out.flush()
+
+    def close(self) -> None:
+        """Has nothing to leave."""
+
+
+class PlainDisplay:
+    """Lines of text: what is not a terminal still reads well."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._in_text = False
+        self._started: dict[str, Stamped] = {}
+
+    def show(self, stamped: Stamped) -> None:
+        """Writes what a person wants to know of an event."""
+        event = stamped.event
+        if isinstance(event, TextDelta):
+            self._out.write(event.text)
+            self._in_text = True
+        else:
+            self._line(self._told(stamped))
+        self._out.flush()
+
+    def close(self) -> None:
+        """Ends a line that is open."""
+        self._end_text()
+
+    def _told(self, stamped: Stamped) -> str:
+        event = stamped.event
+        match event:
+            case ToolStarted():
+                self._started[event.call_id] = stamped
+                return f"→ {event.name} {one_line(event.arguments)}"
+            case ToolSettled():
+                return settled_line(event, self._started, stamped)
+            case ModelEnded() if event.status != "ok":
+                return f"! the model call {event.status}; what it had written is void"
+            case RunClosed():
+                return f"[{status_of(event.outcome)}]"
+            case _:
+                return told_transient(stamped)
+
+    def _line(self, text: str) -> None:
+        if not text:
+            return
+        self._end_text()
+        self._out.write(text + "\n")
+
+    def _end_text(self) -> None:
+        if self._in_text:
+            self._out.write("\n")
+            self._in_text = False
+
+
+def told_transient(stamped: Stamped) -> str:
+    """A transient event in words; empty for those that need none."""
+    match stamped.event:
+        case RetryScheduled() as event:
+            return f"! {event.error_type}; next attempt in {event.delay:.1f} s"
+        case HookFailed() as event:
+            return f"! hook {event.handler} of {event.point} failed: {event.message}"
+        case ToolProgress() as event:
+            share = "" if event.fraction is None else f" {event.fraction:.0%}"
+            return f"  …{share} {event.message}"
+        case TextRepaired() as event:
+            return f"! text of the {event.source} held characters no model takes; replaced"
+        case _:
+            return ""
+
+
+def settled_line(settled: ToolSettled, started: dict[str, Stamped], stamped: Stamped) -> str:
+    """How a call ended, how long it took, and the beginning of what it gave."""
+    result = settled.message.parts[0]
+    assert isinstance(result, ToolResult)
+    begun = started.pop(result.call_id, None)
+    name, took = "", ""
+    if begun is not None and isinstance(begun.event, ToolStarted):
+        name, took = f" {begun.event.name}", f" after {stamped.at - begun.at:.3f} s"
+    how = "failed" if result.is_error and settled.how == "finished" else settled.how
+    return f"←{name} {how}{took}: {one_line(result.text)}"
