@@ -199,6 +199,7 @@ def tool(
         signature = read_signature(function, names)
         documentation = parse_docstring(function.__doc__)
         arguments = Arguments(function, signature.parameters, documentation.parameters)
+        called = function.__name__ if name is None else name
         told = description if description is not None else documentation.summary
         if not told.strip():
             refuse(function, None, "it has no description; give it a docstring or `description=…`")
@@ -206,9 +207,7 @@ def tool(
             function,
             signature,
             arguments,
-            _spec(
-                function, name or function.__name__, told.strip(), arguments.schema, strict=strict
-            ),
+            _spec(function, called, told.strip(), arguments.schema, strict=strict),
             exclusive=exclusive,
             idempotent=idempotent,
             timeout=check_timeout(timeout, function_label(function)),

@@ -34,6 +34,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 _INTEGER = re.compile(r"[+-]?\d{1,4300}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?")
 _DEPTH = 64
+_COMBINED = ("anyOf", "oneOf", "allOf")
 
 _BOUNDS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "minimum": ("at least", lambda value, bound: value >= bound),
@@ -61,6 +62,7 @@ class SchemaValidator:
         """
         self._root = schema
         self._owner = owner
+        self._known: set[int] = set()
         if schema.get("type") != "object":
             raise self._refused((), "the parameters must be a schema of type 'object'")
         self._read(schema, ())
@@ -77,27 +79,29 @@ class SchemaValidator:
         return ToolDefinitionError(f"tool {self._owner}: its schema{where}: {why}")
 
     def _read(self, schema: object, path: Path) -> None:
-        if isinstance(schema, bool):
+        if isinstance(schema, bool) or id(schema) in self._known:
             return
         if not isinstance(schema, Mapping):
             raise self._refused(path, f"{excerpt(schema)} is no schema; use an object")
-        if len(path) > _DEPTH:
+        if len(path) > 2 * _DEPTH:
             raise self._refused(path[:4], "it is nested too deeply")
+        self._known.add(id(cast("object", schema)))
         body = cast("Schema", schema)
         for kind in _types(body):
-            if kind not in _TYPES:
+            if str(kind) not in _TYPES:  # it may be anything, {} or 3
                 raise self._refused(path, f"type {kind!r} is unknown; use {', '.join(_TYPES)}")
         self._read_values(body, path)
         if "$ref" in body:
-            self._resolve(body, path)
+            self._read(self._target(body, path), (*path, "$ref"))
         for place, child in _subschemas(body):
             self._read(child, (*path, *place))
+        self._need_end(body, path)
 
     def _read_values(self, schema: Schema, path: Path) -> None:
         for key in ("properties", "$defs", "definitions"):
             if key in schema and not isinstance(schema[key], Mapping):
                 raise self._refused(path, f"{key!r} must be an object")
-        for key in ("required", "enum", "anyOf", "oneOf", "allOf"):
+        for key in ("required", "enum", *_COMBINED):
             if key in schema and not isinstance(schema[key], list):
                 raise self._refused(path, f"{key!r} must be a list")
         for key in (*_BOUNDS, *_LENGTHS):
@@ -105,26 +109,36 @@ class SchemaValidator:
             if isinstance(bound, bool) or not isinstance(bound, (int, float)):
                 raise self._refused(path, f"{key!r} must be a number")
 
-    def _resolve(self, schema: Schema, path: Path) -> Schema:
-        """What a chain of `$ref` leads to."""
-        seen: set[str] = set()
-        while "$ref" in schema:
-            reference = schema["$ref"]
-            if not isinstance(reference, str) or reference in seen or reference[:1] != "#":
-                why = (
-                    f"$ref {reference!r} must lead to another place in this schema, as '#/$defs/…'"
-                )
-                raise self._refused(path, why)
-            seen.add(reference)
-            found: Any = self._root
-            for step in reference[1:].split("/")[1:]:
-                step = step.replace("~1", "/").replace("~0", "~")  # noqa: PLW2901
-                inside: Schema = cast("Schema", found) if isinstance(found, Mapping) else {}
-                found = inside.get(step)
-            if found is None or not isinstance(found, Mapping):
-                raise self._refused(path, f"$ref {reference!r} leads nowhere")
-            schema = cast("Schema", found)
-        return schema
+    def _target(self, schema: Schema, path: Path) -> Schema:
+        """What a `$ref` leads to."""
+        reference = schema["$ref"]
+        if not isinstance(reference, str) or reference[:1] != "#":
+            why = f"$ref {reference!r} must lead to another place in this schema, as '#/$defs/…'"
+            raise self._refused(path, why)
+        found: Any = self._root
+        for step in reference[1:].split("/")[1:]:
+            inside: Schema = cast("Schema", found) if isinstance(found, Mapping) else {}
+            found = inside.get(step.replace("~1", "/").replace("~0", "~"))
+        if found is None or not isinstance(found, Mapping):
+            raise self._refused(path, f"$ref {reference!r} leads nowhere")
+        return cast("Schema", found)
+
+    def _need_end(self, schema: Schema, path: Path) -> None:
+        """Refuses a schema that is about the same value again before anything is checked."""
+        seen: set[int] = set()
+        todo = [schema]
+        while todo:
+            body = todo.pop()
+            parts: list[object] = [self._target(body, path)] if "$ref" in body else []
+            for key in _COMBINED:
+                parts += cast("list[object]", body.get(key, []))
+            for part in parts:
+                if part is schema:
+                    raise self._refused(path, "it leads back to itself")
+                further: Schema = cast("Schema", part) if isinstance(part, Mapping) else {}
+                if further and id(further) not in seen:
+                    seen.add(id(further))
+                    todo.append(further)
 
     # ── checking ──
 
@@ -133,9 +147,12 @@ class SchemaValidator:
             if schema is False:
                 problems.append(Problem(shown_path(path), "nothing", excerpt(value)))
             return value
-        if "$ref" in schema:
-            value = self._check(value, self._resolve(cast("Schema", schema), path), path, problems)
         body = cast("Schema", schema)
+        if len(path) > _DEPTH:
+            problems.append(Problem(shown_path(path[:4]), f"at most {_DEPTH} levels", "more"))
+            return value
+        if "$ref" in body:
+            value = self._check(value, self._target(body, path), path, problems)
         kinds = _types(body)
         value = _coerced(value, kinds)
         if kinds and not any(_is(value, kind) for kind in kinds):
@@ -202,7 +219,7 @@ def _subschemas(schema: Schema) -> Iterator[tuple[Path, object]]:
     for key in ("properties", "$defs", "definitions"):
         for name, child in cast("Schema", schema.get(key, {})).items():
             yield (key, name), child
-    for key in ("anyOf", "oneOf", "allOf"):
+    for key in _COMBINED:
         for index, child in enumerate(cast("list[object]", schema.get(key, []))):
             yield (key, index), child
     for key in ("items", "additionalProperties"):
@@ -211,8 +228,8 @@ def _subschemas(schema: Schema) -> Iterator[tuple[Path, object]]:
 
 
 def _types(schema: Schema) -> tuple[str, ...]:
-    kind = schema.get("type", ())
-    return tuple(cast("list[str]", kind)) if isinstance(kind, (list, tuple)) else (kind,)
+    kind = schema.get("type", [])
+    return tuple(cast("list[str]", kind)) if isinstance(kind, list) else (kind,)
 
 
 def _is(value: object, kind: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from inspect import isawaitable
+from pathlib import PurePath
 from typing import cast
 
 import msgspec
@@ -84,6 +85,10 @@ def _with_surrogates(value: object, tool: str) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, Struct):
         return msgspec.to_builtins(value, enc_hook=to_jsonable_python)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[object, object]", value))
     raise TypeError(f"a {type(value).__name__} is no JSON")
 
 
@@ -97,10 +102,10 @@ def _shallow(value: object) -> object:
         return value.value
     if isinstance(value, (set, frozenset)):
         return list(cast("set[object]", value))
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[object, object]", value))
-    simple: Callable[[object], object] = to_jsonable_python
-    return _plain(value) if isinstance(value, Struct) else simple(value)
+    try:
+        return _plain(value)
+    except TypeError:
+        return cast("object", to_jsonable_python(value))
 
 
 def _unsupported(tool: str, value: object, why: str) -> ToolError:

@@ -132,7 +132,8 @@ def _resolve(
             function,
             item.name,
             f"the hint {item.annotation!r} cannot be resolved ({error}); define or import the name "
-            "at module level, outside `if TYPE_CHECKING`",
+            "at module level, outside `if TYPE_CHECKING`, or put @tool where the function "
+            "is defined",
         )
     except (AttributeError, SyntaxError, TypeError, ValueError) as error:
         refuse(
