@@ -29,6 +29,8 @@ __all__ = [
 DepsT = TypeVar("DepsT", default=Any)
 """The type of the `deps` that a caller hands to `send`; Any where nobody says."""
 
+GivenT = TypeVar("GivenT", default=Any)
+
 ToolContent = Text | Image | File
 """What a model can read in a tool's result."""
 
@@ -158,10 +160,9 @@ class ToolContext(Generic[DepsT]):
         self._report = report
         self._abandoned: str | None = None
 
-    @classmethod
+    @staticmethod
     def for_test(
-        cls,
-        deps: DepsT = _NO_DEPS,
+        deps: GivenT = _NO_DEPS,
         *,
         session_id: str = "session",
         run_id: str = "run",
@@ -171,7 +172,7 @@ class ToolContext(Generic[DepsT]):
         attempt: int = 1,
         cancel_reason: Callable[[], str | None] = _never_cancelled,
         report: Callable[[str, float | None, Any], None] = _unheard,
-    ) -> ToolContext[DepsT]:
+    ) -> ToolContext[GivenT]:
         """A context for calling a tool in a test, with no loop around it."""
         return ToolContext(
             session_id=session_id,

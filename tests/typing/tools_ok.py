@@ -1,0 +1,101 @@
+"""Only checked, never run: what a type checker must know of tools."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, assert_type
+
+from llm_client.types import ToolSpec
+from power_loop.tools import (
+    FunctionTool,
+    JsonSchemaTool,
+    Threads,
+    Tool,
+    ToolContext,
+    ToolOutput,
+    ToolRegistry,
+    tool,
+    workspace_tools,
+)
+
+
+class Deps:
+    user: str = "ann"
+
+
+@tool
+def bare(query: str, limit: int = 3) -> list[str]:
+    """Bare."""
+    return [query] * limit
+
+
+@tool(name="other", exclusive=True, timeout=3, threads=Threads(2))
+async def optioned(query: str, context: ToolContext[Deps]) -> int:
+    """With options."""
+    assert_type(context.deps, Deps)
+    assert_type(context.cancel_reason, str | None)
+    return len(context.deps.user)
+
+
+class Weather:
+    @tool
+    def forecast(self, days: int) -> str:
+        """Forecasts."""
+        return str(days)
+
+
+def plain(x: int) -> int:
+    """Plain."""
+    return x
+
+
+# calling a tool is calling its function
+assert_type(bare("a"), list[str])
+assert_type(bare("a", limit=2), list[str])
+assert_type(Weather().forecast(2), str)
+assert_type(Weather().forecast(days=2), str)
+
+
+async def main(context: ToolContext[Deps]) -> None:
+    assert_type(await optioned("a", context), int)
+    assert_type(await bare.invoke("{}", context), ToolOutput)
+    pending: Coroutine[Any, Any, int] = optioned("a", ToolContext.for_test(Deps()))
+    await pending
+
+
+# what is a tool
+class Own:
+    name = "own"
+    exclusive = False
+    idempotent = True
+    timeout: float | None = None
+    spec = ToolSpec("own", "Own.", {})
+
+    async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:
+        return ToolOutput.of(arguments)
+
+
+async def handler(arguments: dict[str, Any], context: ToolContext[Any]) -> str:
+    return context.call_id
+
+
+tools: list[Tool] = [
+    bare,
+    optioned,
+    Weather().forecast,
+    Own(),
+    JsonSchemaTool("a", "A.", {"type": "object"}, handler),
+    *workspace_tools("."),
+]
+registry = ToolRegistry([*tools, plain])
+assert_type(registry.get("a"), Tool | None)
+assert_type(registry.specs, tuple[ToolSpec, ...])
+assert_type(ToolContext.for_test(Deps()), ToolContext[Deps])
+assert_type(ToolContext.for_test(3).deps, int)
+
+
+def takes_any_deps(context: ToolContext) -> ToolContext[Any]:
+    return context
+
+
+registered: FunctionTool[[int], int] = tool(plain)
