@@ -77,8 +77,13 @@ class _CallTrack:
         self.starts: list[ToolStarted] = []
         self.runs: list[str] = []
         self.waiting: CallWaiting | None = None
+        self.kind = ""
         self.answer: str | None = None
         self.settled: ToolSettled | None = None
+
+    @property
+    def granted(self) -> bool:
+        return self.kind == "approval" and self.answer == "approve"
 
 
 class _Log:
@@ -187,7 +192,7 @@ class _Log:
             return
         if track.waiting is not None:
             self.bad(f"{r.call_id!r} starts while it waits")
-        if track.answer is not None and (track.starts or track.answer != "approve"):
+        if track.answer is not None and not track.granted:
             self.bad(f"{r.call_id!r} starts although it was answered {track.answer!r}")
         if r.attempt != len(track.starts) + 1:
             self.bad(f"{r.call_id!r} starts for the {r.attempt}th time, not in sequence")
@@ -235,14 +240,14 @@ class _Log:
                 self.bad(f"{r.call_id!r} is answered under {r.token!r}, which it does not wait for")
             track.waiting, track.answer = None, r.answer
             return
-        if track.waiting is not None or track.answer is not None:
+        if track.waiting is not None or (track.answer is not None and not track.granted):
             self.bad(f"{r.call_id!r} waits twice")
         if (r.kind == "approval") == bool(track.starts):
             self.bad(f"{r.call_id!r} waits for {r.kind} at the wrong time")
         if r.token in self.tokens or not r.token:
             self.bad(f"the token {r.token!r} is empty or not new")
         self.tokens.add(r.token)
-        track.waiting = r
+        track.waiting, track.kind = r, r.kind
 
     def _recalled(self, r: Recalled) -> None:
         if any(message.role not in ("user", "system") for message in r.messages):
