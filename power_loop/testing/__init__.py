@@ -1,0 +1,12 @@
+"""For tests of programs that use power_loop, and of their own parts of it.
+
+store_conformance.py   does a store keep the promises of the Store protocol?
+"""
+
+from __future__ import annotations
+
+from power_loop.testing.store_conformance import STORE_CHECKS as STORE_CHECKS
+from power_loop.testing.store_conformance import StoreCheck as StoreCheck
+from power_loop.testing.store_conformance import StoreDefect as StoreDefect
+from power_loop.testing.store_conformance import check_store as check_store
+from power_loop.testing.store_conformance import run_store_check as run_store_check
