@@ -1,0 +1,79 @@
+"""Reliability figures: `python scripts/figures.py N… [--full]` runs them and prints a line each.
+
+Exit status 1 when a case failed, or when fewer cases were tried than a figure must try.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from msgspec import Struct
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.figures.result import FigureResult  # noqa: E402  the tests are beside, not installed
+
+Runner = Callable[[bool], FigureResult]
+
+
+class Figure(Struct, frozen=True):
+    """Where a figure is computed, and the least number of cases it must try."""
+
+    modules: tuple[str, ...]
+    small: int
+    full: int
+
+
+FIGURES: dict[int, Figure] = {
+    3: Figure(("figure_03",), 1, 1),
+    4: Figure(("figure_04",), 1, 1),
+    5: Figure(("figure_05",), 1, 5_000_000),
+    6: Figure(("figure_06", "figure_06_loopback"), 1, 5_000),
+    7: Figure(("figure_07",), 1, 1_000_000),
+    11: Figure(("figure_11",), 1, 5_000),
+}
+
+
+def run(number: int, *, full: bool) -> tuple[str, bool]:
+    """Runs one figure: its line, and whether it holds."""
+    figure = FIGURES[number]
+    began = time.perf_counter()
+    results: list[FigureResult] = []
+    for name in figure.modules:
+        runner: Runner = import_module(f"tests.figures.{name}").run
+        results.append(runner(full))
+    cases = sum(result.cases for result in results)
+    failures = [failure for result in results for failure in result.failures]
+    least = figure.full if full else figure.small
+    scenarios = "; ".join(result.scenarios for result in results)
+    line = (
+        f"figure {number}: cases={cases} failures={len(failures)} "
+        f"seconds={time.perf_counter() - began:.1f} ({scenarios})"
+    )
+    if cases < least:
+        failures.append(f"only {cases} cases were tried, at least {least} must be")
+    return "\n".join([line, *(f"  {failure}" for failure in failures[:20])]), not failures
+
+
+def main() -> int:
+    """Runs the figures named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("numbers", nargs="+", type=int, choices=sorted(FIGURES), metavar="N")
+    parser.add_argument("--full", action="store_true", help="all cases, not a sample")
+    args = parser.parse_args()
+    holds = True
+    for number in args.numbers:
+        line, held = run(number, full=args.full)
+        print(line, flush=True)
+        holds = holds and held
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,72 @@
+"""What the README and the examples show, runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.model_server import model_server
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLE_LINES = 60
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[dict[str, str]]:
+    """A provider for every example: a real server on this machine."""
+    with model_server() as variables:
+        yield variables
+
+
+def run_program(program: list[str], directory: Path, variables: dict[str, str]) -> str:
+    environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *program],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_readme_shows_programs() -> None:
+    """The tour is made of programs that can be run."""
+    assert len(BLOCKS) >= 8
+    assert len(EXAMPLES) >= 5
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_each_program_of_the_readme_runs(
+    block: str, provider: dict[str, str], tmp_path: Path
+) -> None:
+    """Copied as it stands, it does something and says so."""
+    assert run_program(["-c", block], tmp_path, provider).strip()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_each_example_runs_and_is_short(
+    path: Path, provider: dict[str, str], tmp_path: Path
+) -> None:
+    """An example is at most 60 lines and prints something."""
+    assert len(path.read_text().splitlines()) <= EXAMPLE_LINES
+    assert run_program([str(path)], tmp_path, provider).strip()
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    """The two one-line commands are there."""
+    readme = (ROOT / "README.md").read_text()
+    for command in ("sh scripts/demo", "sh scripts/test"):
+        assert command in readme
+        assert (ROOT / command.split()[1]).is_file()
