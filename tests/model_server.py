@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -88,12 +88,12 @@ def _chunks(message: dict[str, Any]) -> Iterator[bytes]:
     for index, call in enumerate(calls):
         yield chunk({"tool_calls": [{"index": index, **call}]})
     yield chunk({}, "tool_calls" if calls else "stop")
-    usage = {"id": "r", "choices": [], "usage": _USAGE}
+    usage: dict[str, Any] = {"id": "r", "choices": [], "usage": _USAGE}
     yield b"data: " + json.dumps(usage).encode() + b"\n\ndata: [DONE]\n\n"
 
 
 @contextmanager
-def model_server() -> Iterator[dict[str, str]]:
+def model_server() -> Generator[dict[str, str]]:
     """Serves for as long as the block lasts; gives the variables that point a program at it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
