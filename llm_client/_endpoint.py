@@ -19,8 +19,9 @@ from llm_client.transport.base import (
     WireRequest,
     WireResponse,
     checked_base_url,
-    is_secret,
     origin_of,
+    secrets_of,
+    without_frames,
 )
 from llm_client.transport.deadlines import Deadlines
 from llm_client.types import LLMRequest
@@ -30,7 +31,6 @@ __all__ = ["BODY_LIMIT", "Endpoint", "RequestDefaults", "inflater", "request_id"
 BODY_LIMIT = 64 * 1024 * 1024
 ERROR_BODY_LIMIT = 64 * 1024
 ERROR_BODY_SECONDS = 5.0
-SHORTEST_SECRET = 8
 
 # Compression gains nothing on answers that come in small pieces, and makes proxies hold them back.
 _OURS = MappingProxyType({"accept-encoding": "identity", "user-agent": "power-loop"})
@@ -72,7 +72,7 @@ class Endpoint:
         self._merged: dict[bool, tuple[Mapping[str, str], SafeHeaders]] = {}
         self._deadlines = deadlines
         self._defaults = defaults
-        self._secrets = _secrets(headers)
+        self._secrets = secrets_of(headers)
 
     def __repr__(self) -> str:
         who = f"{self.provider} at " if self.provider else ""
@@ -127,8 +127,12 @@ class Endpoint:
         return self.codec.error(response.status, response.headers, body)
 
     def explain(self, error: LLMError, asked: str | None, *, after_output: bool = False) -> None:
-        """Completes `error` with what is known here, and takes the key out of it if it is there:
-        some gateways quote the whole request."""
+        """Completes `error` with what is known here, and makes it fit for logs and crash reports.
+
+        Some gateways quote the whole request, so the key is taken out of what they say; and the
+        frames below hold requests and answers whole.
+        """
+        without_frames(error)
         error.after_output = error.after_output or after_output
         error.request_id = error.request_id or asked
         error.provider = error.provider or self.provider or None
@@ -178,9 +182,3 @@ def inflater(headers: Mapping[str, str]) -> _Inflate | None:
         "check any proxy in between",
         retryable=False,
     )
-
-
-def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
-    values = [value for name, value in headers.items() if is_secret(name)]
-    words = {word for value in values for word in value.split() if len(word) >= SHORTEST_SECRET}
-    return tuple(sorted(words, key=len, reverse=True))

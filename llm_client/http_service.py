@@ -87,12 +87,10 @@ class HttpLLMService:
         asked = None
         try:
             async with endpoint.exchange(request, stream=False) as response:
-                status, headers = response.status, response.headers
-                asked = request_id(headers)
-                if not 200 <= status < 300:
+                asked = request_id(response.headers)
+                if not 200 <= response.status < 300:
                     raise await endpoint.refusal(response)
-                body = await read_whole(response, BODY_LIMIT)
-            return endpoint.codec.decode(status, headers, _plain(headers, body))
+                return await _whole(endpoint.codec, response)
         except LLMError as error:
             endpoint.explain(error, asked)
             raise
@@ -192,13 +190,10 @@ class HttpStream:
             if self._finished:
                 await self._pass_tail()
                 return
-            async for piece in self._response:
-                data = piece if self._inflate is None else self._inflate(piece)
-                self._batch = self._decoder.feed(data)
-                if self._batch:
-                    return
-            self._over = True
-            self._batch = self._decoder.close()
+            while not self._batch:
+                self._batch = self._decoded(await anext(self._response))
+        except StopAsyncIteration:
+            self._last_batch()
         except LLMError as error:
             self._over = True
             if isinstance(error, TransportError) and self._was_complete():
@@ -207,6 +202,17 @@ class HttpStream:
             raise
         except BaseException:
             self._over = True
+            raise
+
+    def _decoded(self, data: bytes) -> Sequence[StreamEvent]:
+        return self._decoder.feed(data if self._inflate is None else self._inflate(data))
+
+    def _last_batch(self) -> None:
+        self._over = True
+        try:
+            self._batch = self._decoder.close()
+        except LLMError as error:
+            self._endpoint.explain(error, self.request_id, after_output=self._output)
             raise
 
     def _was_complete(self) -> bool:
@@ -228,10 +234,12 @@ class HttpStream:
             pass
 
 
-def _plain(headers: Mapping[str, str], body: bytes) -> bytes:
+async def _whole(codec: Codec, response: WireResponse) -> LLMResponse:
+    body = await read_whole(response, BODY_LIMIT)
     if len(body) > BODY_LIMIT:
         raise MalformedResponse(
             f"the answer is larger than {BODY_LIMIT} bytes; it was given up", retryable=False
         )
-    inflate = inflater(headers)
-    return body if inflate is None else inflate(body)
+    inflate = inflater(response.headers)
+    plain = body if inflate is None else inflate(body)
+    return codec.decode(response.status, response.headers, plain)

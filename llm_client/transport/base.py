@@ -18,13 +18,16 @@ __all__ = [
     "WireRequest",
     "WireResponse",
     "checked_base_url",
+    "is_secret",
     "origin_of",
     "read_whole",
+    "secrets_of",
     "without_frames",
 ]
 
 _E = TypeVar("_E", bound=BaseException)
 
+SHORTEST_SECRET = 8
 SECRET_WORDS = ("auth", "key", "token", "cookie", "secret")
 
 
@@ -53,6 +56,13 @@ def is_secret(name: str) -> bool:
     """True if a header or parameter called `name` may carry a secret."""
     lower = name.lower()
     return any(word in lower for word in SECRET_WORDS)
+
+
+def secrets_of(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The words of `headers` that must not be shown, the longest first."""
+    values = [value for name, value in headers.items() if is_secret(name)]
+    words = {word for value in values for word in value.split() if len(word) >= SHORTEST_SECRET}
+    return tuple(sorted(words, key=len, reverse=True))
 
 
 class WireRequest(Struct, frozen=True):
