@@ -89,8 +89,9 @@ class AgentLoop(Generic[DepsT]):
             ToolDefinitionError: two tools have one name, or something cannot be a tool.
             ConfigError: a model string is unknown, or its key is missing.
         """
-        self._owns_llm = isinstance(llm, str)
+        self._model_string = llm if isinstance(llm, str) else None
         self.llm: LLMService = llm_client.create_llm_service(llm) if isinstance(llm, str) else llm
+        self._llm_closed = False
         if self.llm.retries:
             raise UsageError(
                 f"{type(self.llm).__name__} retries by itself, and two retry layers multiply; "
@@ -139,6 +140,9 @@ class AgentLoop(Generic[DepsT]):
                 lifespan = extension.lifespan()
                 if lifespan is not None:
                     await stack.enter_async_context(lifespan)
+            if self._llm_closed and self._model_string is not None:
+                self.llm = self._runner.llm = llm_client.create_llm_service(self._model_string)
+                self._llm_closed = False
             self.events.start(tasks)
             self._stack = stack.pop_all()
         return self
@@ -149,9 +153,14 @@ class AgentLoop(Generic[DepsT]):
         with anyio.CancelScope(shield=True):
             await self._runner.shut_down()
             self.events.close()
-            if self._owns_llm:
-                await self.llm.aclose()
+            if self._model_string is not None:
+                await self.close_llm()
         await stack.__aexit__(None, None, None)
+
+    async def close_llm(self) -> None:
+        """Closes the model service, also one that was passed in. Idempotent."""
+        self._llm_closed = True
+        await self.llm.aclose()
 
     def sync(self) -> AbstractContextManager[SyncLoop[DepsT]]:
         """The same verbs for a program without an event loop::
@@ -159,7 +168,8 @@ class AgentLoop(Generic[DepsT]):
             with loop.sync() as s:
                 s.send("…")
 
-        One thread runs the event loop and owns all connections.
+        One thread runs the event loop and owns all connections; the model service is closed with
+        it, also one that was passed in, because connections cannot outlive their event loop.
 
         Raises:
             SyncInAsyncError: on entering, inside a running event loop.

@@ -67,6 +67,7 @@ class Runner:
     """Runs sessions of one loop.
 
     Attributes:
+        llm: the model service.
         sessions: whose turn it is, and the folded sessions.
         prompt_sections: paragraphs that extensions add to the system prompt.
     """
@@ -84,7 +85,7 @@ class Runner:
             store, lease_seconds=config.lease_seconds, cached=config.cached_sessions
         )
         self.prompt_sections: list[str] = []
-        self._llm = llm
+        self.llm = llm
         self._store = store
         self._hub = hub
         self._hooks = hooks
@@ -119,7 +120,7 @@ class Runner:
         model = options.get("model")
         plan = RunPlan(
             template=self._template(model, tools, None if typed is None else typed.schema),
-            model=model or self._llm.model,
+            model=model or self.llm.model,
             max_rounds=max_rounds,
             retry=config.retry,
             check_output=None if typed is None else typed.fault,
@@ -166,7 +167,7 @@ class Runner:
             session=session,
             store=self._store,
             lease=owned.lease,
-            llm=self._llm,
+            llm=self.llm,
             hub=self._hub,
             hooks=self._hooks,
             tools=settings.tools.by_name(),

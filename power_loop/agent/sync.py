@@ -44,8 +44,12 @@ def open_sync(loop: AgentLoop[DepsT]) -> Generator[SyncLoop[DepsT]]:
             f"this would block the running {running} event loop; "
             "use `async with loop:` and `await loop.send(…)` instead"
         )
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(loop):
-        yield SyncLoop(loop, portal)
+    with start_blocking_portal() as portal:
+        try:
+            with portal.wrap_async_context_manager(loop):
+                yield SyncLoop(loop, portal)
+        finally:
+            portal.call(loop.close_llm)
 
 
 class SyncLoop(Generic[DepsT]):
