@@ -1,0 +1,159 @@
+"""One value of every type that is stored or published, with each field set to something."""
+
+from __future__ import annotations
+
+from llm_client.types import (
+    Audio,
+    File,
+    Image,
+    Message,
+    Opaque,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+from power_loop.events import (
+    DeltasDropped,
+    HookFailed,
+    RetryScheduled,
+    RoundEnded,
+    RoundStarted,
+    Stamped,
+    TextDelta,
+    TextRepaired,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolProgress,
+    Transient,
+)
+from power_loop.session.outcome import (
+    ApprovalDenied,
+    ApprovalExpired,
+    AwaitingApproval,
+    BudgetExhausted,
+    Cancelled,
+    Completed,
+    Crashed,
+    Degraded,
+    Failed,
+    NoProgress,
+    Outcome,
+    PendingTools,
+    PlanFailed,
+    RoundLimit,
+    Stopped,
+    WaitingForInput,
+)
+from power_loop.session.records import (
+    CallAnswered,
+    CallWaiting,
+    ErrorInfo,
+    MessageAppended,
+    ModelAsked,
+    ModelEnded,
+    Recalled,
+    Record,
+    RunClosed,
+    RunOpened,
+    ToolSettled,
+    ToolStarted,
+    ViewChanged,
+)
+
+__all__ = ["OUTCOMES", "RECORDS", "STAMPED", "TRANSIENTS"]
+
+_PARTS = (
+    Text("Grüße 🎈"),
+    Thinking("hm", "sig", "sealed"),
+    Image(b"\x89PNG", None, "image/png", "low"),
+    Audio(b"RIFF", "wav", "au1", "hello"),
+    File(b"%PDF", None, "f1", "a.pdf", "application/pdf"),
+    Opaque("openai", "reasoning", '{"id":"rs_1"}'),
+)
+
+RECORDS: dict[str, Record] = {
+    "run_opened": RunOpened(
+        "r1",
+        (Message("user", _PARTS, id="m1", name="ada", meta={"via": "cli"}),),
+        None,
+        "key-1",
+        ("parent", "c0"),
+        {"rounds": 24.0},
+    ),
+    "run_opened, resumed": RunOpened("r2", resumes="r1"),
+    "message_appended": MessageAppended(
+        Message("assistant", (ToolCall("c1", "read", '{"path":"a"}'),), id="m2"), "t1"
+    ),
+    "model_asked": ModelAsked("t1", 1, "gpt-5", 4096),
+    "model_ended": ModelEnded(
+        "t1",
+        "ok",
+        Usage(10, 20, 3, 4, 5, 6),
+        True,
+        StopReason.TOOL_CALLS,
+        "tool_calls",
+        "gpt-5-2026",
+    ),
+    "model_ended, failed": ModelEnded(
+        "t2",
+        "failed",
+        measured=False,
+        partial="so f",
+        error=ErrorInfo("ServerError", "it broke (status 500)", True, 500),
+    ),
+    "tool_started": ToolStarted("c1", "read", '{"path":"a"}', "s1/c1", "abc123", 2),
+    "tool_settled": ToolSettled(
+        Message("tool", (ToolResult("c1", (Text("out"),), True),), id="c1.result"), "interrupted"
+    ),
+    "call_waiting": CallWaiting("c1", "approval", "k1", "it deletes"),
+    "call_waiting, for a child": CallWaiting("c2", "child", "s1/c2"),
+    "call_answered": CallAnswered("c1", "k1", "approve"),
+    "recalled": Recalled((Message("user", (Text("you like tea"),), id="m3"),)),
+    "view_changed": ViewChanged(
+        "m9",
+        Message("user", (Text("so far"),), id="m8", name="compact_note"),
+        {"m9": (Text("short"),)},
+    ),
+    "run_closed": RunClosed("r1", Completed("done")),
+}
+
+OUTCOMES: dict[str, Outcome] = {
+    "completed": Completed("done"),
+    "stopped": Stopped("by a hook"),
+    "round_limit": RoundLimit(24, "half done"),
+    "budget_exhausted": BudgetExhausted("tokens"),
+    "no_progress": NoProgress("same call three times"),
+    "plan_failed": PlanFailed("no plan"),
+    "awaiting_approval": AwaitingApproval(("k1", "k2")),
+    "approval_denied": ApprovalDenied("k1"),
+    "approval_expired": ApprovalExpired("k1"),
+    "waiting_for_input": WaitingForInput(("k1",)),
+    "pending_tools": PendingTools(("c1",)),
+    "cancelled": Cancelled("by the user"),
+    "degraded": Degraded("ServerError: 503", 3),
+    "failed": Failed("ValueError", "bad"),
+    "crashed": Crashed(),
+}
+
+TRANSIENTS: dict[str, Transient] = {
+    "round_started": RoundStarted(1),
+    "round_ended": RoundEnded(1, Usage(10, 20)),
+    "text_delta": TextDelta("t1", "Hel"),
+    "thinking_delta": ThinkingDelta("t1", "hm"),
+    "tool_call_delta": ToolCallDelta("t1", 0, "c1", "read", '{"pa'),
+    "tool_progress": ToolProgress("c1", "halfway", 0.5, {"lines": 7}),
+    "retry_scheduled": RetryScheduled("t1", 0.5, "ServerError", "it broke"),
+    "hook_failed": HookFailed("llm.before", "audit", "ValueError", "bad"),
+    "text_repaired": TextRepaired("tool", 1, 2),
+    "deltas_dropped": DeltasDropped(17),
+}
+
+STAMPED: dict[str, Stamped] = {
+    "a record": Stamped("s1", 7, 0, "s1", 9, 1700000000.25, "r1", 2, RECORDS["call_answered"]),
+    "a transient event": Stamped(
+        "s1/c1", 7, 3, "s1", 0, 1700000000.5, "r1", 2, TRANSIENTS["text_delta"]
+    ),
+}
