@@ -6,7 +6,6 @@ of the usual shape take a fast path; both paths give the same events.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -24,7 +23,15 @@ from llm_client.codecs._chat_parts import (
     text_of,
 )
 from llm_client.codecs._http_errors import error_from_value
-from llm_client.codecs._json import as_dict, as_list, is_array, is_object, loads, mend_value
+from llm_client.codecs._json import (
+    SURROGATE_ESCAPE,
+    as_dict,
+    as_list,
+    is_array,
+    is_object,
+    loads,
+    mend_value,
+)
 from llm_client.codecs._usage import read_usage
 from llm_client.errors import LLMError, MalformedResponse, excerpt
 from llm_client.stream import (
@@ -43,8 +50,6 @@ __all__ = ["ChatAnswer"]
 
 _UNUSUAL_ENOUGH = 3
 """After so many chunks of unusual shape the fast path is not tried any more."""
-
-_SURROGATE_ESCAPE = re.compile(rb"\\u[dD]")
 
 
 class ChatAnswer:
@@ -115,7 +120,6 @@ class ChatAnswer:
         Raises:
             LLMError: it is an error, or makes no sense.
         """
-        value = mend_value(value)
         error = self._error_in(value)
         if error is not None:
             raise error
@@ -212,7 +216,7 @@ class ChatAnswer:
         if not is_object(value):
             raise MalformedResponse("a chunk of the stream is not a JSON object; ask again")
         chunk = as_dict(value)
-        if self._half or _SURROGATE_ESCAPE.search(payload):
+        if self._half or SURROGATE_ESCAPE.search(payload):
             chunk = self._rejoined(chunk)
         error = self._error_in(chunk)
         if error is None:
@@ -274,6 +278,8 @@ class ChatAnswer:
         if not is_array(content):
             content = [text_of(content, "the content")]
         for block in as_list(content):
+            if not is_object(block) and not isinstance(block, str):
+                raise MalformedResponse("the content holds a block that is none; ask again")
             fields = as_dict(block)
             kind = fields.get("type")
             kind = kind if isinstance(kind, str) else ""

@@ -181,9 +181,9 @@ class CallSlots:
 
     def _unique_id(self, slot: _Slot) -> str:
         number = slot.place
-        found = slot.id or f"call_{number}"
+        base = found = slot.id or f"call_{number}"
         while found in self._used:
+            found = f"{base}_{number}"
             number += 1
-            found = f"{slot.id or 'call'}_{number}"
         self._used.add(found)
         return found

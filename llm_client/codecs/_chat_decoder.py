@@ -5,7 +5,7 @@ from __future__ import annotations
 from llm_client.codecs._chat_answer import ChatAnswer
 from llm_client.codecs._chat_dialect import ChatDialect
 from llm_client.codecs._http_errors import error_from_body
-from llm_client.codecs._json import is_object, loads
+from llm_client.codecs._json import is_object, loads_valid
 from llm_client.errors import IncompleteStream, LLMError, MalformedResponse, excerpt
 from llm_client.sse import EVENT_LIMIT, SSEParser
 from llm_client.stream import StreamEvent
@@ -159,7 +159,7 @@ class ChatDecoder:
 
     def _take_body(self, body: bytes, out: list[StreamEvent]) -> None:
         try:
-            value = loads(body)
+            value = loads_valid(body)
         except ValueError as error:
             raise MalformedResponse(
                 "the answer is neither a stream of events nor JSON; check the base address and any "

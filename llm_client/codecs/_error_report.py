@@ -18,7 +18,7 @@ _KEY_LIKE = re.compile(
     r"""(?ix)
     \b(?:sk|pk|rk|gsk|xai|pplx|csk|hf|r8|nvapi|fw|tgp)[-_][\w*.\-]{4,}   # vendors' prefixes
     | \bAIza[\w\-]{8,}
-    | \beyJ[\w\-]{8,}(?:\.[\w\-]+)*                                             # JSON web tokens
+    | \beyJ[\w\-]{6,}(?:\.[\w\-]+)*                                             # JSON web tokens
     | (?<=bearer\ )[\w\-.~+/*]{6,}=*
     | (?<=api\ key\ provided:\ )\S+?(?=[.,;]?(?:\s|$))
     | (?<=api\ key:\ )\S+?(?=[.,;]?(?:\s|$))

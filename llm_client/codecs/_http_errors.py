@@ -265,7 +265,8 @@ def error_from_value(provider: str, value: object, status: int | None = None) ->
 
 
 def _classified(provider: str, status: int | None, report: ErrorReport) -> ProviderError:
-    effective = status if status is not None and status >= 300 else report.status
+    fine = status is None or 200 <= status < 300
+    effective = report.status if fine else status
     kind, advice = _kind(effective, report)
     said = f" It says: {report.message}" if report.message else ""
     error = kind(

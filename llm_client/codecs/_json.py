@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from typing_extensions import TypeIs
 from llm_client.errors import LocalProtocolError
 
 __all__ = [
+    "SURROGATE_ESCAPE",
     "UNICODE_RULE",
     "as_dict",
     "as_list",
@@ -21,6 +23,7 @@ __all__ = [
     "is_complete_object",
     "is_object",
     "loads",
+    "loads_valid",
     "mend",
     "mend_value",
     "object_text",
@@ -37,6 +40,9 @@ def _small_int(digits: str) -> int | None:
     # int() itself refuses more than 4300 digits with a bare ValueError; no count is that large.
     return int(digits) if len(digits) <= _MAX_DIGITS else None
 
+
+SURROGATE_ESCAPE = re.compile(rb"\\u[dD]")
+"""Finds every JSON text that may hold half of a surrogate pair, and some that do not."""
 
 _LENIENT = json.JSONDecoder(
     parse_constant=lambda _: None,
@@ -62,6 +68,12 @@ def loads(data: bytes) -> Any:
         return _LENIENT.decode(data.decode("utf-8-sig"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def loads_valid(data: bytes) -> Any:
+    """As `loads`, with single surrogates replaced by U+FFFD."""
+    value = loads(data)
+    return mend_value(value) if SURROGATE_ESCAPE.search(data) else value
 
 
 def encode(value: object, what: str) -> bytes:

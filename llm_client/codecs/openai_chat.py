@@ -20,7 +20,7 @@ from llm_client.codecs._chat_encode import encode_message
 from llm_client.codecs._chat_request import encode_options, encode_system, encode_tools
 from llm_client.codecs._chat_rules import START, Encoded, Walk, check_end, walk
 from llm_client.codecs._http_errors import error_from_body, request_id
-from llm_client.codecs._json import as_dict, is_object, loads
+from llm_client.codecs._json import as_dict, is_object, loads_valid
 from llm_client.errors import LLMError, LocalProtocolError, MalformedResponse, excerpt
 from llm_client.stream import Accumulator, StreamEvent
 from llm_client.types import LLMRequest, LLMResponse, Message, ToolSpec
@@ -71,6 +71,11 @@ class OpenAIChatCodec:
 
     def __repr__(self) -> str:
         return f"OpenAIChatCodec({self.dialect.provider!r})"
+
+    @property
+    def kept_conversations(self) -> int:
+        """How many conversations the encoder keeps at the moment."""
+        return len(self._conversations)
 
     def encode(self, request: LLMRequest, *, stream: bool) -> HttpRequest:
         """The request in wire form.
@@ -130,7 +135,7 @@ class OpenAIChatCodec:
             decoder = self.decoder()
             return [*decoder.feed(body), *decoder.close()]
         try:
-            value = loads(body)
+            value = loads_valid(body)
         except ValueError as error:
             raise MalformedResponse(_not_json(body)) from error
         if not is_object(value):
@@ -166,7 +171,7 @@ class OpenAIChatCodec:
         if known is not None and known[0] is message:
             return walk(state, known[1], position, self.dialect)
         encoded = encode_message(message, self.dialect)
-        if sum(map(len, encoded.values)) <= _MESSAGE_BYTES:
+        if sum(map(len, encoded.values + encoded.attachments)) <= _MESSAGE_BYTES:
             self._messages[id(message)] = (message, encoded)
             if len(self._messages) > _MESSAGES:
                 self._messages.popitem(last=False)
