@@ -218,13 +218,14 @@ _LAZY = MappingProxyType(
 """What is loaded on first use, and from which module."""
 
 
-def __getattr__(name: str) -> object:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module 'llm_client' has no attribute {name!r}")
-    value: object = getattr(import_module(f"llm_client.{module}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    # Hidden from type checkers, which would otherwise believe that any name exists.
+    def __getattr__(name: str) -> object:
+        module = _LAZY.get(name)
+        if module is None:
+            raise AttributeError(f"module 'llm_client' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"llm_client.{module}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -51,7 +51,7 @@ class RecordedExchange(Struct, frozen=True, omit_defaults=True):
     id: str
     api: str
     provider: str
-    endpoint: str
+    endpoint: str | None
     stream: bool
     request_body: Any
     status: int
@@ -341,8 +341,8 @@ def _canonical(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1).decode()
 
 
-def _path(url: str) -> str:
-    return urlsplit(url).path
+def _path(url: str | None) -> str:
+    return urlsplit(url or "").path
 
 
 def _endpoint(url: str) -> str:

@@ -1,0 +1,299 @@
+"""From a name or an environment to a service; what is missing is named, and no key is shown."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_client._proxy import proxy_for
+from llm_client.codecs.openai_chat import DIALECTS
+from llm_client.config import LLMProviderConfig
+from llm_client.errors import ConfigError
+from llm_client.providers import PROVIDERS, Provider, split_model
+from llm_client.registry import (
+    create_llm_service,
+    create_llm_service_from_config,
+    create_llm_service_from_env,
+)
+from llm_client.service import LLMService
+from llm_client.testing import ScriptedLLM
+from llm_client.transport.deadlines import Deadlines
+
+CANARY = "sk-canary-7f3a9b2c5d"
+FULL = {
+    "POWER_LOOP_BASE_URL": "https://llm.example.com/v1",
+    "POWER_LOOP_API_KEY": CANARY,
+    "POWER_LOOP_MODEL": "m-1",
+}
+
+
+def make_scripted(model: str) -> LLMService:
+    """What a provider's factory is: found by its name, called with the model's."""
+    return ScriptedLLM("made", model=model)
+
+
+def refusal(env: dict[str, str], model: str | None = None) -> str:
+    """Why the environment is refused."""
+    with pytest.raises(ConfigError) as caught:
+        LLMProviderConfig.from_env(env, model=model)
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert CANARY not in caught.value.message
+    assert told
+    return caught.value.message
+
+
+# ── the environment ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_environment_gives_address_key_and_model() -> None:
+    """An address that no known provider has speaks the common part of the protocol."""
+    config = LLMProviderConfig.from_env(FULL)
+    assert (config.provider, config.base_url) == ("compatible", "https://llm.example.com/v1")
+    assert (config.api_key, config.model) == (CANARY, "m-1")
+    assert config.timeouts == Deadlines()
+    assert (config.max_output_tokens, config.temperature) == (None, None)
+
+
+def test_the_older_names_are_read_where_the_newer_ones_are_missing() -> None:
+    """One by one."""
+    older = {name.replace("POWER_LOOP", "OPENAI_COMPAT"): value for name, value in FULL.items()}
+    assert LLMProviderConfig.from_env(older).model == "m-1"
+    mixed = {**older, "POWER_LOOP_MODEL": "m-2", "POWER_LOOP_API_KEY": " "}
+    assert LLMProviderConfig.from_env(mixed).model == "m-2"
+    assert LLMProviderConfig.from_env(mixed).api_key == CANARY
+
+
+def test_limits_are_read_as_numbers() -> None:
+    """The time bounds every phase of a request."""
+    config = LLMProviderConfig.from_env(
+        {
+            **FULL,
+            "POWER_LOOP_TIMEOUT_S": "45",
+            "POWER_LOOP_MAX_TOKENS": "1000",
+            "OPENAI_COMPAT_TEMPERATURE": "0",
+        }
+    )
+    assert config.timeouts == Deadlines.within(45)
+    assert (config.max_output_tokens, config.temperature) == (1000, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TIMEOUT_S", "soon"),
+        ("TIMEOUT_S", "0"),
+        ("TIMEOUT_S", "inf"),
+        ("MAX_TOKENS", "-1"),
+        ("TEMPERATURE", "nan"),
+        ("TEMPERATURE", "-0.5"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_named_with_its_value(name: str, value: str) -> None:
+    """By the variable it stands in."""
+    message = refusal({**FULL, f"POWER_LOOP_{name}": value})
+    assert f"POWER_LOOP_{name}" in message
+    assert repr(value) in message
+
+
+def test_everything_that_is_missing_is_named_at_once() -> None:
+    """So that one attempt is enough to mend it."""
+    message = refusal({})
+    for name in ("BASE_URL", "API_KEY", "MODEL"):
+        assert f"POWER_LOOP_{name}" in message
+        assert f"OPENAI_COMPAT_{name}" in message
+    assert "POWER_LOOP_PROVIDER" in message
+    message = refusal({name: value for name, value in FULL.items() if "KEY" not in name})
+    assert "POWER_LOOP_API_KEY" in message
+    assert "BASE_URL" not in message
+
+
+def test_a_named_provider_supplies_its_address_and_the_name_of_its_key() -> None:
+    """Then only the model is needed besides."""
+    env = {
+        "POWER_LOOP_PROVIDER": "DeepSeek",
+        "POWER_LOOP_MODEL": "deepseek-chat",
+        "DEEPSEEK_API_KEY": CANARY,
+    }
+    config = LLMProviderConfig.from_env(env)
+    assert (config.provider, config.base_url) == ("deepseek", "https://api.deepseek.com")
+    assert config.api_key == CANARY
+    assert "DEEPSEEK_API_KEY" in refusal({"POWER_LOOP_PROVIDER": "deepseek"})
+    azure = refusal({"POWER_LOOP_PROVIDER": "azure"})
+    assert "POWER_LOOP_BASE_URL" in azure
+    assert "AZURE_OPENAI_API_KEY" in azure
+
+
+def test_an_address_that_is_known_brings_its_dialect() -> None:
+    """Whoever sets only the address still speaks to DeepSeek as DeepSeek wants it."""
+    config = LLMProviderConfig.from_env(
+        {**FULL, "POWER_LOOP_BASE_URL": "https://api.deepseek.com/v1/"}
+    )
+    assert (config.provider, config.base_url) == ("deepseek", "https://api.deepseek.com/v1")
+
+
+def test_a_model_string_names_its_provider() -> None:
+    """In a call as in the variable, and the settings of another provider are not used for it."""
+    other = {**FULL, "POWER_LOOP_PROVIDER": "deepseek", "OPENAI_API_KEY": "sk-openai-own"}
+    config = LLMProviderConfig.from_env(other, model="openai:gpt-5")
+    assert (config.provider, config.model) == ("openai", "gpt-5")
+    assert (config.base_url, config.api_key) == ("https://api.openai.com/v1", "sk-openai-own")
+    own = LLMProviderConfig.from_env(other, model="deepseek:v3")
+    assert (own.base_url, own.api_key) == ("https://llm.example.com/v1", CANARY)
+    alone = {"POWER_LOOP_MODEL": "groq:llama-3:8b", "GROQ_API_KEY": CANARY}
+    assert LLMProviderConfig.from_env(alone).model == "llama-3:8b"
+
+
+@pytest.mark.parametrize("model", ["gpt-5", "openai:", ":gpt-5", "nobody:x", ""])
+def test_a_model_string_that_means_nothing_lists_what_exists(model: str) -> None:
+    """The form, and every provider."""
+    message = refusal({}, model=model)
+    for name in PROVIDERS:
+        assert name in message
+
+
+@given(st.text(max_size=40))
+def test_any_model_string_is_understood_or_refused_with_a_typed_error(text: str) -> None:
+    """No other exception, whatever is typed."""
+    try:
+        row, model = split_model(text)
+    except ConfigError:
+        return
+    assert row.name in PROVIDERS
+    assert model
+
+
+# ── the configuration ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_configuration_never_shows_its_key() -> None:
+    """Not in its repr, its service's, an error about it, a pickle or a copy."""
+    config = LLMProviderConfig.from_env(FULL)
+    service = create_llm_service_from_config(config)
+    told = repr(config) + str(config) + repr(service) + f"{config.auth_headers()}"
+    assert CANARY not in told
+    assert "***" in repr(config)
+    for spread in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="from_env"):
+            spread(config)
+    with pytest.raises(ConfigError) as caught:
+        LLMProviderConfig(model="m", api_key=f"{CANARY}\nx")
+    assert CANARY not in str(caught.value)
+
+
+def test_a_configuration_shows_no_secret_of_its_address_or_proxy() -> None:
+    """Which may hold some in their query or before the host."""
+    config = LLMProviderConfig(
+        model="m",
+        provider="vllm",
+        base_url="https://x.example/v1?key=hidden-a",
+        proxy="http://user:hidden-b@proxy.example:3128",
+        headers={"x-api-key": "hidden-c"},
+    )
+    assert "hidden" not in repr(config)
+    assert "proxy.example:3128" in repr(config)
+
+
+def test_what_a_configuration_lacks_is_named() -> None:
+    """All of it."""
+    with pytest.raises(ConfigError, match="lacks model, api_key, base_url"):
+        LLMProviderConfig(model="", provider="azure", providers={"azure": Provider(name="azure")})
+    with pytest.raises(ConfigError, match="unknown provider 'nobody'"):
+        LLMProviderConfig(model="m", provider="nobody")
+    with pytest.raises(ConfigError, match="max_output_tokens"):
+        LLMProviderConfig(model="m", provider="vllm", max_output_tokens=0)
+    with pytest.raises(ConfigError, match="temperature"):
+        LLMProviderConfig(model="m", provider="vllm", temperature=-1)
+    with pytest.raises(ConfigError, match="http://"):
+        LLMProviderConfig(model="m", provider="vllm", base_url="localhost:8000")
+
+
+def test_the_key_goes_into_the_header_that_the_provider_reads() -> None:
+    """A bearer token, except where the provider has a header of its own."""
+    usual = LLMProviderConfig(model="m", api_key="k")
+    assert usual.auth_headers()["authorization"] == "Bearer k"
+    azure = LLMProviderConfig(model="m", provider="azure", base_url="https://x", api_key="k")
+    assert dict(azure.auth_headers()) == {"api-key": "k"}
+    assert dict(LLMProviderConfig(model="m", provider="vllm").auth_headers()) == {}
+
+
+# ── services ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_provider_of_the_table_makes_a_service_that_does_not_retry() -> None:
+    """With a key where one is needed, and an address where there is no usual one."""
+    for row in PROVIDERS.values():
+        if row.factory is not None:
+            continue
+        config = LLMProviderConfig(
+            model="m",
+            provider=row.name,
+            api_key="k" if row.needs_key else "",
+            base_url=row.base_url or "https://own.example/v1",
+        )
+        service = create_llm_service_from_config(config)
+        assert (service.model, service.retries) == ("m", False)
+        assert row.name in repr(service)
+
+
+def test_the_table_names_dialects_that_exist() -> None:
+    """A typing error there would silently fall back to the common protocol."""
+    for row in PROVIDERS.values():
+        if row.factory is None:
+            assert (row.dialect or row.name) in DIALECTS, row.name
+
+
+def test_a_service_comes_straight_from_a_model_string_or_the_environment() -> None:
+    """The two short forms."""
+    service = create_llm_service("mistral:large", env={"MISTRAL_API_KEY": "k"})
+    assert repr(service) == "HttpLLMService(mistral at https://api.mistral.ai, model 'large')"
+    assert create_llm_service_from_env(FULL).model == "m-1"
+    with pytest.raises(ConfigError, match="MISTRAL_API_KEY"):
+        create_llm_service("mistral:large", env={})
+
+
+def test_a_provider_that_is_not_reached_over_http_is_loaded_when_it_is_asked_for() -> None:
+    """By the name in its row, with what stands after the colon."""
+    mine = Provider(name="mine", needs_key=False, factory=f"{__name__}:make_scripted")
+    service = create_llm_service("mine:small", env={}, providers={**PROVIDERS, "mine": mine})
+    assert service.model == "small"
+    gone = Provider(name="mine", needs_key=False, factory="llm_client.not_there:make")
+    with pytest.raises(ConfigError, match="no module 'llm_client"):
+        create_llm_service("mine:small", env={}, providers={"mine": gone})
+
+
+# ── proxies ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("url", "env", "proxy"),
+    [
+        ("https://a.example/v1", {}, None),
+        ("https://a.example/v1", {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+        ("https://a.example/v1", {"https_proxy": "p:1"}, "http://p:1"),
+        ("https://a.example/v1", {"HTTP_PROXY": "http://p:1"}, None),
+        ("https://a.example/v1", {"ALL_PROXY": "socks://p:1"}, "socks5://p:1"),
+        ("https://a.example/v1", {"ALL_PROXY": "p:1", "NO_PROXY": "b.example, a.example"}, None),
+        ("https://a.example/v1", {"ALL_PROXY": "p:1", "NO_PROXY": ".example"}, None),
+        ("https://a.example/v1", {"ALL_PROXY": "p:1", "NO_PROXY": "xample"}, "http://p:1"),
+        ("https://a.example/v1", {"ALL_PROXY": "p:1", "NO_PROXY": "*"}, None),
+        ("http://127.0.0.1:8000/v1", {"HTTP_PROXY": "http://p:1"}, None),
+        ("http://localhost/v1", {"ALL_PROXY": "http://p:1"}, None),
+    ],
+)
+def test_the_environment_s_proxy_is_used_by_the_usual_conventions(
+    url: str, env: dict[str, str], proxy: str | None
+) -> None:
+    """And never for the own machine."""
+    assert proxy_for(url, env) == proxy
+
+
+def test_a_proxy_of_an_unsupported_kind_is_refused_when_the_service_is_made() -> None:
+    """With what would be supported."""
+    config = LLMProviderConfig(model="m", provider="vllm", proxy="ftp://p:1")
+    with pytest.raises(ConfigError, match="socks5"):
+        create_llm_service_from_config(config)

@@ -1,0 +1,159 @@
+"""The law of trying again, over all schedules: a pure function, so no clock is needed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_client.errors import (
+    ConnectFailed,
+    LLMError,
+    Overloaded,
+    QuotaExhausted,
+    RateLimited,
+    Timeout,
+)
+from llm_client.retry import GiveUp, RetryIn, RetryPolicy
+
+SECONDS = st.floats(0, 1e6)
+POLICIES = st.builds(
+    RetryPolicy,
+    max_attempts=st.integers(1, 8),
+    initial=st.floats(0, 10),
+    maximum=st.floats(0, 100),
+    total=st.none() | st.floats(0.001, 1000),
+    retry_after_cap=st.floats(0, 1000),
+    jitter=st.floats(0, 2),
+    retry_sent_timeouts=st.booleans(),
+)
+PLACES = st.floats(0, 1, exclude_max=True)
+
+
+def limited(retry_after: float | None) -> LLMError:
+    """A refusal that asks for a wait."""
+    return RateLimited("slow down", retry_after=retry_after)
+
+
+def late(*, sent: bool) -> LLMError:
+    """A deadline that passed."""
+    return Timeout("late", phase="first_byte", seconds=1.0, sent=sent)
+
+
+ERRORS = st.one_of(
+    st.builds(limited, st.none() | SECONDS),
+    st.builds(late, sent=st.booleans()),
+    st.just(ConnectFailed("down")),
+    st.just(QuotaExhausted("no money")),
+)
+
+
+@given(POLICIES, st.lists(st.tuples(ERRORS, PLACES, SECONDS), min_size=1, max_size=12))
+def test_a_schedule_keeps_every_promise_of_its_policy(
+    policy: RetryPolicy, failures: list[tuple[LLMError, float, float]]
+) -> None:
+    """Attempts, deadline, caps, and never earlier than the provider asked."""
+    elapsed = 0.0
+    for attempt, (error, place, took) in enumerate(failures, 1):
+        elapsed += took
+        decision = policy.decide(error, attempt, elapsed, place)
+        if isinstance(decision, GiveUp):
+            return
+        assert attempt < policy.max_attempts
+        assert error.retryable
+        wait = decision.seconds
+        assert math.isfinite(wait)
+        assert wait >= (error.retry_after or 0)
+        longest = max(policy.maximum, error.retry_after or 0) * (1 + policy.jitter)
+        assert wait <= longest * (1 + 1e-9)
+        assert (error.retry_after or 0) <= policy.retry_after_cap
+        assert policy.retry_sent_timeouts or not (isinstance(error, Timeout) and error.sent)
+        elapsed += wait
+        assert policy.total is None or elapsed <= policy.total * (1 + 1e-9)
+
+
+@given(POLICIES, ERRORS, st.integers(1, 10), SECONDS, PLACES)
+def test_the_same_question_has_the_same_answer(
+    policy: RetryPolicy, error: LLMError, attempt: int, elapsed: float, place: float
+) -> None:
+    """No clock, no dice, no memory."""
+    first = policy.decide(error, attempt, elapsed, place)
+    assert policy.decide(error, attempt, elapsed, place) == first
+
+
+@given(
+    st.floats(0.01, 25),
+    st.lists(st.integers(0, 999).map(lambda n: n / 1000), min_size=2, max_size=50, unique=True),
+)
+def test_workers_told_the_same_instant_spread_out_after_it(
+    retry_after: float, places: list[float]
+) -> None:
+    """Different places in the jitter give different waits, all of them on top."""
+    policy = RetryPolicy(total=None)
+    waits: list[float] = []
+    for place in sorted(places):
+        decision = policy.decide(limited(retry_after), 1, 0.0, place)
+        assert isinstance(decision, RetryIn)
+        waits.append(decision.seconds)
+    assert waits == sorted(waits)
+    assert waits[0] >= retry_after
+    assert len(set(waits)) == len(places)
+
+
+def test_the_waits_double_up_to_the_maximum() -> None:
+    """Without jitter, to see the law itself."""
+    policy = RetryPolicy(max_attempts=7, initial=1.0, maximum=5.0, total=None, jitter=0.0)
+    decisions = [policy.decide(Overloaded("x"), attempt, 0.0, 0.9) for attempt in range(1, 8)]
+    assert decisions == [
+        *(RetryIn(seconds) for seconds in (1.0, 2.0, 4.0, 5.0, 5.0, 5.0)),
+        GiveUp("attempts_used_up"),
+    ]
+
+
+def test_a_wait_of_nothing_is_an_answer_and_no_hot_loop() -> None:
+    """Retry-After: 0 is not "not said", but the backoff still applies."""
+    policy = RetryPolicy(initial=0.5, jitter=0.0)
+    assert policy.decide(limited(0.0), 1, 0.0, 0.0) == RetryIn(0.5)
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt", "elapsed", "reason"),
+    [
+        (QuotaExhausted("no money"), 1, 0.0, "not_retryable"),
+        (Overloaded("x"), 3, 0.0, "attempts_used_up"),
+        (limited(86_400.0), 1, 0.0, "retry_after_too_long"),
+        (limited(20.0), 1, 45.0, "deadline"),
+    ],
+)
+def test_giving_up_says_why(error: LLMError, attempt: int, elapsed: float, reason: str) -> None:
+    """A wait of days is not slept through, and neither is one beyond the deadline."""
+    assert RetryPolicy().decide(error, attempt, elapsed, 0.0) == GiveUp(reason)
+
+
+def test_a_request_that_may_have_been_billed_is_tried_again_by_choice_only() -> None:
+    """A connection that never came about is tried again in any case."""
+    careful = RetryPolicy(retry_sent_timeouts=False)
+    assert careful.decide(late(sent=True), 1, 0.0, 0.0) == GiveUp("may_have_been_billed")
+    assert isinstance(careful.decide(late(sent=False), 1, 0.0, 0.0), RetryIn)
+    assert isinstance(RetryPolicy().decide(late(sent=True), 1, 0.0, 0.0), RetryIn)
+    assert isinstance(careful.decide(ConnectFailed("down"), 1, 0.0, 0.0), RetryIn)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_attempts": 0},
+        {"initial": -1},
+        {"maximum": -1},
+        {"retry_after_cap": -1},
+        {"jitter": -0.1},
+        {"total": 0},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
+    """When it is made, by the name of what is wrong."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RetryPolicy(**wrong)  # pyright: ignore[reportArgumentType] - wrong on purpose
