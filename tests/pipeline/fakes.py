@@ -1,0 +1,376 @@
+"""**Ports** that never suspend: with them the whole pipeline runs in one `coro.send(None)`.
+
+Tools of one batch still run interleaved: `each` steps their coroutines by hand, in an order that
+`choose` decides, and what they await inside yields to it. Ids, clock and order are deterministic.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar, cast
+
+from llm_client.errors import LLMError
+from llm_client.types import (
+    LLMRequest,
+    LLMResponse,
+    Message,
+    StopReason,
+    Text,
+    ToolResult,
+    Transcript,
+)
+from power_loop.events import Transient
+from power_loop.hooks import HookPoint
+from power_loop.pipeline.ports import AttemptFailed, InboxTake, Job, RunPlan, ToolTraits, Used
+from power_loop.session.machine import Session
+from power_loop.session.outcome import (
+    AwaitingApproval,
+    Completed,
+    Outcome,
+    PendingTools,
+    WaitingForInput,
+)
+from power_loop.session.records import Record, RunClosed, ToolStarted, ViewChanged
+
+__all__ = ["Answer", "FakePorts", "FakeTool", "Killed", "Output"]
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+Answer = LLMResponse | LLMError | AttemptFailed | Callable[[LLMRequest], LLMResponse]
+Output = str | ToolResult | Exception
+Behaviour = Output | Callable[[ToolStarted], Output]
+
+
+PLAIN = ToolTraits()
+SPEECHLESS = LLMResponse((Text("(nothing left to say)"),), StopReason.END)
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+class _Pause:
+    """Lets another tool of the batch go on."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+class FakeTool:
+    """A tool: what it is, and what its runs give; the last one is repeated."""
+
+    def __init__(self, *outputs: Behaviour, traits: ToolTraits = PLAIN) -> None:
+        self.outputs = deque(outputs or ("ok",))
+        self.traits = traits
+
+    def next(self, started: ToolStarted) -> Output:
+        """What the next run gives."""
+        output = self.outputs.popleft() if len(self.outputs) > 1 else self.outputs[0]
+        return output(started) if callable(output) else output
+
+
+class FakePorts:
+    """Everything that the pipeline asks of the world, scripted.
+
+    Attributes:
+        log: all records, in order; the first `durable` of them would survive the process.
+        effects: every tool run that was begun, as (call id, name, arguments).
+        requests: every request to the model.
+        fired: every firing of a hook point, as (name, context).
+        steps: calls of ports so far; `kill_at` is the one at which the process dies.
+    """
+
+    def __init__(
+        self,
+        answers: Iterable[Answer] = (),
+        tools: Mapping[str, FakeTool] | None = None,
+        hooks: Mapping[HookPoint[Any, Any], Callable[[Any], Any]] | None = None,
+        *,
+        plan: RunPlan | None = None,
+        log: Sequence[Record] = (),
+        inbox: Iterable[Message | str] = (),
+        compact: Callable[[Transcript], ViewChanged | None] | None = None,
+        recall: Callable[[Transcript], tuple[Message, ...]] | None = None,
+        choose: Callable[[int], int] = lambda _: 0,
+        prefix: str = "i",
+    ) -> None:
+        self.session = Session("s", log)
+        self.plan = plan or RunPlan(template=LLMRequest(()), model="m")
+        self.deps: Any = {"who": "ada"}
+        self.compacts = compact is not None
+        self.recalls = recall is not None
+        self.log: list[Record] = list(log)
+        self.durable = len(self.log)
+        self.requests: list[LLMRequest] = []
+        self.effects: list[tuple[str, str, str]] = []
+        self.fired: list[tuple[str, Any]] = []
+        self.events: list[Transient] = []
+        self.sleeps: list[float] = []
+        self.steps = 0
+        self.kill_at: int | None = None
+        self.paces = 0
+        self.at_most = 0
+        self.random_number = 0.5
+        self.hooks = {point.name: handler for point, handler in (hooks or {}).items()}
+        self.tools = dict(tools or {})
+        self._answers = deque(answers)
+        self._inbox: dict[str, Message | str] = {}
+        self._finished: dict[str, ToolResult] = {}
+        self._compact = compact
+        self._recall = recall
+        self._choose = choose
+        self._ids = 0
+        self._prefix = prefix
+        self._clock = 100.0
+        self._side_by_side = False
+        self._running = 0
+        for item in inbox:
+            self.post(item)
+
+    # ── for tests ─────────────────────────────────────────────────────────────────────────────────
+
+    def post(self, item: Message | str) -> None:
+        """Puts a message, or a reason to cancel, into the inbox."""
+        self._inbox[f"item{len(self._inbox)}/{self.steps}"] = item
+
+    def waiting(self) -> int:
+        """How many items wait in the inbox."""
+        return len(self._inbox)
+
+    def names(self, *, contexts: bool = False) -> list[Any]:
+        """The hook points fired so far."""
+        return [pair if contexts else pair[0] for pair in self.fired]
+
+    def of(self, kind: type[C]) -> list[C]:
+        """The records of one type, in order."""
+        return [record for record in self.log if isinstance(record, kind)]
+
+    def results(self) -> dict[str, str]:
+        """The results in view, by call id."""
+        return {
+            part.call_id: part.text
+            for message in self.session.view
+            for part in message.parts
+            if isinstance(part, ToolResult)
+        }
+
+    def _step(self) -> None:
+        self.steps += 1
+        if self.steps == self.kill_at:
+            raise Killed
+
+    # ── plain ports ───────────────────────────────────────────────────────────────────────────────
+
+    def now(self) -> float:
+        """Time passes only in `sleep`."""
+        return self._clock
+
+    def new_id(self) -> str:
+        """Counted."""
+        self._ids += 1
+        return f"{self._prefix}{self._ids}"
+
+    def random(self) -> float:
+        """Always the same."""
+        return self.random_number
+
+    def emit(self, event: Transient, /) -> None:
+        """Kept."""
+        self.events.append(event)
+
+    def tool(self, name: str) -> ToolTraits | None:
+        """As scripted."""
+        tool = self.tools.get(name)
+        return None if tool is None else tool.traits
+
+    def finished(self) -> Mapping[str, ToolResult]:
+        """Results that no settlement holds yet."""
+        return self._finished
+
+    async def sleep(self, seconds: float) -> None:
+        """Moves the clock."""
+        self._step()
+        self.sleeps.append(seconds)
+        self._clock += seconds
+
+    async def pace(self) -> None:
+        """Counted."""
+        self.paces += 1
+
+    # ── hooks ─────────────────────────────────────────────────────────────────────────────────────
+
+    def listens(self, point: HookPoint[C, R]) -> bool:
+        """Whether a handler was given."""
+        return point.name in self.hooks
+
+    async def fire(self, point: HookPoint[C, R], context: C) -> C | R:
+        """Runs the one handler, and insists on what its point allows."""
+        self._step()
+        assert point.name in self.hooks, f"{point.name} was fired, but nobody listens"
+        assert type(context) is point.context
+        self.durable = len(self.log)
+        self.fired.append((point.name, context))
+        await self._pause()
+        answer = self.hooks[point.name](context)
+        if answer is None:
+            return context
+        if type(answer) is not point.context:
+            assert isinstance(answer, point.directives), f"{answer} is illegal at {point.name}"
+        return cast("C | R", answer)
+
+    # ── records ───────────────────────────────────────────────────────────────────────────────────
+
+    async def commit(self, *records: Record, later: bool = False, take: Sequence[str] = ()) -> None:
+        """Applies at once; durable at once, or with the next that waits."""
+        self._step()
+        self.session.apply(*records)
+        self.log.extend(records)
+        for item in take:
+            del self._inbox[item]
+        if not later:
+            await self._pause()
+            self.durable = len(self.log)
+
+    async def close(self, outcome: Outcome) -> bool:
+        """As the contract of the port says."""
+        self._step()
+        cancels = [key for key, item in self._inbox.items() if isinstance(item, str)]
+        if isinstance(outcome, Completed) and self._inbox:
+            return False
+        if isinstance(outcome, AwaitingApproval | WaitingForInput | PendingTools) and cancels:
+            return False
+        record = RunClosed(self.session.run or "", outcome)
+        self.session.apply(record)
+        self.log.append(record)
+        self.durable = len(self.log)
+        for key in cancels:
+            del self._inbox[key]
+        return True
+
+    async def drain(self) -> InboxTake:
+        """Everything that waits."""
+        self._step()
+        messages = [(key, item) for key, item in self._inbox.items() if not isinstance(item, str)]
+        reasons = [item for item in self._inbox.values() if isinstance(item, str)]
+        return InboxTake(
+            tuple([item for _, item in messages]),
+            tuple([key for key, _ in messages]),
+            reasons[-1] if reasons else None,
+        )
+
+    # ── model and tools ───────────────────────────────────────────────────────────────────────────
+
+    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
+        """The next scripted answer, to a request that was recorded first."""
+        self._step()
+        asked = self.session.asked
+        assert asked is not None
+        assert asked.attempt == attempt
+        assert self.durable == len(self.log), "the model is asked before that is durable"
+        self.requests.append(request)
+        answer = self._answers.popleft() if self._answers else SPEECHLESS
+        match answer:
+            case LLMError():
+                return AttemptFailed(answer)
+            case AttemptFailed() | LLMResponse():
+                return answer
+            case _:
+                return answer(request)
+
+    async def use(self, started: ToolStarted) -> Used:
+        """Runs a scripted tool that was recorded first."""
+        self._step()
+        assert started in self.log[: self.durable], "a tool runs before its start is durable"
+        self._finished.pop(started.call_id, None)
+        self.effects.append((started.call_id, started.name, started.arguments))
+        await self._pause()
+        self._step()
+        output = self.tools[started.name].next(started)
+        used = _used(started.call_id, output)
+        self._finished[started.call_id] = used.result
+        await self._pause()
+        return used
+
+    def slot(self) -> AbstractAsyncContextManager[Any]:
+        """A place; how many were taken at once is kept."""
+        return self._slot()
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncGenerator[None]:
+        self._running += 1
+        self.at_most = max(self.at_most, self._running)
+        try:
+            await self._pause()
+            yield
+        finally:
+            self._running -= 1
+
+    async def each(self, jobs: Sequence[Job]) -> None:
+        """Steps the jobs one at a time, exclusive ones alone, until all are done or one breaks."""
+        self._finished.clear()
+        together: list[Job] = []
+        for job in jobs:
+            if not job.exclusive:
+                together.append(job)
+            elif not (self._interleaved(together) and self._interleaved([job])):
+                return
+            else:
+                together = []
+        self._interleaved(together)
+
+    def _interleaved(self, jobs: Sequence[Job]) -> bool:
+        running = [cast("Coroutine[Any, Any, bool]", job.run()) for job in jobs]
+        self._side_by_side = True
+        try:
+            while running:
+                job = running[self._choose(len(running))]
+                try:
+                    job.send(None)
+                except StopIteration as done:
+                    running.remove(job)
+                    if not done.value:
+                        return False
+        finally:
+            for job in running:
+                job.close()
+            self._side_by_side = False
+        return True
+
+    async def _pause(self) -> None:
+        if self._side_by_side:
+            await _Pause()
+
+    # ── the rest ──────────────────────────────────────────────────────────────────────────────────
+
+    async def compact(self, view: Transcript) -> ViewChanged | None:
+        """As scripted."""
+        self._step()
+        assert self._compact is not None
+        return self._compact(view)
+
+    async def recall(self, view: Transcript) -> tuple[Message, ...]:
+        """As scripted."""
+        self._step()
+        assert self._recall is not None
+        return self._recall(view)
+
+
+def _used(call_id: str, output: Output) -> Used:
+    match output:
+        case ToolResult():
+            return Used(output)
+        case str():
+            return Used(ToolResult(call_id, (Text(output),)))
+        case Exception():
+            return Used(ToolResult(call_id, (Text(str(output)),), is_error=True), output)
