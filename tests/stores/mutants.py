@@ -281,11 +281,10 @@ class ClosesOnce(MemoryStore):
 
 
 class DeafToOthers(SQLiteStore):
-    """Hears of its own appends only."""
+    """Never hears of what another handle appends."""
 
     async def wait(self, session: str, after: int) -> None:
-        waiter = self._waiters.add("another session", after)
-        await waiter.event.wait()
+        await anyio.sleep_forever()
 
 
 class HintsFromMemory(SQLiteStore):

@@ -55,7 +55,7 @@ def translate(error: Exception, path: str, busy_timeout: float) -> StoreError:
             f"no space is left for {path} ({error}). Free some and try again; "
             "everything acknowledged before is safe"
         )
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CONSTRAINT}:
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CONSTRAINT} or _is_garbled(error):
         return damaged(path, str(error))
     if code == sqlite3.SQLITE_NOTADB:
         return StoreCorrupt(
@@ -74,7 +74,15 @@ def translate(error: Exception, path: str, busy_timeout: float) -> StoreError:
             f"reading or writing {path} failed ({error}). Check the disk, its quota and this "
             "process's file size limit; everything acknowledged before is safe"
         )
-    return StoreUnavailable(f"{path} cannot be used: {type(error).__name__}: {error}")
+    return StoreUnavailable(
+        f"{path} cannot be used: {type(error).__name__}: {error}. Should this happen again, look "
+        "into the file with SQLiteStore.check()"
+    )
+
+
+def _is_garbled(error: Exception) -> bool:
+    """Whether text that had been written as text is none any more; that has no code of its own."""
+    return isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
 
 
 def _obstacle(path: str) -> str:

@@ -1,0 +1,163 @@
+"""Small programs that use a store, for tests with several processes.
+
+python -m tests.stores.programs VERB ARGUMENTS…
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from power_loop.errors import Fenced, PowerLoopError, SessionBusy
+from power_loop.runtime.stores.base import CancelRequested
+from power_loop.runtime.stores.sqlite import SQLiteStore
+from tests.stores.support import say
+
+
+def _print(line: object) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def write(path: str, session: str) -> None:
+    """Appends record after record and prints each position when it is acknowledged."""
+    store = SQLiteStore(path)
+    await store.create(session)
+    lease = await store.claim(session)
+    seq = 0
+    while True:
+        seq = await say(store, lease, seq, f"{session} {seq + 1} a", f"{session} {seq + 2} b")
+        _print(seq)
+
+
+async def many(path: str, prefix: str, sessions: str, records: str) -> None:
+    """Writes many sessions at once, each record by itself."""
+    store = SQLiteStore(path, durability="normal")
+    _print("ready")
+    sys.stdin.readline()
+
+    async def one(session: str) -> None:
+        await store.create(session)
+        lease = await store.claim(session)
+        for seq in range(int(records)):
+            await say(store, lease, seq, f"{session} {seq}")
+        await store.release(lease)
+
+    async with anyio.create_task_group() as group:
+        for n in range(int(sessions)):
+            group.start_soon(one, f"{prefix}-{n}")
+    await store.aclose()
+
+
+async def contend(path: str, name: str, times: str) -> None:
+    """Claims one session again and again, and adds two records each time."""
+    store = SQLiteStore(path, durability="normal")
+    await store.create("shared")
+    _print("ready")
+    sys.stdin.readline()
+    done = 0
+    while done < int(times):
+        try:
+            lease = await store.claim("shared")
+        except SessionBusy:
+            await anyio.sleep(0.001)
+            continue
+        await say(store, lease, lease.seq, f"{name} {done} a", f"{name} {done} b", final=True)
+        done += 1
+    await store.aclose()
+
+
+async def hold(path: str, session: str, ttl: str) -> None:
+    """Holds a lease; told to go on, tries to write."""
+    store = SQLiteStore(path)
+    await store.create(session)
+    lease = await store.claim(session, ttl=float(ttl))
+    _print(await say(store, lease, 0, "by the first"))
+    sys.stdin.readline()
+    try:
+        await say(store, lease, 1, "too late")
+    except Fenced:
+        _print("fenced")
+    else:
+        _print("written")
+    await store.aclose()
+
+
+async def post(path: str, session: str, key: str) -> None:
+    """Posts one item."""
+    store = SQLiteStore(path)
+    receipt = await store.post(session, CancelRequested("enough"), dedupe_key=key)
+    await store.aclose()
+    _print(f"{receipt.id} {receipt.duplicate} {receipt.running}")
+
+
+async def answer(path: str, session: str) -> None:
+    """Appends one record when told to."""
+    store = SQLiteStore(path)
+    lease = await store.claim(session)
+    _print("ready")
+    sys.stdin.readline()
+    await say(store, lease, lease.seq, "from afar", final=True)
+    await store.aclose()
+
+
+async def fork(path: str, when: str) -> None:
+    """Forks while the store is in use; parent and child go on with it."""
+    store = SQLiteStore(path, durability="normal")
+    await store.create("parent")
+    await store.create("child")
+    lease = await store.claim("parent")
+    seq = await say(store, lease, 0, "before")
+    child = -1
+    async with anyio.create_task_group() as group:
+        if when == "busy":
+            group.start_soon(say, store, lease, seq, "meanwhile")
+            await checkpoint()
+            seq += 1
+        child = os.fork()
+        if child == 0:
+            _as_child(store)
+    for n in range(50):
+        seq = await say(store, lease, seq, f"parent {n}")
+    status = await anyio.to_thread.run_sync(lambda: os.waitpid(child, 0)[1])
+    _print(f"child {os.waitstatus_to_exitcode(status)}, {await store.check()} records")
+    await store.aclose()
+
+
+def _as_child(store: SQLiteStore) -> None:
+    signal.alarm(20)
+    try:
+        asyncio.run(_in_child(store))  # anyio.run does not know that this is another process
+    except BaseException as error:  # noqa: BLE001 - nothing of the parent may run on in the child
+        _print(repr(error))
+        os._exit(1)
+    os._exit(0)
+
+
+async def _in_child(store: SQLiteStore) -> None:
+    try:
+        await store.claim("parent")
+    except SessionBusy:
+        pass
+    else:
+        raise PowerLoopError("a child must not have its parent's session")
+    lease = await store.claim("child")
+    seq = 0
+    for n in range(50):
+        seq = await say(store, lease, seq, f"child {n}")
+    await store.aclose()
+
+
+VERBS: Mapping[str, Callable[..., Coroutine[Any, Any, None]]] = {
+    f.__name__: f for f in (write, many, contend, hold, post, answer, fork)
+}
+
+if __name__ == "__main__":
+    asyncio.run(VERBS[sys.argv[1]](*sys.argv[2:]))
