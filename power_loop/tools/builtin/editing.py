@@ -66,9 +66,11 @@ def edit_text(text: str, old: str, new: str, *, replace_all: bool = False) -> Ed
                 f"old_text is there {len(spans)} times (lines {lines}); quote more of what is "
                 "around the one that is meant, or set replace_all"
             )
-        fitted = _with_line_ends(new, text)
+        fitted = new
         if how == _LINES:
-            fitted = _indented(fitted, old, text[spans[0][0] : spans[0][1]])
+            fitted = _indented(new, old, text[spans[0][0] : spans[0][1]])
+            spans, fitted = _whole_lines(text, spans, old, fitted)
+        fitted = _with_line_ends(fitted, text)
         return Edited(_replaced(text, spans, fitted), len(spans), how)
     raise ToolError("old_text is not there; read the file again and quote it exactly")
 
@@ -170,17 +172,24 @@ def _like_stripped(text: str, old: str) -> list[tuple[int, int]]:
     while index + len(wanted) <= len(lines):
         if bare[index : index + len(wanted)] == wanted:
             last = index + len(wanted) - 1
-            end = starts[last] + len(lines[last].removesuffix("\r"))
-            # The quotation may bring its last line end along; then the new text does so too.
-            spans.append((starts[index], starts[last + 1] if _takes_end(old, last, lines) else end))
+            spans.append((starts[index], starts[last] + len(lines[last].removesuffix("\r"))))
             index += len(wanted)
         else:
             index += 1
     return spans
 
 
-def _takes_end(old: str, last: int, lines: list[str]) -> bool:
-    return old.endswith("\n") and last + 1 < len(lines)
+def _whole_lines(
+    text: str, spans: list[tuple[int, int]], old: str, new: str
+) -> tuple[list[tuple[int, int]], str]:
+    """The last line end stays, whether or not it was quoted; unless the lines are to go."""
+    if not new and old.endswith("\n"):
+        return [(start, _behind_line_end(text, end)) for start, end in spans], new
+    return spans, new.removesuffix("\n").removesuffix("\r") if old.endswith("\n") else new
+
+
+def _behind_line_end(text: str, end: int) -> int:
+    return end + (2 if text.startswith("\r\n", end) else text.startswith("\n", end))
 
 
 def _bare(line: str) -> str:
