@@ -325,15 +325,16 @@ class AgentLoop(Generic[DepsT]):
             return count
 
     async def cancel(self, session_id: str, reason: str = "cancelled") -> bool:
-        """Has the session's run end `cancelled`; False if none is running.
+        """Has the session's run end `cancelled`; False if none runs, or it has just ended.
 
         A run of this loop is cancelled at once, one of another process at its next round.
 
         Raises:
             SessionNotFound: there is none of that id.
         """
-        if self._runner.cancel(session_id, reason):
-            return True
+        here = await self._runner.cancel(session_id, reason)
+        if here is not None:
+            return here
         info = await self.store.info(session_id)
         if info.status != "running":
             return False

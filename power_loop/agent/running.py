@@ -12,7 +12,7 @@ from msgspec import Struct
 from typing_extensions import TypeVar
 
 from llm_client.service import LLMService
-from llm_client.types import LLMRequest, OutputSchema
+from llm_client.types import LLMRequest, OutputSchema, Usage
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.result import RunResult, attach_result
@@ -26,6 +26,7 @@ from power_loop.driver.run import Run, final_text
 from power_loop.events import Stamped
 from power_loop.pipeline.ports import RunPlan
 from power_loop.runtime.stores.base import CancelRequested, Store
+from power_loop.session.outcome import Completed
 from power_loop.session.records import Record
 from power_loop.tools.registry import ToolRegistry
 
@@ -226,13 +227,10 @@ class Runner:
         for event in stamped:
             self._hub.publish(event)
 
-    def cancel(self, session_id: str, reason: str) -> bool:
-        """Cancels a run of this loop; False if the session has none here."""
+    async def cancel(self, session_id: str, reason: str) -> bool | None:
+        """Cancels a run of this loop: whether in time. None if the session has none here."""
         run = self._running.get(session_id)
-        if run is None:
-            return False
-        run.cancel(reason)
-        return True
+        return None if run is None else await run.cancel_in_time(reason)
 
     async def shut_down(self) -> None:
         """Cancels what is running and waits, within bounds, until it has closed."""
@@ -309,16 +307,18 @@ class PreparedRun(Generic[OutputT]):
         if run.outcome is None:
             assert run.error is not None
             raise run.error
-        text = final_text(session)
-        completed = run.error is None and self._parse is not None and not run.outcome.resumable
+        text = final_text(session) if run.opened else ""
+        output = None
+        if self._parse is not None and run.error is None and isinstance(run.outcome, Completed):
+            output = self._parse(text)
         result = RunResult[Any](
             session_id=session.id,
             run_id=run.run_id,
             outcome=run.outcome,
             final_text=text,
-            output=self._parse(text) if completed and self._parse is not None else None,
-            rounds=session.round,
-            usage=session.run_usage,
+            output=output,
+            rounds=session.round if run.opened else 0,
+            usage=session.run_usage if run.opened else Usage(),
         )
         if run.error is not None:
             attach_result(run.error, result)

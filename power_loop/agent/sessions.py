@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Literal
 
 import anyio
 from msgspec import Struct
 
-from power_loop.errors import SessionBusy
+from power_loop.driver.shield import to_the_end
+from power_loop.errors import SessionBusy, StoreError
 from power_loop.events import is_record
 from power_loop.runtime.stores.base import Lease, Store
 from power_loop.session.machine import Session
 
 __all__ = ["OnBusy", "Owned", "Sessions"]
+
+logger = logging.getLogger("power_loop")
 
 OnBusy = Literal["wait", "fail"]
 """What a second `send` on a busy session does: wait for its turn, or fail with `SessionBusy`."""
@@ -101,8 +106,11 @@ class Sessions:
             raise
 
     async def _give_back(self, lease: Lease) -> None:
-        with anyio.CancelScope(shield=True):
-            await self._store.release(lease)
+        try:
+            await to_the_end(partial(self._store.release, lease))
+        except StoreError as error:
+            # What led here is the news; a lease that stays behind expires with its owner.
+            logger.warning("the lease of session %r is still held: %s", lease.session, error)
 
     async def _folded_to(self, session_id: str, seq: int) -> Session:
         session = self._folded.get(session_id)

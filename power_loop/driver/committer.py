@@ -84,6 +84,7 @@ class Committer:
         self._n = 0
         self._held: deque[tuple[int, Transient]] = deque()
         self._last: tuple[Outcome, Mapping[str, ToolResult], str] | None = None
+        self._closer: _Unit | None = None
         self._ended = anyio.Event()
 
     # ── for the run ───────────────────────────────────────────────────────────────────────────────
@@ -133,8 +134,19 @@ class Committer:
         unit = _Unit([], take, waits=not self._store.immediate)
         unit.closes, unit.refuse = record, refuse
         self._queue.append(unit)
+        self._closer = unit
         await self._settled(unit)
         return not unit.refused
+
+    async def ending(self) -> Outcome | None:
+        """How the run ends, if that is settled. Waits for a close under way to be decided."""
+        unit = self._closer
+        while unit is not None and unit.done is not None and not unit.done.is_set():
+            await unit.done.wait()
+            unit = self._closer
+        if unit is not None and unit.closes is not None and not unit.refused:
+            return unit.closes.outcome
+        return None if self._last is None else self._last[0]
 
     def emit(self, event: Transient) -> None:
         """Publishes something transient, behind the records that came before it."""

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 from msgspec import Struct
 
 from llm_client.service import LLMService
@@ -152,6 +153,8 @@ class RunPorts:
 
     async def close(self, outcome: Outcome) -> bool:
         """See `Committer.close`."""
+        # A cancellation that has not been delivered yet still comes before the ending.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         refuse = isinstance(outcome, _NOT_OVER_YET)
         return await self.committer.close(outcome, refuse=refuse, take=self.ignored)
 

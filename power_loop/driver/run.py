@@ -28,7 +28,8 @@ class Run:
 
     Attributes:
         run_id: the run's id.
-        outcome: how it ended; None while it has not, and for good if it never opened.
+        outcome: how it ended; None while it has not, and for good if an error kept it from opening.
+        opened: whether it is in the session's log. One cancelled early enough is not.
         error: the exception that ended it, to be raised to the caller; None if none did.
     """
 
@@ -37,6 +38,7 @@ class Run:
     ) -> None:
         self.run_id = next(r.run for r in opening if isinstance(r, RunOpened))
         self.outcome: Outcome | None = None
+        self.opened = False
         self.error: Exception | None = None
         self.ports = RunPorts(setup)
         self._setup = setup
@@ -49,6 +51,13 @@ class Run:
         if self.ports.cancel_reason is None:
             self.ports.cancel_reason = reason
         self._scope.cancel()
+
+    async def cancel_in_time(self, reason: str) -> bool:
+        """Like `cancel`; False if the run has come to another ending by then."""
+        ending = await self.ports.committer.ending()
+        if ending is None:
+            self.cancel(reason)
+        return ending is None or isinstance(ending, Cancelled)
 
     async def execute(self) -> None:
         """Runs to the end; afterwards `outcome` or `error` says how it went.
@@ -80,16 +89,18 @@ class Run:
             ports.cancel_reason = ports.cancel_reason or "the run has ended"
             ports.committer.finish(ending, ports.finished(), ports.asking.partial)
             with anyio.CancelScope(shield=True):
-                await self._settle()
+                await self._settle(ending)
 
-    async def _settle(self) -> None:
+    async def _settle(self, ending: Outcome) -> None:
         committer, session = self.ports.committer, self._setup.session
         await committer.ended()
         if committer.failure is not None:
             self.error = self.error or committer.failure
             return
         if session.last_run != self.run_id:
+            self.outcome = ending if isinstance(ending, Cancelled) else None
             return
+        self.opened = True
         self.outcome = session.last_outcome
         hooks = self._setup.hooks
         if self.outcome is None or not hooks.listens(SESSION_END):

@@ -1,0 +1,87 @@
+"""Runs a program one scheduler step at a time, with something done before the k-th step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, cast
+
+import sniffio
+import trio
+
+__all__ = ["Backend", "Steps", "run_stepwise", "tasks_alive"]
+
+Backend = Literal["asyncio", "trio"]
+
+
+class Steps:
+    """Counts scheduler steps while `counting`, and does things before some of them."""
+
+    def __init__(self) -> None:
+        self.counting = False
+        self.count = 0
+        self._at: dict[int, list[Callable[[], object]]] = {}
+
+    def at(self, step: int, action: Callable[[], object]) -> None:
+        """Has `action` called before step number `step`, counted from 1."""
+        self._at.setdefault(step, []).append(action)
+
+    def tick(self) -> None:
+        """One step is about to be made."""
+        if self.counting:
+            self.count += 1
+            for action in self._at.pop(self.count, ()):
+                action()
+
+
+class _SteppingLoop(asyncio.SelectorEventLoop):
+    """An event loop that runs one callback at a time."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def _run_once(self) -> None:
+        self._steps.tick()
+        ready = cast("deque[Any]", getattr(self, "_ready"))  # noqa: B009  it is not declared
+        later = [ready.pop() for _ in range(len(ready) - 1)]
+        cast("Any", super())._run_once()
+        ready.extendleft(later)
+
+
+class _Instrument(trio.abc.Instrument):
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._steps.tick()
+
+
+def run_stepwise(main: Callable[[], Awaitable[None]], steps: Steps, backend: Backend) -> None:
+    """Runs `main` to its end, telling `steps` of every step."""
+    if backend == "trio":
+        trio.run(main, instruments=[_Instrument(steps)])
+        return
+    loop = _SteppingLoop(steps)
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def tasks_alive() -> int:
+    """How many tasks the running event loop has."""
+    if sniffio.current_async_library() == "asyncio":
+        return len(asyncio.all_tasks())
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    waiting = [root]
+    count = 0
+    while waiting:
+        task = waiting.pop()
+        count += 1
+        for nursery in task.child_nurseries:
+            waiting.extend(nursery.child_tasks)
+    return count
