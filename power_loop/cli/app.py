@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from llm_client.errors import LLMError
-from power_loop.cli import ask, chat, doctor, sessions
+from power_loop.cli import ask, chat, demo, doctor, sessions
 from power_loop.cli.settings import CliSettings
 from power_loop.errors import PowerLoopError
 from power_loop.runtime.stores.sqlite import SQLiteStore
@@ -108,7 +108,7 @@ def _add_running(commands: Any, common: ArgumentParser) -> None:
         "demo", parents=[common, running], help="a question about the files here, step by step"
     )
     parser.add_argument("question", nargs="*")
-    parser.set_defaults(command=ask.demo)
+    parser.set_defaults(command=demo.demo)
 
 
 def _add_looking(commands: Any, common: ArgumentParser) -> None:

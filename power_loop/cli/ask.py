@@ -1,4 +1,4 @@
-"""`ask` and `demo`: one question, shown step by step."""
+"""`ask`: one question, shown step by step."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from power_loop.agent.config import AgentConfig
 from power_loop.agent.loop import AgentLoop
 from power_loop.agent.result import RunResult
 from power_loop.cli.display import Display, make_display
-from power_loop.cli.timeline import timeline
 from power_loop.errors import UsageError
 from power_loop.runtime.stores.sqlite import SQLiteStore
 from power_loop.tools.builtin import workspace_tools
 
-__all__ = ["ask", "demo", "open_loop", "show_run"]
-
-DEMO_QUESTION = "Which files are in this directory?"
+__all__ = ["SYSTEM_PROMPT", "ask", "checked_workspace", "open_loop", "show_run"]
 
 SYSTEM_PROMPT = (
     "You answer questions about the files in the workspace. Look at the files with the tools "
@@ -31,15 +28,25 @@ def open_loop(args: Namespace, store: SQLiteStore) -> AgentLoop[None]:
     Raises:
         ConfigError: the model is unknown or not configured.
     """
-    workspace: Path = args.workspace
-    if not workspace.is_dir():
-        raise UsageError(f"the workspace {str(workspace)!r} is not a directory")
+    workspace = checked_workspace(args)
     return AgentLoop[None](
         args.settings.service(args.model),
         tools=workspace_tools(workspace, read_only=not args.write),
         store=store,
         config=AgentConfig(system_prompt=SYSTEM_PROMPT, max_rounds=args.max_rounds),
     )
+
+
+def checked_workspace(args: Namespace) -> Path:
+    """The directory that `--workspace` names.
+
+    Raises:
+        UsageError: it is none.
+    """
+    workspace: Path = args.workspace
+    if not workspace.is_dir():
+        raise UsageError(f"the workspace {str(workspace)!r} is not a directory")
+    return workspace.resolve()
 
 
 async def ask(args: Namespace, store: SQLiteStore) -> int:
@@ -50,7 +57,7 @@ async def ask(args: Namespace, store: SQLiteStore) -> int:
             display = make_display(json=args.json)
             result = await show_run(loop, " ".join(args.question), args.session, display)
     finally:
-        await loop.llm.aclose()
+        await loop.close_llm()
     if not args.json:
         print(f"session {result.session_id}", file=sys.stderr)
     return 0 if result.status == "completed" else 1
@@ -67,22 +74,3 @@ async def show_run(
             return await run.result()
     finally:
         display.close()
-
-
-async def demo(args: Namespace, store: SQLiteStore) -> int:
-    """`demo`: a question about the files here; the tool calls, the answer, and what is stored."""
-    loop = open_loop(args, store)
-    question = " ".join(args.question) or DEMO_QUESTION
-    display = make_display(json=args.json)
-    if not args.json:
-        print(f"model      {loop.llm.model}\nworkspace  {args.workspace}\nquestion   {question}\n")
-    try:
-        async with loop:
-            result = await show_run(loop, question, None, display)
-    finally:
-        await loop.llm.aclose()
-    if not args.json:
-        print(f"\nWhat is stored of session {result.session_id}:\n")
-        print("\n".join(timeline(await store.read(result.session_id))))
-        print(f"\nGo on with it:  power-loop ask --session {result.session_id} …")
-    return 0 if result.final_text.strip() else 1

@@ -41,7 +41,7 @@ async def chat(args: Namespace, store: SQLiteStore) -> int:
         async with loop:
             await _Conversation(loop, args.session, as_json=args.json).talk()
     finally:
-        await loop.llm.aclose()
+        await loop.close_llm()
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Self
 from msgspec import Struct
 
 import llm_client
+from llm_client.local import ProgressDisplay, create_local_service
 from llm_client.service import LLMService
 
 __all__ = ["CliSettings"]
@@ -48,7 +49,16 @@ class CliSettings(Struct, frozen=True):
         """
         if model is None and self.configured:
             return llm_client.create_llm_service_from_env()
+        if self.is_local(model):
+            name = (model or DEFAULT_MODEL).partition(":")[2]
+            return create_local_service(name, notify=ProgressDisplay(sys.stderr))
         return llm_client.create_llm_service(model or DEFAULT_MODEL)
+
+    def is_local(self, model: str | None) -> bool:
+        """Whether `--model` (None if not given) means a model that runs on this machine."""
+        if model is None:
+            return not self.configured
+        return model.startswith("local:")
 
 
 def _data_directory_from_env() -> Path:
