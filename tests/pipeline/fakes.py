@@ -122,14 +122,16 @@ class FakePorts:
         self.paces = 0
         self.at_most = 0
         self.random_number = 0.5
-        self.hooks = {point.name: handler for point, handler in (hooks or {}).items()}
+        self.hooks: dict[str, Callable[[Any], Any]] = {
+            point.name: handler for point, handler in (hooks or {}).items()
+        }
         self.tools = dict(tools or {})
         self._answers = deque(answers)
         self._inbox: dict[str, Message | str] = {}
         self._finished: dict[str, ToolResult] = {}
         self._compact = compact
         self._recall = recall
-        self._choose = choose
+        self.choose: Callable[[int], int] = choose
         self._ids = 0
         self._prefix = prefix
         self._clock = 100.0
@@ -334,7 +336,7 @@ class FakePorts:
         self._side_by_side = True
         try:
             while running:
-                job = running[self._choose(len(running))]
+                job = running[self.choose(len(running))]
                 try:
                     job.send(None)
                 except StopIteration as done:

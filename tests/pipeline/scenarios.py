@@ -26,7 +26,7 @@ from power_loop.session.outcome import (
 )
 from power_loop.session.records import Record
 from tests.pipeline.fakes import FakePorts, FakeTool, Killed
-from tests.pipeline.scripts import call, calls, failed, plan, run, send, succeed, text
+from tests.pipeline.scripts import call, calls, die, failed, plan, run, send, succeed, text
 
 __all__ = [
     "approval_and_resume",
@@ -165,9 +165,6 @@ def steer_mid_run() -> list[Record]:
 def crash_in_doubt() -> list[Record]:
     """Dead while two of three tools run: only the one that may is run again."""
     wanted = calls(call("c1", "read"), call("c2", "pay"), call("c3", "put"))
-
-    def die(_: object) -> str:
-        raise Killed
 
     tools = {
         "read": FakeTool("x"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -19,30 +19,56 @@ from llm_client.types import (
     Usage,
 )
 from power_loop.errors import ToolError
+from power_loop.hooks import HookContext, HookPoint
 from power_loop.pipeline.ports import AttemptFailed, RunPlan
 from power_loop.pipeline.run import run_pipeline
 from power_loop.session.closing import closing
 from power_loop.session.outcome import Crashed, Failed, Outcome
 from power_loop.session.records import Record, RunClosed, RunOpened
-from tests.pipeline.fakes import FakePorts
+from tests.pipeline.fakes import FakePorts, Killed
 
 __all__ = [
+    "Handlers",
     "Suspended",
     "broken",
     "call",
     "calls",
+    "contexts",
+    "die",
     "drive",
     "failed",
+    "note",
     "plan",
     "run",
     "send",
     "succeed",
     "text",
+    "words",
 ]
+
+
+C = TypeVar("C", bound=HookContext)
+
+Handlers = dict[HookPoint[Any, Any], Callable[[Any], Any]]
 
 
 class Suspended(AssertionError):
     """The pipeline suspended, although nothing it was given does."""
+
+
+def note(words: str = "remember") -> Message:
+    """A message that a hook appends; the same value each time."""
+    return Message("user", (Text(words),), id="note")
+
+
+def contexts(io: FakePorts, kind: type[C]) -> list[C]:
+    """The contexts of one kind that were fired, in order."""
+    return [context for _, context in io.fired if isinstance(context, kind)]
+
+
+def words(io: FakePorts) -> list[str]:
+    """The view, as role and text."""
+    return [f"{message.role}: {message.text}" for message in io.session.view]
 
 
 def text(words: str, stop: StopReason = StopReason.END) -> LLMResponse:
@@ -66,6 +92,11 @@ def calls(
 def failed(error: LLMError, partial: str = "") -> AttemptFailed:
     """An attempt that failed after part of its answer had arrived."""
     return AttemptFailed(error, partial, Usage(10, None))
+
+
+def die(_: object) -> str:
+    """A tool in which the process dies."""
+    raise Killed
 
 
 def broken(message: str = "no") -> ToolError:

@@ -1,0 +1,161 @@
+"""Calls that wait for a person: suspended, decided, resumed, and what a crash makes of them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from power_loop.hooks import (
+    APPROVAL_REQUESTED,
+    TOOL_BEFORE,
+    ApprovalRequested,
+    Suspend,
+    ToolBefore,
+)
+from power_loop.pipeline.ports import ToolTraits
+from power_loop.session.outcome import (
+    AwaitingApproval,
+    Cancelled,
+    Completed,
+    PendingTools,
+)
+from power_loop.session.records import (
+    CallAnswered,
+    CallWaiting,
+    RunClosed,
+    ToolSettled,
+)
+from tests.pipeline.fakes import FakePorts, FakeTool, Killed
+from tests.pipeline.scripts import (
+    Handlers,
+    call,
+    calls,
+    contexts,
+    plan,
+    send,
+    succeed,
+    text,
+)
+from tests.session.checker import violations
+
+TWO = calls(call("c1", "read", '{"n":1}'), call("c2", "list"), words="look")
+
+
+def tools() -> dict[str, FakeTool]:
+    """A reader and a lister."""
+    return {"read": FakeTool("contents"), "list": FakeTool("names")}
+
+
+def how(io: FakePorts) -> dict[str, str]:
+    """How each call was settled."""
+    return {r.message.id.removesuffix(".result"): r.how for r in io.of(ToolSettled)}
+
+
+def test_suspend_waits_for_approval_when_the_siblings_have_settled() -> None:
+    """approval.requested fires with the token, when the request is durable."""
+    durable: list[bool] = []
+    io = FakePorts([TWO, text("ok")], tools())
+
+    def requested(context: ApprovalRequested) -> None:
+        waiting = [r for r in io.log[: io.durable] if isinstance(r, CallWaiting)]
+        durable.append(context.token in {record.token for record in waiting})
+
+    io.hooks = {
+        TOOL_BEFORE.name: lambda c: Suspend("it reads") if c.name == "read" else None,
+        APPROVAL_REQUESTED.name: requested,
+    }
+    outcome = send(io)
+    (context,) = contexts(io, ApprovalRequested)
+    assert outcome == AwaitingApproval((context.token,))
+    assert (context.call.id, context.reason) == ("c1", "it reads")
+    assert durable == [True]
+    assert io.effects == [("c2", "list", "{}")]
+    assert io.session.open_calls["c1"].state == "waiting"
+
+
+def resumed(io: FakePorts, hooks: Handlers, **changes: Any) -> FakePorts:
+    """The same session in a new process."""
+    return FakePorts(
+        [text("ok")], tools(), hooks, log=io.log[: io.durable], plan=plan(**changes), prefix="j"
+    )
+
+
+SUSPEND: Handlers = {TOOL_BEFORE: lambda c: Suspend() if c.name == "read" else None}
+
+
+def test_an_approved_call_runs_and_is_not_judged_again() -> None:
+    """Otherwise it would wait for ever."""
+    io = FakePorts([TWO], tools(), SUSPEND)
+    outcome = send(io)
+    assert isinstance(outcome, AwaitingApproval)
+    again = resumed(io, SUSPEND, answers={outcome.tokens[0]: "approve"})
+    assert succeed(again) == Completed("ok")
+    assert again.effects == [("c1", "read", '{"n":1}')]
+    assert again.fired == []
+
+
+def test_a_refused_call_is_settled_as_denied() -> None:
+    """Whatever the word was, only `approve` approves."""
+    for word in ("deny", "yes", "Approve", ""):
+        io = FakePorts([TWO], tools(), SUSPEND)
+        outcome = send(io)
+        assert isinstance(outcome, AwaitingApproval)
+        again = resumed(io, SUSPEND, answers={outcome.tokens[0]: word})
+        assert succeed(again) == Completed("ok")
+        assert again.effects == []
+        assert how(again) == {"c1": "denied", "c2": "finished"}
+        assert violations(again.log, closed=True) == []
+
+
+def test_resuming_without_a_decision_waits_on_under_the_same_token() -> None:
+    """A decision that a person is about to make stays valid; a foreign one does not count."""
+    io = FakePorts([TWO], tools(), SUSPEND)
+    outcome = send(io)
+    again = resumed(io, SUSPEND, answers={"somebody else's": "approve"})
+    assert succeed(again) == outcome
+    assert again.of(CallAnswered) == []
+    assert len(again.of(RunClosed)) == 2
+
+
+def test_a_refusal_holds_when_the_process_dies_right_after_it() -> None:
+    """Even for a tool that may be repeated: it never ran, so nothing is in doubt."""
+    kit = {"read": FakeTool(traits=ToolTraits(idempotent=True)), "list": FakeTool("names")}
+    io = FakePorts([TWO], kit, SUSPEND)
+    outcome = send(io)
+    assert isinstance(outcome, AwaitingApproval)
+    for step in range(1, 12):
+        dying = resumed(io, SUSPEND, answers={outcome.tokens[0]: "no"})
+        dying.tools = kit
+        dying.kill_at = step
+        with suppress(Killed):
+            succeed(dying)
+        # Also when everything committed so far has reached the disk.
+        for log in (dying.log, dying.log[: dying.durable]):
+            again = FakePorts([text("ok")], kit, SUSPEND, log=log, prefix="k")
+            if again.session.run is None and not again.session.open_calls:
+                continue
+            succeed(again)
+            assert "c1" not in {effect[0] for effect in again.effects}
+            assert violations(again.log, closed=True) == []
+
+
+def test_calls_that_wait_and_calls_for_the_caller_end_the_run_pending() -> None:
+    """Both kinds of open calls are named."""
+    kit = tools() | {"list": FakeTool(traits=ToolTraits(external=True))}
+    io = FakePorts([TWO], kit, SUSPEND)
+    assert send(io) == PendingTools(("c1", "c2"))
+
+
+def test_a_cancel_that_arrives_before_a_suspension_wins() -> None:
+    """The run does not go to sleep with somebody waiting to stop it."""
+    io = FakePorts([TWO], tools())
+
+    def suspend(context: ToolBefore) -> Suspend | None:
+        io.post("by the user")
+        return Suspend() if context.name == "read" else None
+
+    io.hooks = {TOOL_BEFORE.name: suspend}
+    assert send(io) == Cancelled("by the user")
+    assert how(io) == {"c1": "not_run", "c2": "finished"}
+    assert io.waiting() == 0
+    assert violations(io.log, closed=True) == []
