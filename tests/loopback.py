@@ -237,6 +237,9 @@ async def serving(
             wrapped = await TLSStream.wrap(stream, ssl_context=tls, standard_compatible=False)
         except (ssl.SSLError, anyio.EndOfStream, anyio.BrokenResourceError):
             await stream.aclose()
+        except BaseException:
+            await anyio.aclose_forcefully(stream)
+            raise
         else:
             await server.handle(wrapped)
 

@@ -283,6 +283,9 @@ def _explained(error: Exception, watch: Stopwatch, peer: str) -> LLMError:
     match error:
         case aiohttp.InvalidURL():
             return ConfigError(f"the URL of {peer} is not valid")
+        case aiohttp.ClientHttpProxyError():
+            reason = f"the proxy refused: {error.status}"
+            return ConnectFailed(f"cannot connect to {peer}: {reason}", sent=watch.sent)
         case aiohttp.ClientResponseError():
             return MalformedResponse(f"{peer} does not speak HTTP: {error.message}")
         case _ if not watch.sent or isinstance(error, aiohttp.ClientConnectorError):
