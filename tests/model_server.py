@@ -6,10 +6,21 @@ import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
-__all__ = ["model_server"]
+__all__ = ["Gate", "model_server"]
+
+
+GATE_SECONDS = 30
+
+
+class Gate:
+    """Holds answers back: `asked` is set when a request has come, `open` lets it be answered."""
+
+    def __init__(self) -> None:
+        self.asked = Event()
+        self.open = Event()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -18,6 +29,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers["content-length"])
         request: dict[str, Any] = json.loads(self.rfile.read(length))
+        gate: Gate | None = getattr(self.server, "gate", None)
+        if gate is not None:
+            gate.asked.set()
+            gate.open.wait(GATE_SECONDS)
         message = _answer(request)
         if request.get("stream"):
             self._send("text/event-stream", b"".join(_chunks(message)))
@@ -82,7 +97,7 @@ def _chunks(message: dict[str, Any]) -> Iterator[bytes]:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         return b"data: " + json.dumps({"id": "r", "choices": [choice]}).encode() + b"\n\n"
 
-    for word in (message["content"] or "").split(" "):
+    for word in (message["content"] or "").split():
         yield chunk({"content": word + " "})
     calls: list[dict[str, Any]] = message.get("tool_calls", [])
     for index, call in enumerate(calls):
@@ -93,9 +108,10 @@ def _chunks(message: dict[str, Any]) -> Iterator[bytes]:
 
 
 @contextmanager
-def model_server() -> Generator[dict[str, str]]:
+def model_server(gate: Gate | None = None) -> Generator[dict[str, str]]:
     """Serves for as long as the block lasts; gives the variables that point a program at it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.__dict__["gate"] = gate
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -107,6 +123,8 @@ def model_server() -> Generator[dict[str, str]]:
             "POWER_LOOP_MODEL": "scripted",
         }
     finally:
+        if gate is not None:
+            gate.open.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -24,7 +24,7 @@ HELP = """\
 Type a message and press Enter. While the agent works:
   /steer TEXT   say something to it; it hears it at its next round
   Ctrl-C        cancel what it is doing
-When it is done:
+Anything else waits until it is done:
   /resume       carry on what was cancelled or interrupted
   /abort        give up calls that are still open
   /session      the session's id
@@ -54,6 +54,7 @@ class _Conversation:
         self._json = as_json
         self._running = False
         self._lines: list[str | None] = []
+        self._steering: list[str] = []
         self._line = anyio.Event()
 
     async def talk(self) -> None:
@@ -131,15 +132,14 @@ class _Conversation:
             display.close()
 
     async def _steer_while_running(self) -> None:
+        assert self._session is not None
         while True:
-            line = await self._next_line()
-            if line is None:
-                self._lines.insert(0, None)
-                return
-            text = line.removeprefix("/steer").strip()
-            if text and self._session is not None:
+            while self._steering:
+                text = self._steering.pop(0)
                 await self._loop.steer(self._session, text)
                 print(f"(it will hear: {text})", file=sys.stderr)
+            self._line = anyio.Event()
+            await self._line.wait()
 
     async def _watch_interrupts(self, everything: anyio.CancelScope) -> None:
         with anyio.open_signal_receiver(signal.SIGINT) as interrupts:
@@ -156,7 +156,11 @@ class _Conversation:
         return self._lines.pop(0)
 
     def _typed(self, line: str | None) -> None:
-        self._lines.append(line)
+        command, _, text = (line or "").partition(" ")
+        if self._running and command == "/steer" and text.strip():
+            self._steering.append(text.strip())
+        else:
+            self._lines.append(line)
         self._line.set()
 
 
