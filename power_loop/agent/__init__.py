@@ -5,6 +5,9 @@ config.py      what holds for all runs of a loop
 result.py      what a run gives back
 intake.py      what callers may pass as input, checked at the edge
 output.py      typed answers
+running.py     from a call of a verb to a run that is ready; prepared.py to its end
+opening.py     with which records a run opens; toolset.py with which tools
+lifetime.py    what is open while a loop is
 sessions.py    one run at a time per session: locks, leases, folded sessions
 stream.py      a run to iterate over
 feed.py        the loop's events: subscribe, and follow from a cursor

@@ -4,27 +4,84 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection
 from typing import Any
 
+import anyio
 from anyio.abc import TaskGroup
-from msgspec import Struct
 
+from power_loop.driver.hints import is_async
 from power_loop.driver.hub import Hub, Overflow, Reader
 from power_loop.errors import UsageError
 from power_loop.events import Event, Stamped
 from power_loop.runtime.stores.base import Store
 
-__all__ = ["LoopEvents"]
+__all__ = ["EventStream", "LoopEvents"]
 
 logger = logging.getLogger("power_loop")
 
 _READ_PAGE = 500
 
 
-class _Subscriber(Struct):
-    handler: Callable[[Stamped], Any]
-    reader: Reader
+class EventStream:
+    """An asynchronous iterator of a session's durable events. It holds nothing open."""
+
+    def __init__(self, store: Store, session_id: str, after: int, *, follow: bool) -> None:
+        self._store = store
+        self._session_id = session_id
+        self._cursor = after
+        self._follow = follow
+        self._page: deque[Stamped] = deque()
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> Stamped:
+        while not self._page:
+            self._page.extend(await self._store.read(self._session_id, self._cursor, _READ_PAGE))
+            if not self._page:
+                if not self._follow:
+                    raise StopAsyncIteration
+                await self._store.wait(self._session_id, self._cursor)
+        stamped = self._page.popleft()
+        self._cursor = stamped.seq
+        return stamped
+
+    async def aclose(self) -> None:
+        """Does nothing; for those who close whatever they iterate over."""
+
+
+class _Subscriber:
+    """A handler, and its place in the events while the loop is open."""
+
+    def __init__(
+        self,
+        handler: Callable[[Stamped], Any],
+        types: Collection[type[Event]] | None,
+        overflow: Overflow,
+        limit: int,
+    ) -> None:
+        self._handler = handler
+        self._types = types
+        self._overflow: Overflow = overflow
+        self._limit = limit
+        self.reader = self.fresh_reader()
+
+    def fresh_reader(self) -> Reader:
+        """A new place: a closed reader cannot be used again."""
+        self.reader = Reader(overflow=self._overflow, limit=self._limit, types=self._types)
+        return self.reader
+
+    async def pump(self, reader: Reader) -> None:
+        """Calls the handler with what comes, until the reader is closed."""
+        async for stamped in reader:
+            try:
+                result = self._handler(stamped)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:  # a subscriber is foreign code and must not hurt anybody else
+                logger.exception("an event subscriber failed: %r", self._handler)
 
 
 class LoopEvents:
@@ -34,8 +91,9 @@ class LoopEvents:
         self._hub = hub
         self._store = store
         self._tasks: TaskGroup | None = None
-        self._waiting: list[_Subscriber] = []
-        self._readers: list[Reader] = []
+        self._subscribers: list[_Subscriber] = []
+        self._pumping = 0
+        self._idle = anyio.Event()
 
     def subscribe(
         self,
@@ -62,59 +120,58 @@ class LoopEvents:
             UsageError: `inline`, and the handler is asynchronous.
         """
         if inline:
-            if inspect.iscoroutinefunction(handler):
+            if is_async(handler):
                 raise UsageError("an inline subscriber must be synchronous; leave inline out")
             return self._hub.attach_inline(handler, types)
-        reader = Reader(overflow=overflow, limit=limit, types=types)
-        self._hub.attach(reader)
-        self._readers.append(reader)
-        subscriber = _Subscriber(handler, reader)
-        if self._tasks is None:
-            self._waiting.append(subscriber)
-        else:
-            self._tasks.start_soon(_pump, subscriber)
-        return lambda: self._hub.detach(reader)
+        subscriber = _Subscriber(handler, types, overflow, limit)
+        self._subscribers.append(subscriber)
+        if self._tasks is not None:
+            self._launch(subscriber, self._tasks)
 
-    async def stream(
-        self, session_id: str, *, after: int = 0, follow: bool = False
-    ) -> AsyncGenerator[Stamped]:
+        def unsubscribe() -> None:
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
+                self._hub.detach(subscriber.reader)
+
+        return unsubscribe
+
+    def stream(self, session_id: str, *, after: int = 0, follow: bool = False) -> EventStream:
         """The session's durable events with seq > `after`, each once, in order, without gaps.
 
-        With `follow` it goes on with what any process appends, until it is closed.
-
-        Raises:
-            SessionNotFound: there is none of that id, or it was deleted meanwhile.
+        With `follow` it goes on with what any process appends, until whoever iterates stops.
+        Iterating raises SessionNotFound if there is no such session, or no more.
         """
-        cursor = after
-        while True:
-            page = await self._store.read(session_id, cursor, _READ_PAGE)
-            for stamped in page:
-                cursor = stamped.seq
-                yield stamped
-            if not page:
-                if not follow:
-                    return
-                await self._store.wait(session_id, cursor)
+        return EventStream(self._store, session_id, after, follow=follow)
 
     def start(self, tasks: TaskGroup) -> None:
         """Begins to call subscribers, in `tasks`."""
         self._tasks = tasks
-        for subscriber in self._waiting:
-            tasks.start_soon(_pump, subscriber)
-        self._waiting.clear()
+        for subscriber in self._subscribers:
+            self._launch(subscriber, tasks)
 
-    def close(self) -> None:
-        """Ends all subscriptions once what waits has been delivered."""
-        for reader in self._readers:
-            self._hub.detach(reader)
-        self._readers.clear()
+    async def close(self, grace: float) -> None:
+        """Lets subscribers take what waits for them, for `grace` seconds, and stops them."""
+        tasks, self._tasks = self._tasks, None
+        for subscriber in self._subscribers:
+            self._hub.detach(subscriber.reader)
+        with anyio.move_on_after(grace):
+            while self._pumping:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+        if self._pumping and tasks is not None:
+            logger.warning("%d event subscribers were stopped: they hang", self._pumping)
+            tasks.cancel_scope.cancel()
 
+    def _launch(self, subscriber: _Subscriber, tasks: TaskGroup) -> None:
+        reader = subscriber.fresh_reader()
+        self._hub.attach(reader)
+        self._pumping += 1
+        tasks.start_soon(self._pump, subscriber, reader)
 
-async def _pump(subscriber: _Subscriber) -> None:
-    async for stamped in subscriber.reader:
+    async def _pump(self, subscriber: _Subscriber, reader: Reader) -> None:
         try:
-            result = subscriber.handler(stamped)
-            if inspect.isawaitable(result):
-                await result
-        except Exception:  # a subscriber is foreign code and must not hurt anybody else
-            logger.exception("an event subscriber failed: %r", subscriber.handler)
+            await subscriber.pump(reader)
+        finally:
+            self._pumping -= 1
+            if not self._pumping:
+                self._idle.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -12,7 +11,6 @@ from contextlib import (
 )
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
-import anyio
 from typing_extensions import TypeVar as DefaultTypeVar
 
 import llm_client
@@ -23,16 +21,14 @@ from power_loop.agent.config import AgentConfig
 from power_loop.agent.extensions import Extension
 from power_loop.agent.feed import LoopEvents
 from power_loop.agent.intake import Input, to_message
+from power_loop.agent.lifetime import open_all
 from power_loop.agent.opening import (
     PendingCall,
     abandonment,
-    for_input,
-    for_resume,
     pending_calls,
-    text_message,
 )
 from power_loop.agent.result import RunResult
-from power_loop.agent.running import PreparedRun, Runner, RunOptions
+from power_loop.agent.running import Runner, RunOptions
 from power_loop.agent.stream import RunStream
 from power_loop.agent.toolset import AnyTool, Toolset
 from power_loop.driver.dispatch import Hooks
@@ -134,28 +130,22 @@ class AgentLoop(Generic[DepsT]):
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise UsageError("this loop is open already")
-        async with AsyncExitStack() as stack:
-            tasks = await stack.enter_async_context(anyio.create_task_group())
-            for extension in self._extensions.values():
-                lifespan = extension.lifespan()
-                if lifespan is not None:
-                    await stack.enter_async_context(lifespan)
-            if self._llm_closed and self._model_string is not None:
-                self.llm = self._runner.llm = llm_client.create_llm_service(self._model_string)
-                self._llm_closed = False
-            self.events.start(tasks)
-            self._stack = stack.pop_all()
+        if self._llm_closed and self._model_string is not None:
+            self.llm = self._runner.llm = llm_client.create_llm_service(self._model_string)
+            self._llm_closed = False
+        self._stack = await open_all(
+            self._extensions.values(),
+            self._runner,
+            self.events,
+            grace=self.config.shutdown_grace,
+            last=None if self._model_string is None else self.close_llm,
+        )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         stack, self._stack = self._stack, None
         assert stack is not None
-        with anyio.CancelScope(shield=True):
-            await self._runner.shut_down()
-            self.events.close()
-            if self._model_string is not None:
-                await self.close_llm()
-        await stack.__aexit__(None, None, None)
+        await stack.aclose()
 
     async def close_llm(self) -> None:
         """Closes the model service, also one that was passed in. Idempotent."""
@@ -233,7 +223,7 @@ class AgentLoop(Generic[DepsT]):
             OutputInvalid: the answer does not fit `output_type` after all re-asks.
             StoreError: the store failed; what it had acknowledged is safe.
         """
-        async with self._opened(input, session_id, output_type, options) as run:
+        async with self._runner.opened(input, session_id, output_type, options) as run:
             return await run.finish()
 
     @overload
@@ -277,7 +267,7 @@ class AgentLoop(Generic[DepsT]):
         behind: `merge` text deltas, `wait` for it, or `drop` transient events and say how many.
         """
         async with (
-            self._opened(input, session_id, output_type, options) as run,
+            self._runner.opened(input, session_id, output_type, options) as run,
             run.streamed(overflow) as stream,
         ):
             yield stream
@@ -305,11 +295,8 @@ class AgentLoop(Generic[DepsT]):
             NothingToResume: the last run ended for good.
             SessionNotFound, SessionBusy: nothing was changed.
         """
-        settings = self._runner.settings(None, options, answers=answers, results=results)
-        go_on = text_message(self.config.continue_prompt, new_id())
-        async with self._runner.owned(session_id, options.get("on_busy", "wait")) as owned:
-            opening = for_resume(owned.session, new_id(), settings.limits, go_on)
-            return await self._runner.prepare(owned, opening, settings).finish()
+        async with self._runner.resumed(session_id, options, answers, results) as run:
+            return await run.finish()
 
     async def abort_pending(self, session_id: str, reason: str = "given up") -> int:
         """Gives up all open calls of a session, truthfully; returns how many there were.
@@ -387,22 +374,3 @@ class AgentLoop(Generic[DepsT]):
         count = await self.store.delete(session_id, cascade=cascade)
         self._runner.sessions.forget(session_id)
         return count
-
-    @asynccontextmanager
-    async def _opened(
-        self,
-        input: Input,
-        session_id: str | None,
-        output_type: type[Any] | None,
-        options: RunOptions[DepsT],
-    ) -> AsyncGenerator[PreparedRun[Any]]:
-        if self._stack is None:
-            raise UsageError("open the loop first: `async with AgentLoop(…) as loop:`")
-        settings = self._runner.settings(output_type, options)
-        message = to_message(input, new_id())
-        if session_id is None:
-            session_id = new_id("sess_")
-            await self.store.create(session_id, at=time.time())
-        async with self._runner.owned(session_id, options.get("on_busy", "wait")) as owned:
-            opening = for_input(owned.session, new_id(), message, settings.limits)
-            yield self._runner.prepare(owned, opening, settings)

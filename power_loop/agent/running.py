@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,28 +13,30 @@ from msgspec import Struct
 from typing_extensions import TypeVar
 
 from llm_client.service import LLMService
-from llm_client.types import LLMRequest, OutputSchema, Usage
+from llm_client.types import LLMRequest, OutputSchema, new_id
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
-from power_loop.agent.result import RunResult, attach_result
+from power_loop.agent.intake import Input, to_message
+from power_loop.agent.opening import for_input, for_resume, text_message
+from power_loop.agent.prepared import PreparedRun
 from power_loop.agent.sessions import OnBusy, Owned, Sessions
-from power_loop.agent.stream import RunStream
 from power_loop.agent.toolset import AnyTool, Toolset
 from power_loop.driver.dispatch import Hooks
-from power_loop.driver.hub import Hub, Overflow, Reader
+from power_loop.driver.hub import Hub
 from power_loop.driver.ports import RunSetup
-from power_loop.driver.run import Run, final_text
+from power_loop.driver.run import Run
+from power_loop.errors import UsageError
 from power_loop.events import Stamped
 from power_loop.pipeline.ports import RunPlan
 from power_loop.runtime.stores.base import CancelRequested, Store
-from power_loop.session.outcome import Completed
 from power_loop.session.records import Record
 from power_loop.tools.registry import ToolRegistry
 
-__all__ = ["PreparedRun", "RunOptions", "Runner"]
+__all__ = ["RunOptions", "Runner"]
+
+logger = logging.getLogger("power_loop")
 
 DepsT = TypeVar("DepsT", default=Any)
-OutputT = TypeVar("OutputT", default=None)
 
 
 class RunOptions(TypedDict, Generic[DepsT], total=False):
@@ -94,6 +97,7 @@ class Runner:
         self._config = config
         self._running: dict[str, Run] = {}
         self._idle = anyio.Event()
+        self._open = False
 
     def owned(self, session_id: str, on_busy: OnBusy) -> AbstractAsyncContextManager[Owned]:
         """See `Sessions.owned`."""
@@ -159,6 +163,53 @@ class Runner:
             output_schema=output_schema,
         )
 
+    @asynccontextmanager
+    async def opened(
+        self,
+        input: Input,
+        session_id: str | None,
+        output_type: type[Any] | None,
+        options: RunOptions[Any],
+    ) -> AsyncGenerator[PreparedRun[Any]]:
+        """A run that takes `input`, ready to go; in a new session if `session_id` is None.
+
+        Raises:
+            UsageError, SessionError: nothing was stored.
+        """
+        self._check_open()
+        settings = self.settings(output_type, options)
+        message = to_message(input, new_id())
+        if session_id is None:
+            session_id = new_id("sess_")
+            await self._store.create(session_id, at=time.time())
+        async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
+            opening = for_input(owned.session, new_id(), message, settings.limits)
+            yield self.prepare(owned, opening, settings)
+
+    @asynccontextmanager
+    async def resumed(
+        self,
+        session_id: str,
+        options: RunOptions[Any],
+        answers: Mapping[str, str] | None,
+        results: Mapping[str, str] | None,
+    ) -> AsyncGenerator[PreparedRun[None]]:
+        """A run that carries the last one on, ready to go.
+
+        Raises:
+            UsageError, SessionError: nothing was stored.
+        """
+        self._check_open()
+        settings = self.settings(None, options, answers=answers, results=results)
+        go_on = text_message(self._config.continue_prompt, new_id())
+        async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
+            opening = for_resume(owned.session, new_id(), settings.limits, go_on)
+            yield self.prepare(owned, opening, settings)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise UsageError("open the loop first: `async with AgentLoop(…) as loop:`")
+
     def prepare(
         self, owned: Owned, opening: Sequence[Record], settings: _Settings
     ) -> PreparedRun[Any]:
@@ -181,11 +232,17 @@ class Runner:
             hook_grace=config.hook_grace,
         )
         run = Run(setup, opening, timeout=settings.timeout)
-        return PreparedRun(self, owned, run, settings.parse)
+        return PreparedRun(owned, run, settings.parse, self._hub, self._registered(owned, run))
 
     @asynccontextmanager
-    async def registered(self, owned: Owned, run: Run) -> AsyncGenerator[None]:
-        """Lets `run` be found by its session while it runs, and keeps the books afterwards."""
+    async def _registered(self, owned: Owned, run: Run) -> AsyncGenerator[None]:
+        """Lets `run` be found by its session while it runs, and keeps the books afterwards.
+
+        Raises:
+            UsageError: the loop was closed meanwhile.
+        """
+        if not self._open:
+            raise UsageError("the loop was closed before this run had its turn")
         session_id = owned.session.id
         run.ports.ignored = await self._stale_cancels(session_id)
         self._running[session_id] = run
@@ -232,95 +289,18 @@ class Runner:
         run = self._running.get(session_id)
         return None if run is None else await run.cancel_in_time(reason)
 
-    async def shut_down(self) -> None:
-        """Cancels what is running and waits, within bounds, until it has closed."""
-        with anyio.move_on_after(self._config.shutdown_grace):
+    def start(self) -> None:
+        """Lets runs begin."""
+        self._open = True
+
+    async def shut_down(self, grace: float) -> None:
+        """Cancels what is running and waits, for `grace` seconds, until it has closed."""
+        self._open = False
+        with anyio.move_on_after(grace):
             while self._running:
                 self._idle = anyio.Event()
                 for run in self._running.values():
                     run.cancel("the loop is closing")
                 await self._idle.wait()
-
-    def attach(self, reader: Reader, session_id: str) -> None:
-        """Has `reader` read along."""
-        self._hub.attach(reader, session_id)
-
-    def detach(self, reader: Reader, session_id: str) -> None:
-        """Ends that."""
-        self._hub.detach(reader, session_id)
-
-
-class PreparedRun(Generic[OutputT]):
-    """A run that can be waited for, or be iterated over. Either, once."""
-
-    def __init__(
-        self, runner: Runner, owned: Owned, run: Run, parse: Callable[[str], OutputT] | None
-    ) -> None:
-        self._runner = runner
-        self._owned = owned
-        self._run = run
-        self._parse = parse
-
-    async def finish(self) -> RunResult[OutputT]:
-        """Runs to the end.
-
-        Raises:
-            Exception: what ended the run, with its result attached.
-        """
-        async with self._runner.registered(self._owned, self._run):
-            await self._run.execute()
-        return self._result()
-
-    @asynccontextmanager
-    async def streamed(self, overflow: Overflow) -> AsyncGenerator[RunStream[OutputT]]:
-        """Runs while the block iterates over it; leaving the block early cancels the run."""
-        session_id = self._owned.session.id
-        reader = Reader(overflow=overflow)
-        stream = RunStream(self._run, session_id, reader, self._result)
-        failure: Exception | None = None
-        self._runner.attach(reader, session_id)
-        try:
-            async with (
-                self._runner.registered(self._owned, self._run),
-                anyio.create_task_group() as tasks,
-            ):
-                tasks.start_soon(self._execute, stream)
-                try:
-                    yield stream
-                except Exception as error:  # noqa: BLE001  raised again, out of the group
-                    failure = error
-                finally:
-                    self._run.cancel("its reader left")
-        finally:
-            self._runner.detach(reader, session_id)
-        if failure is not None:
-            raise failure
-
-    async def _execute(self, stream: RunStream[OutputT]) -> None:
-        try:
-            await self._run.execute()
-        finally:
-            stream.end()
-
-    def _result(self) -> RunResult[Any]:
-        run, session = self._run, self._owned.session
-        if run.outcome is None:
-            assert run.error is not None
-            raise run.error
-        text = final_text(session) if run.opened else ""
-        output = None
-        if self._parse is not None and run.error is None and isinstance(run.outcome, Completed):
-            output = self._parse(text)
-        result = RunResult[Any](
-            session_id=session.id,
-            run_id=run.run_id,
-            outcome=run.outcome,
-            final_text=text,
-            output=output,
-            rounds=session.round if run.opened else 0,
-            usage=session.run_usage if run.opened else Usage(),
-        )
-        if run.error is not None:
-            attach_result(run.error, result)
-            raise run.error
-        return result
+        if self._running:
+            logger.warning("the loop closed before %s had ended", ", ".join(self._running))

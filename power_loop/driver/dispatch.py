@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 import anyio
 from msgspec import Struct
 
-from power_loop.driver.hints import check_hints
+from power_loop.driver.hints import check_hints, is_async
 from power_loop.errors import HookError
 from power_loop.events import HookFailed
 from power_loop.hooks import POINTS, Break, HookPoint, Skip
@@ -209,7 +209,7 @@ async def _call(entry: _Entry, context: Any) -> Any:
 def _check_entry(point: HookPoint[Any, Any], entry: _Entry) -> None:
     who = _who(point, entry)
     if entry.timeout is not None:
-        if not inspect.iscoroutinefunction(entry.handler):
+        if not is_async(entry.handler):
             raise HookError(f"{who} is synchronous, so it cannot have a timeout; make it async")
         if entry.timeout <= 0:
             raise HookError(f"the timeout of {who} must be positive, is {entry.timeout}")

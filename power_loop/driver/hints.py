@@ -11,7 +11,7 @@ from power_loop import hooks
 from power_loop.errors import HookError
 from power_loop.hooks import HookContext, HookPoint
 
-__all__ = ["check_hints"]
+__all__ = ["check_hints", "is_async"]
 
 _DIRECTIVES = (
     hooks.Break,
@@ -54,6 +54,13 @@ def check_hints(point: HookPoint[Any, Any], handler: Callable[[Any], Any]) -> No
                 f"{name!r} may return {member.__name__}, which is not legal at {point.name}; "
                 f"legal there: {legal}{rewrites if point.rewrites else ''}"
             )
+
+
+def is_async(handler: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await, as far as that can be known beforehand."""
+    return inspect.iscoroutinefunction(handler) or (
+        not inspect.isroutine(handler) and inspect.iscoroutinefunction(type(handler).__call__)
+    )
 
 
 def _only_parameter(
