@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from llm_client.errors import (
-    MalformedResponse,
-)
+from llm_client.codecs.openai_chat import OpenAIChatCodec, chat_dialect
+from llm_client.errors import LLMError, MalformedResponse
+from llm_client.stream import Finished, ResponseStarted
 from llm_client.types import (
     Audio,
     LLMResponse,
@@ -23,13 +23,16 @@ from llm_client.types import (
 from tests.chat_streams import (
     answer,
     both,
+    built_streams,
     chunk,
     decode,
     pieces,
     read,
+    recorded_streams,
     sse,
     whole,
 )
+from tests.corpus import need_corpus
 
 
 def test_a_streamed_answer_has_its_text_its_end_and_its_ids() -> None:
@@ -268,3 +271,40 @@ def test_usage_is_found_wherever_it_is_put() -> None:
     ]
     for chunks in streams:
         assert answer(*chunks).usage == Usage(5, 7)
+
+
+def test_every_recorded_chunk_says_the_same_on_the_fast_and_on_the_tolerant_path() -> None:
+    """After three chunks of unusual shape the decoder reads every chunk the tolerant way."""
+    odd = b'data: {"choices":null}\n\n' * 3
+    for stream in [*built_streams(), *recorded_streams(200_000)]:
+        usual, error = read([stream])
+        tolerant, other = read([odd, stream])
+        assert [event for event in tolerant if not isinstance(event, ResponseStarted)] == [
+            event for event in usual if not isinstance(event, ResponseStarted)
+        ]
+        assert repr(error) == repr(other)
+
+
+def test_the_answers_of_a_local_server_are_read_whole_and_streamed() -> None:
+    """Recorded from llama.cpp; what it refuses is a typed error."""
+    directory = need_corpus("local_server")
+    codec = OpenAIChatCodec(chat_dialect("llama.cpp"))
+    kinds: set[str] = set()
+    for path in sorted(directory.rglob("*.meta.json")):
+        meta = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        if meta["path"] != "/v1/chat/completions":
+            continue
+        body, stream = (
+            path.with_name(path.name.replace(".meta.json", end)) for end in (".json", ".sse")
+        )
+        if stream.exists():
+            events, error = read(pieces(stream.read_bytes(), 5))
+            assert error is None
+            assert isinstance(events[-1], Finished)
+        else:
+            try:
+                codec.decode(meta["status"], {}, body.read_bytes())
+            except LLMError as error:
+                kinds.add(type(error).__name__)
+                assert meta["status"] != 200
+    assert kinds == {"BadRequest", "ContextOverflow", "Overloaded"}
