@@ -57,7 +57,7 @@ class FunctionTool(Generic[P, R_co]):
         self._context = signature.context
         self._nothing = "ok" if signature.returns_nothing else "null"
         self._asynchronous = inspect.iscoroutinefunction(inspect.unwrap(function))
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
 
     @property
     def spec(self) -> ToolSpec:

@@ -69,6 +69,17 @@ def test_a_decorated_function_is_a_tool_with_quiet_defaults() -> None:
     assert search.spec is search.spec
 
 
+def test_attributes_of_the_function_do_not_become_those_of_the_tool() -> None:
+    """Other decorators leave marks of their own on functions."""
+
+    def marked(x: int) -> None:
+        """Marked."""
+
+    marked.__dict__.update(name="other", timeout=9, _spec=None)
+    assert (tool(marked).name, tool(marked).timeout) == ("marked", None)
+    assert tool(marked).spec.name == "marked"
+
+
 def test_options_are_kept() -> None:
     """Every option of @tool(…) reaches the tool."""
 

@@ -117,6 +117,18 @@ def test_a_directory_that_becomes_a_link_during_a_search_is_not_entered(
     assert "sub/f" not in told
 
 
+@pytest.mark.parametrize("use", ["grep", "glob", "list_files"])
+def test_the_place_to_search_that_becomes_a_link_is_not_searched(tmp_path: Path, use: str) -> None:
+    """The beginning of a search is opened like everything else."""
+    root, outside, reading, writing = raced(tmp_path)
+    with (
+        at("open", "place", lambda: swapped(root / "place", outside)) as moment,
+        pytest.raises(ToolError, match="no directory"),
+    ):
+        USES[use](reading, writing, "place")
+    assert moment.came
+
+
 def test_a_name_that_becomes_a_link_just_before_its_directory_is_made(tmp_path: Path) -> None:
     """Nothing is made where it leads."""
     root, outside, _, writing = raced(tmp_path)
