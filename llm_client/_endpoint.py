@@ -26,7 +26,7 @@ from llm_client.transport.base import (
 from llm_client.transport.deadlines import Deadlines
 from llm_client.types import LLMRequest
 
-__all__ = ["BODY_LIMIT", "Endpoint", "RequestDefaults", "inflater", "request_id"]
+__all__ = ["BODY_LIMIT", "Endpoint", "RequestDefaults", "inflater"]
 
 BODY_LIMIT = 64 * 1024 * 1024
 ERROR_BODY_LIMIT = 64 * 1024
@@ -34,8 +34,6 @@ ERROR_BODY_SECONDS = 5.0
 
 # Compression gains nothing on answers that come in small pieces, and makes proxies hold them back.
 _OURS = MappingProxyType({"accept-encoding": "identity", "user-agent": "power-loop"})
-
-_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray")
 
 
 class RequestDefaults(Struct, frozen=True, kw_only=True):
@@ -140,11 +138,6 @@ class Endpoint:
             if secret in error.message:
                 error.message = error.message.replace(secret, "***")
                 error.args = (error.message,)
-
-
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's id of the request, for its support."""
-    return next((headers[name] for name in _REQUEST_IDS if name in headers), None)
 
 
 class _Inflate:

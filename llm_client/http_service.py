@@ -9,8 +9,9 @@ from typing import Self
 
 import anyio
 
-from llm_client._endpoint import BODY_LIMIT, Endpoint, RequestDefaults, inflater, request_id
+from llm_client._endpoint import BODY_LIMIT, Endpoint, RequestDefaults, inflater
 from llm_client.codec import Codec, Decoder
+from llm_client.codecs._http_errors import request_id
 from llm_client.errors import LLMError, MalformedResponse, RemoteProtocolError, TransportError
 from llm_client.stream import Finished, ResponseStarted, StreamEvent, UsageReported
 from llm_client.transport.base import Transport, WireResponse, read_whole

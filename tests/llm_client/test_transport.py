@@ -260,9 +260,9 @@ async def test_time_that_the_consumer_takes_does_not_count_as_silence(make: Make
     go = anyio.Event()
     script: Answer = sse(b"one", b"two")
     async with opened(make, script) as (transport, server):
-        async with transport.send(request_to(server, idle=0.05)) as response:
+        async with transport.send(request_to(server, idle=0.2)) as response:
             pieces = [await anext(aiter(response))]
-            with anyio.move_on_after(0.15):
+            with anyio.move_on_after(0.4):
                 await go.wait()
             pieces += [piece async for piece in response]
         assert b"".join(pieces) == b"onetwo"
