@@ -126,7 +126,7 @@ class LLMError(Exception):
 
 
 class CallerError(LLMError):
-    """This program asked for something that cannot work; nothing was sent."""
+    """The calling program asked for something that cannot work; nothing was sent."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, sent=False)

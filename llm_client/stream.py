@@ -115,7 +115,7 @@ class _Run:
 
     __slots__ = ("pieces", "signature", "thinking")
 
-    def __init__(self, thinking: bool) -> None:
+    def __init__(self, *, thinking: bool) -> None:
         self.thinking = thinking
         self.pieces: list[str] = []
         self.signature: str | None = None
@@ -130,8 +130,8 @@ class _Run:
 class Accumulator:
     """Folds stream events into the response they describe.
 
-    `add` each event as it comes; `response()` at any time gives what has arrived. `finished` is true
-    once the stream has come to its positive end.
+    `add` each event as it comes; `response()` at any time gives what has arrived. `finished` is
+    true once the stream has come to its positive end.
     """
 
     __slots__ = (
@@ -161,14 +161,9 @@ class Accumulator:
         """Takes the next event in."""
         match event:
             case TextDelta():
-                self._open(False).pieces.append(event.text)
+                self._open(thinking=False).pieces.append(event.text)
             case ThinkingDelta():
-                run = self._open(True)
-                run.pieces.append(event.text)
-                if event.signature is not None:
-                    # A signature seals its block: thinking that follows is a block of its own.
-                    run.signature = event.signature
-                    self._run = None
+                self._think(event)
             case ToolCallStarted():
                 self._run = None
                 call = self._by_index[event.index] = _Call(event.id, event.name)
@@ -190,10 +185,18 @@ class Accumulator:
             case _:
                 assert_never(event)
 
-    def _open(self, thinking: bool) -> _Run:
+    def _think(self, event: ThinkingDelta) -> None:
+        run = self._open(thinking=True)
+        run.pieces.append(event.text)
+        if event.signature is not None:
+            # A signature seals its block: thinking that follows is a block of its own.
+            run.signature = event.signature
+            self._run = None
+
+    def _open(self, *, thinking: bool) -> _Run:
         run = self._run
         if run is None or run.thinking is not thinking:
-            run = self._run = _Run(thinking)
+            run = self._run = _Run(thinking=thinking)
             self._items.append(run)
         return run
 

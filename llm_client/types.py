@@ -59,8 +59,8 @@ class Text(Struct, frozen=True, tag="text"):
 class Thinking(Struct, frozen=True, tag="thinking"):
     """A model's reasoning.
 
-    `signature` is the provider's proof that the block is its own; blocks are replayed verbatim or not
-    at all. `redacted` holds an encrypted block whose text the provider keeps to itself.
+    `signature` is the provider's proof that the block is its own; blocks are replayed verbatim or
+    not at all. `redacted` holds an encrypted block whose text the provider keeps to itself.
     """
 
     text: str
@@ -87,7 +87,7 @@ class Audio(Struct, frozen=True, tag="audio"):
 
 
 class File(Struct, frozen=True, tag="file"):
-    """A document: `data` with `media_type`, or an `id` that the provider knows it by, or a `url`."""
+    """A document: `data` with `media_type`, or the `id` a provider knows it by, or a `url`."""
 
     data: bytes | None = None
     url: str | None = None
@@ -240,9 +240,9 @@ class LLMRequest(Struct, frozen=True):
     """One question to a model.
 
     `system` is the system prompt (kept out of `messages`). `model` None means the service's own.
-    `max_output_tokens`, `temperature`, `top_p`, `seed` and `stop` are sent only when set. `cache_key`
-    names the conversation: an encoder may keep what it has encoded under it. `extra` is merged into
-    the body last, for parameters that only one vendor has.
+    `max_output_tokens`, `temperature`, `top_p`, `seed` and `stop` are sent only when set.
+    `cache_key` names the conversation: an encoder may keep what it has encoded under it. `extra` is
+    merged into the body last, for parameters that only one vendor has.
     """
 
     messages: Sequence[Message]
