@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+import anyio
 from msgspec import Struct
 
 from llm_client.types import Image, Message, Text, ToolCall, Usage
@@ -39,6 +40,9 @@ __all__ = [
     "steer",
 ]
 
+_PATIENCE = 5.0
+"""Seconds for closing, also after a check has run out of time."""
+
 MakeStore = Callable[[], Awaitable[Store]]
 """Opens a new, empty store."""
 
@@ -67,8 +71,9 @@ class Stores:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for store in reversed(self._opened):
-            await store.aclose()
+        with anyio.move_on_after(_PATIENCE, shield=True):
+            for store in reversed(self._opened):
+                await store.aclose()
 
     async def new(self) -> Store:
         """A new, empty store."""

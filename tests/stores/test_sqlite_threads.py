@@ -19,13 +19,15 @@ from tests.stores.support import in_threads, say, texts
 
 pytestmark = pytest.mark.anyio
 
+_NAME = "power_loop store"
+
 
 def _files(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
 
 
 def _threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("power_loop store")]
+    return [t.name for t in threading.enumerate() if t.name.startswith(_NAME)]
 
 
 def _traced(statements: list[str]) -> Callable[[sqlite3.Connection], object]:
@@ -49,6 +51,25 @@ async def test_appends_of_many_sessions_share_their_commits(tmp_path: Path) -> N
     assert await store.check() == 1000
     await store.aclose()
     assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") < 400
+
+
+async def test_a_cancelled_close_closes_all_the_same(tmp_path: Path) -> None:
+    """Whoever has no time to wait for the threads does not keep them alive."""
+    store = SQLiteStore(tmp_path / "s.db")
+    await store.create("s")
+    await store.claim("s")
+    await store.list()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await store.aclose()
+    assert scope.cancelled_caught
+    for thread in threading.enumerate():
+        if thread.name.startswith(_NAME):
+            await anyio.to_thread.run_sync(thread.join, 10)
+    assert _threads() == []
+    again = SQLiteStore(store.path)
+    await again.claim("s")
+    await again.aclose()
 
 
 @pytest.mark.parametrize("durability", ["full", "normal"])
@@ -117,6 +138,7 @@ async def test_a_cancelled_append_lands_whole_or_not_at_all(tmp_path: Path) -> N
                 for _ in range(n % 6):
                     await checkpoint()
                 scope.cancel()
+        await store.renew(lease)  # whatever had been queued before it is done
         told = texts(await store.read("s"))
         assert told in (expected, expected + words)
         expected = told

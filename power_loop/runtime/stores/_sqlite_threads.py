@@ -71,13 +71,21 @@ class Worker(ABC):
                     self._thread.start()
         self._queue.put(work)
 
-    async def stop(self) -> None:
-        """Lets the thread finish what is queued, and end. Must be called once at most."""
+    def stop(self) -> Signal | None:
+        """Lets the thread finish what is queued, and end; to be called once at most.
+
+        Returns a signal for its end; None if it never ran.
+        """
+        if self._thread is None:
+            return None
+        work = _Stop()
+        work.signal = Signal()
+        self._queue.put(work)
+        return work.signal
+
+    def join(self) -> None:
+        """Waits the moment that the thread takes to go after it has signalled its end."""
         if self._thread is not None:
-            work = _Stop()
-            work.signal = Signal()
-            self._queue.put(work)
-            await work.signal.event.wait()
             self._thread.join()
 
     def freeze(self) -> None:

@@ -63,8 +63,9 @@ class SQLiteStore:
     that fails. Sessions, leases and inboxes are shared with every other process on the file. What
     another process wrote wakes `wait` within 25 ms.
 
-    Cancelling a call leaves it open whether it takes effect; it does so whole or not at all. A
-    caller that must know shields it. A cancelled `claim` gives back what it got.
+    Cancelling a call leaves it open whether it takes effect, now or a moment later; it does so
+    whole or not at all. A caller that must know shields it. A cancelled `claim` gives back what it
+    got.
 
     A program may fork: connections are closed before and opened again after. A child starts without
     leases of its own. (Only forks made by Python are seen.)
@@ -210,11 +211,18 @@ class SQLiteStore:
         return await self._ask(lambda cx: reads.check(cx, path))
 
     async def aclose(self) -> None:
-        """See `Store.aclose`. Finishes what is queued and gives back all leases."""
-        if not self._closed:
-            self._closed = True
-            await self._reader.stop()
-            await self._writer.stop()
+        """See `Store.aclose`. Finishes what is queued and gives back all leases.
+
+        Cancelled, it does so all the same, only without being waited for.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        ends = [(worker, worker.stop()) for worker in (self._reader, self._writer)]
+        for worker, ended in ends:
+            if ended is not None:
+                await ended.event.wait()
+                worker.join()
 
     async def _ask(self, ask: Callable[[Connection], T]) -> T:
         return await self._do(self._reader, Read(ask))
