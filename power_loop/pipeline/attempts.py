@@ -8,9 +8,10 @@ from llm_client.types import LLMRequest, LLMResponse
 from power_loop.events import RetryScheduled
 from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
 from power_loop.pipeline.ports import AttemptFailed, Ports
-from power_loop.pipeline.progress import repaired_text, where
+from power_loop.pipeline.progress import where
 from power_loop.session.outcome import Degraded, Outcome, Stopped
 from power_loop.session.records import ErrorInfo, ModelAsked, ModelEnded
+from power_loop.session.text import repaired_text
 
 __all__ = ["Answer", "ask_model", "error_info"]
 
@@ -50,7 +51,7 @@ async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Outc
                 case _:
                     pass
         if error.retryable:
-            return Degraded(f"{type(error).__name__}: {error}", attempts)
+            return Degraded(f"{type(error).__name__}: {repaired_text(str(error))}", attempts)
         raise error
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from llm_client.types import Message, Part, Text, Thinking, ToolCall, ToolResult
+from llm_client.types import Message, Part, ToolResult
 from power_loop.errors import HookError
 from power_loop.events import RoundEnded, TextRepaired
 from power_loop.hooks import MESSAGE_APPEND, ROUND_END, MessageAppend, RoundEnd
 from power_loop.pipeline.ports import Ports
 from power_loop.session.records import MessageAppended, ToolSettled
+from power_loop.session.text import is_sound, repaired_part
 
 __all__ = [
     "Progress",
@@ -23,7 +24,6 @@ __all__ = [
     "filtered",
     "filtered_results",
     "repaired",
-    "repaired_text",
     "where",
     "with_own_id",
 ]
@@ -136,73 +136,11 @@ def arguments_fault(arguments: str) -> str | None:
     return None
 
 
-# ── text that no provider takes ───────────────────────────────────────────────────────────────────
-
-
 def repaired(io: Ports, source: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """`parts` with characters replaced that no provider takes; an event says so."""
-    if all(_sound(part) for part in parts):
+    if all(map(is_sound, parts)):
         return parts
     counts = [0, 0]
-    fixed = tuple([_fixed(part, counts) for part in parts])
+    fixed = tuple([repaired_part(part, counts) for part in parts])
     io.emit(TextRepaired(source, counts[0], counts[1]))
     return fixed
-
-
-def repaired_text(text: str) -> str:
-    """`text` with the same characters replaced, without an event."""
-    return _fixed_text(text, [0, 0])
-
-
-def _sound(part: Part) -> bool:
-    match part:
-        case Text() | Thinking():
-            return _sound_text(part.text)
-        case ToolCall():
-            return all(map(_sound_text, (part.id, part.name, part.arguments)))
-        case ToolResult():
-            return all(_sound(inner) for inner in part.content)
-        case _:
-            return True
-
-
-def _sound_text(text: str) -> bool:
-    if "\x00" in text:
-        return False
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _fixed(part: Part, counts: list[int]) -> Part:
-    match part:
-        case Text():
-            return Text(_fixed_text(part.text, counts))
-        case Thinking() if not _sound_text(part.text):
-            # A signature vouches for the exact text, so it cannot outlive a change.
-            return Thinking(_fixed_text(part.text, counts))
-        case ToolCall():
-            fields = (part.id, part.name, part.arguments)
-            return ToolCall(*[_fixed_text(field, counts) for field in fields])
-        case ToolResult():
-            content = tuple([_fixed_content(inner, counts) for inner in part.content])
-            return ToolResult(part.call_id, content, part.is_error)
-        case _:
-            return part
-
-
-def _fixed_content(part: Any, counts: list[int]) -> Any:
-    return Text(_fixed_text(part.text, counts)) if isinstance(part, Text) else part
-
-
-def _fixed_text(text: str, counts: list[int]) -> str:
-    if _sound_text(text):
-        return text
-    counts[0] += sum("\ud800" <= char <= "\udfff" for char in text)
-    counts[1] += text.count("\x00")
-    valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return valid.replace("\x00", "\u2400")

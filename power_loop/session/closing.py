@@ -8,6 +8,7 @@ from llm_client.types import Message, Text, ToolResult, Usage
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import ModelEnded, Record, RunClosed, Settlement, ToolSettled
 from power_loop.session.state import OpenCall, State, result_id
+from power_loop.session.text import repaired_result, repaired_strings, repaired_text
 
 __all__ = ["TRUTH", "closing", "closing_calls", "result_message", "settled_by_answer", "told"]
 
@@ -53,7 +54,7 @@ def _settled(call: OpenCall, finished: Mapping[str, ToolResult], detail: str) ->
         return settled_by_answer(call)
     result = finished.get(call.call.id)
     if result is not None and call.may_have_finished:
-        return ToolSettled(result_message(result))
+        return ToolSettled(result_message(repaired_result(result)))
     return told(call.call.id, "interrupted" if call.begun else "not_run", detail)
 
 
@@ -63,15 +64,16 @@ def closing(
     """The records that end the open run with `outcome`, whatever it was doing. Empty if none is.
 
     `partial` is the text of the answer that was on its way. A call that waits for a child or a
-    person is given up as well; an ending that keeps calls open is the pipeline's to write.
+    person is given up as well; an ending that keeps calls open is the pipeline's to write. Text
+    that no store can hold is replaced: nothing may keep a run from being closed.
     """
     if state.run is None:
         return ()
     records: list[Record] = []
     if state.asked is not None:
-        usage = Usage(state.asked.reserved, 0)
-        ended = ModelEnded(state.asked.attempt, "cancelled", usage, measured=False, partial=partial)
+        usage, text = Usage(state.asked.reserved, 0), repaired_text(partial)
+        ended = ModelEnded(state.asked.attempt, "cancelled", usage, measured=False, partial=text)
         records.append(ended)
     records.extend(closing_calls(state, finished))
-    records.append(RunClosed(state.run, outcome))
+    records.append(RunClosed(state.run, repaired_strings(outcome)))
     return tuple(records)

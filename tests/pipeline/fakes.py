@@ -88,7 +88,8 @@ class FakePorts:
         effects: every tool run that was begun, as (call id, name, arguments).
         requests: every request to the model.
         fired: every firing of a hook point, as (name, context).
-        steps: calls of ports so far; `kill_at` is the one at which the process dies.
+        steps: calls of ports so far; `kill_at` is the one at which the process dies, `arrives`
+            says what is posted at which.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class FakePorts:
         self.sleeps: list[float] = []
         self.steps = 0
         self.kill_at: int | None = None
+        self.arrives: dict[int, Message | str] = {}
         self.paces = 0
         self.at_most = 0
         self.random_number = 0.5
@@ -169,6 +171,8 @@ class FakePorts:
 
     def _step(self) -> None:
         self.steps += 1
+        if self.steps in self.arrives:
+            self.post(self.arrives[self.steps])
         if self.steps == self.kill_at:
             raise Killed
 

@@ -1,0 +1,92 @@
+"""Text that no provider takes and no store can hold, and what stands in for it.
+
+Lone surrogates become U+FFFD, NUL becomes U+2400.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+from llm_client.types import File, Image, Part, Text, Thinking, ToolCall, ToolResult
+
+__all__ = ["is_sound", "repaired_part", "repaired_result", "repaired_strings", "repaired_text"]
+
+S = TypeVar("S", bound=Struct)
+
+
+def is_sound(part: Part) -> bool:
+    """Whether all text of `part` can be stored and sent."""
+    match part:
+        case Text() | Thinking():
+            return _sound(part.text)
+        case ToolCall():
+            return all(map(_sound, (part.id, part.name, part.arguments)))
+        case ToolResult():
+            return all(map(is_sound, part.content))
+        case _:
+            return True
+
+
+def repaired_text(text: str, counts: list[int] | None = None) -> str:
+    """`text` in a form that is sound; adds to `counts` how many surrogates and NULs it held."""
+    if _sound(text):
+        return text
+    if counts is not None:
+        counts[0] += sum("\ud800" <= char <= "\udfff" for char in text)
+        counts[1] += text.count("\x00")
+    valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return valid.replace("\x00", "\u2400")
+
+
+def repaired_part(part: Part, counts: list[int]) -> Part:
+    """`part` in a form that is sound; adds to `counts` as `repaired_text` does."""
+    match part:
+        case Text():
+            return Text(repaired_text(part.text, counts))
+        case Thinking() if not _sound(part.text):
+            # A signature vouches for the exact text, so it cannot outlive a change.
+            return Thinking(repaired_text(part.text, counts))
+        case ToolCall():
+            fields = (part.id, part.name, part.arguments)
+            return ToolCall(*[repaired_text(field, counts) for field in fields])
+        case ToolResult():
+            return repaired_result(part, counts)
+        case _:
+            return part
+
+
+def repaired_result(result: ToolResult, counts: list[int] | None = None) -> ToolResult:
+    """`result` in a form that is sound; adds to `counts` as `repaired_text` does."""
+    if is_sound(result):
+        return result
+    content = tuple([_repaired_content(part, counts) for part in result.content])
+    return ToolResult(result.call_id, content, result.is_error)
+
+
+def _repaired_content(part: Text | Image | File, counts: list[int] | None) -> Text | Image | File:
+    return Text(repaired_text(part.text, counts)) if isinstance(part, Text) else part
+
+
+def repaired_strings(value: S) -> S:
+    """`value` with those of its fields that are strings in a form that is sound."""
+    unsound = {
+        name: repaired_text(held)
+        for name, held in asdict(value).items()
+        if isinstance(held, str) and not _sound(held)
+    }
+    return replace(value, **unsound) if unsound else value
+
+
+def _sound(text: str) -> bool:
+    if "\x00" in text:
+        return False
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,231 @@
+"""Random worlds for the pipeline: models, tools, hooks, people and deaths, from one `Random`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from msgspec.structs import replace
+
+from llm_client.errors import BadRequest, RateLimited, ServerError, Timeout
+from llm_client.retry import RetryPolicy
+from llm_client.types import (
+    LLMResponse,
+    Message,
+    Part,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Transcript,
+    Usage,
+)
+from power_loop.errors import ToolError
+from power_loop.hooks import (
+    POINTS,
+    SESSION_END,
+    Break,
+    Continue,
+    HookPoint,
+    Retry,
+    ShortCircuit,
+    Skip,
+    Suspend,
+)
+from power_loop.pipeline.ports import AttemptFailed, ToolTraits
+from power_loop.session.records import Record, ToolStarted, ViewChanged
+from power_loop.session.view import COMPACT_NOTE
+from tests.pipeline.fakes import Answer, FakePorts, FakeTool, Output
+from tests.pipeline.scripts import plan
+
+__all__ = ["World", "is_idempotent"]
+
+TEXTS = ("", "hello", "ünï 🎈", "half \ud800", "nul \x00", '{"a":1}')
+ARGUMENTS = ("", "[1]", '"x"', '{"a', "null", '{"a":1,}')
+STOPS = (StopReason.TOOL_CALLS, StopReason.END, StopReason.LENGTH, StopReason.CONTENT_FILTER)
+NAMES = ("read", "put", "alone", "flaky", "pay", "nobody")
+TRAITS = {
+    "read": ToolTraits(),
+    "put": ToolTraits(idempotent=True),
+    "alone": ToolTraits(exclusive=True),
+    "flaky": ToolTraits(),
+    "pay": ToolTraits(external=True),
+}
+
+
+def is_idempotent(name: str) -> bool:
+    """Whether a tool of these worlds may be run again."""
+    return name in TRAITS and TRAITS[name].idempotent
+
+
+class World:
+    """One random world; `ports` is a process in it.
+
+    Attributes:
+        cut: arguments of calls that were last in an answer that was cut off.
+        appended: ids of messages that message.append has seen, if it listens.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.cut: set[str] = set()
+        self.appended: set[str] = set()
+        self.processes = 0
+        self._marks = 0
+        self._points = [point for point in POINTS if point is not SESSION_END and self.sometimes(4)]
+
+    def sometimes(self, one_in: int) -> bool:
+        """True once in `one_in` times."""
+        return self.random.randrange(one_in) == 0
+
+    # ── the model ─────────────────────────────────────────────────────────────────────────────────
+
+    def response(self) -> LLMResponse:
+        """What a model may answer, sound or not."""
+        r = self.random
+        parts: list[Part] = []
+        if self.sometimes(5):
+            parts.append(Thinking(r.choice(TEXTS), "sig"))
+        if self.sometimes(2):
+            parts.append(Text(r.choice(TEXTS)))
+        wanted = [self._call() for _ in range(r.choice((0, 0, 1, 1, 2, 3)))]
+        stop = r.choice(STOPS) if wanted else StopReason.END
+        if wanted and stop in (StopReason.LENGTH, StopReason.CONTENT_FILTER):
+            self.cut.add(wanted[-1].arguments)
+        refusal = r.choice(TEXTS) if self.sometimes(10) else None
+        return LLMResponse((*parts, *wanted), stop, usage=Usage(3, 2), refusal=refusal)
+
+    def _call(self) -> ToolCall:
+        r = self.random
+        self._marks += 1
+        arguments = r.choice(ARGUMENTS) if self.sometimes(5) else f'{{"mark":{self._marks}}}'
+        id = f"call{self._marks}"
+        if self.sometimes(3):
+            id = r.choice(
+                ("", "c1", "c1.result", "c\x00", "run0.input", "i1", f"call{self._marks - 1}")
+            )
+        return ToolCall(id, r.choice(NAMES), arguments)
+
+    def answer(self) -> Answer:
+        """An answer, or a failure."""
+        if not self.sometimes(4):
+            return self.response()
+        error = self.random.choice(
+            (
+                ServerError("503"),
+                RateLimited("slow down", retry_after=1.0),
+                Timeout("idle", phase="idle", seconds=1.0),
+                ServerError("half \ud800"),
+                BadRequest("no"),
+            )
+        )
+        return AttemptFailed(error, self.random.choice(TEXTS))
+
+    # ── tools and people ──────────────────────────────────────────────────────────────────────────
+
+    def _tools(self) -> dict[str, FakeTool]:
+        def output(started: ToolStarted) -> Output:
+            if started.name == "flaky" and self.sometimes(2):
+                return ToolError(self.random.choice(TEXTS))
+            return self.random.choice(TEXTS)
+
+        return {name: FakeTool(output, traits=traits) for name, traits in TRAITS.items()}
+
+    def _said(self, n: int) -> Message | str:
+        if self.sometimes(6):
+            return "cancelled by somebody"
+        id = "steer" if self.sometimes(3) else f"steer{self.processes}/{n}"
+        return Message("user", (Text("by the way"),), id=id)
+
+    # ── hooks ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _hooks(self) -> Mapping[HookPoint[Any, Any], Callable[[Any], Any]]:
+        return {point: self._handler(point) for point in self._points}
+
+    def _handler(self, point: HookPoint[Any, Any]) -> Callable[[Any], Any]:
+        def handle(context: Any) -> Any:
+            if point.name == "message.append":
+                self.appended.add(context.message.id)
+            if self.sometimes(60):
+                raise ValueError("a handler fails")
+            if point.directives and self.sometimes(5):
+                return self._directive(self.random.choice(point.directives), context)
+            if point.rewrites and self.sometimes(3):
+                return self._rewritten(point.name, context)
+            return None
+
+        return handle
+
+    def _directive(self, kind: type[Any], context: Any) -> Any:
+        if kind is ShortCircuit:
+            return ShortCircuit(self.response())
+        if kind is Continue:
+            return Continue("more", 1) if context.fire_count < 3 else None
+        assert kind in (Break, Skip, Retry, Suspend)
+        return kind()
+
+    def _rewritten(self, point: str, context: Any) -> Any:
+        note = Message(self.random.choice(("user", "system")), (Text("note"),), id="note")
+        match point:
+            case "session.start" | "round.start":
+                return replace(context, append=(note,))
+            case "llm.before":
+                request = replace(context.request, messages=(*context.request.messages, note))
+                return replace(context, request=request)
+            case "llm.after":
+                response = context.response.replace(parts=(*context.response.parts, Text("!")))
+                return replace(context, response=response)
+            case "tool.before":
+                name = self.random.choice(NAMES)
+                arguments = self.random.choice(("", '{"hooked":1}', "{"))
+                return replace(context, name=name, arguments=arguments)
+            case "tool.after":
+                result = ToolResult(context.call.id, (Text(self.random.choice(TEXTS)),))
+                return replace(context, result=result)
+            case "memory.recalled":
+                return replace(context, recalled=context.recalled[:1])
+            case _:
+                return replace(context, message=replace(context.message, meta={"a": "b"}))
+
+    def _check(self, _: str) -> str | None:
+        return None if self.sometimes(2) else "wrong"
+
+    # ── the whole ─────────────────────────────────────────────────────────────────────────────────
+
+    def _compact(self, view: Transcript) -> ViewChanged | None:
+        cuts = [m.id for m in view if m.role != "tool" and m.name != COMPACT_NOTE]
+        if not cuts or not self.sometimes(3):
+            return None
+        self._marks += 1
+        note = Message("user", (Text("so far"),), id=f"sum{self._marks}", name=COMPACT_NOTE)
+        return ViewChanged(self.random.choice(cuts), note)
+
+    def ports(self, log: Sequence[Record]) -> FakePorts:
+        """A process with this session."""
+        r = self.random
+        self.processes += 1
+        io = FakePorts(
+            [self.answer() for _ in range(r.randrange(10))],
+            self._tools(),
+            self._hooks(),
+            plan=plan(
+                max_rounds=r.randrange(1, 5),
+                retry=RetryPolicy(max_attempts=r.randrange(1, 4)),
+                check_output=self._check if self.sometimes(5) else None,
+            ),
+            log=log,
+            compact=self._compact if self.sometimes(3) else None,
+            recall=(lambda _: (Message.user("tea"),) * 2) if self.sometimes(3) else None,
+            choose=r.randrange,
+            prefix=f"p{self.processes}-" if log else "i",
+        )
+        io.random_number = r.random()
+        io.arrives = {r.randrange(1, 60): self._said(n) for n in range(r.randrange(3))}
+        waiting = [c.token for c in io.session.open_calls.values() if c.state == "waiting"]
+        answers = {token: r.choice(("approve", "no")) for token in waiting if self.sometimes(2)}
+        open_ids = list(io.session.open_calls)
+        results = {id: r.choice(TEXTS) for id in open_ids if self.sometimes(2)}
+        io.plan = replace(io.plan, answers=answers, results=results)
+        return io
