@@ -14,8 +14,7 @@ from llm_client.errors import excerpt
 __all__ = ["ErrorReport", "read_error_body", "read_error_value", "redact"]
 
 _LARGEST_BODY = 256 * 1024
-_KEY_LIKE = re.compile(
-    r"""(?ix)
+_KEY_LIKE = r"""(?ix)
     \b(?:sk|pk|rk|gsk|xai|pplx|csk|hf|r8|nvapi|fw|tgp)[-_][\w*.\-]{4,}   # vendors' prefixes
     | \bAIza[\w\-]{8,}
     | \beyJ[\w\-]{6,}(?:\.[\w\-]+)*                                             # JSON web tokens
@@ -23,7 +22,6 @@ _KEY_LIKE = re.compile(
     | (?<=api\ key\ provided:\ )\S+?(?=[.,;]?(?:\s|$))
     | (?<=api\ key:\ )\S+?(?=[.,;]?(?:\s|$))
     """
-)
 
 
 class ErrorReport(Struct, frozen=True):
@@ -40,7 +38,7 @@ class ErrorReport(Struct, frozen=True):
 
 def redact(text: str) -> str:
     """`text` without anything that looks like a key: providers quote the one they refuse."""
-    return _KEY_LIKE.sub("[key]", text)
+    return re.sub(_KEY_LIKE, "[key]", text)
 
 
 def read_error_body(body: bytes) -> ErrorReport:

@@ -49,23 +49,26 @@ class _Cause(Struct, frozen=True):
     error: type[ProviderError]
     advice: str
     words: frozenset[str] = frozenset()
-    text: re.Pattern[str] | None = None
-    unless: re.Pattern[str] | None = None
+    text: str | None = None
+    unless: str | None = None
     """Wording that makes `text` mean something else."""
 
     def fits(self, report: ErrorReport) -> bool:
         if self.words & report.words:
             return True
-        if self.text is None or not self.text.search(report.message):
+        if self.text is None or not _matches(self.text, report.message):
             return False
-        return self.unless is None or not self.unless.search(report.message)
+        return self.unless is None or not _matches(self.unless, report.message)
 
 
-def _any_of(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+def _matches(pattern: str, text: str) -> bool:
+    # Compiled when the first error comes, not at import: `re` keeps what it has compiled.
+    return re.search(pattern, text, re.IGNORECASE) is not None
 
 
-_RATE = _any_of("rate.?limit", "too many requests", "per minute", "per day", "throttl", "retry in")
+def _any_of(*patterns: str) -> str:
+    return "|".join(f"(?:{pattern})" for pattern in patterns)
+
 
 _TOO_LONG = _any_of(
     r"maximum context length",  # OpenAI, DeepSeek, vLLM, OpenRouter

@@ -15,13 +15,11 @@ from datetime import UTC, datetime
 __all__ = ["header", "retry_after", "wait_in_text"]
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DATE = re.compile(
-    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT"
-)
-_IN_TEXT = re.compile(
+# Compiled by `re` when they are first needed: few answers are errors.
+_DATE = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT"
+_IN_TEXT = (
     r"(?:try again|retry|reset)\s+(?:in|after)\s+(?:(\d+)h)?\s*(?:(\d+)m(?!s))?\s*"
-    r"(?:(\d+(?:\.\d+)?)\s*(ms|s)(?:ec|econds?)?\b)?",
-    re.IGNORECASE,
+    r"(?:(\d+(?:\.\d+)?)\s*(ms|s)(?:ec|econds?)?\b)?"
 )
 
 
@@ -61,7 +59,7 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] | None = No
 
 def wait_in_text(text: str) -> float | None:
     """The seconds in a sentence such as "Please try again in 1m2.5s", None without one."""
-    for match in _IN_TEXT.finditer(text):
+    for match in re.finditer(_IN_TEXT, text, re.IGNORECASE):
         hours, minutes, rest, unit = match.groups()
         if not (hours or minutes or rest):
             continue
@@ -81,7 +79,7 @@ def _number(value: str | None) -> float | None:
 
 
 def _date(value: str) -> float | None:
-    match = _DATE.fullmatch(value.strip())
+    match = re.fullmatch(_DATE, value.strip())
     if match is None:
         return None
     day, month, year, hour, minute, second = match.groups()
