@@ -253,8 +253,9 @@ class ChatAnswer:
 
     def _take_delta(self, delta: dict[str, Any], out: list[StreamEvent], *, whole: bool) -> None:
         self.seen = True
-        details = self._details.add(delta.get("reasoning_details"))
-        thinking = reasoning_text(delta) or details
+        details = delta.get("reasoning_details")
+        told = self._details.add(details) if details else ""
+        thinking = reasoning_text(delta) or told
         if thinking:
             self._spoke = True
             out.append(ThinkingDelta(thinking))
@@ -268,16 +269,22 @@ class ChatAnswer:
                 self._calls.add(fragment, out)
             else:
                 self._calls.take(fragment, position, out, alone=len(fragments) == 1)
-        legacy = call_fragment({"index": -1, "function": delta.get("function_call")})
-        if legacy.name or legacy.arguments:
-            self._calls.take(legacy, 0, out, alone=True)
+        if delta.get("function_call"):
+            legacy = call_fragment({"index": -1, "function": delta["function_call"]})
+            if legacy.name or legacy.arguments:
+                self._calls.take(legacy, 0, out, alone=True)
         self._refuse(text_of(delta.get("refusal"), "the refusal"), out)
-        self._sound.add(delta.get("audio"))
+        if delta.get("audio"):
+            self._sound.add(delta["audio"])
 
     def _take_content(self, content: object, out: list[StreamEvent]) -> None:
         if not is_array(content):
-            content = [text_of(content, "the content")]
-        for block in as_list(content):
+            text = text_of(content, "the content")
+            if text:
+                self._spoke = True
+                out.append(TextDelta(text))
+            return
+        for block in content:
             if not is_object(block) and not isinstance(block, str):
                 raise MalformedResponse("the content holds a block that is none; ask again")
             fields = as_dict(block)

@@ -81,9 +81,11 @@ def _details(usage: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 def _first(source: dict[str, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
-        count = _count(source.get(name))
-        if count is not None:
-            return count
+        value = source.get(name)
+        if value is not None:
+            count = _count(value)
+            if count is not None:
+                return count
     return None
 
 
