@@ -27,6 +27,7 @@ from power_loop.tools.base import (
 )
 
 if TYPE_CHECKING:
+    from power_loop.tools.arguments import Arguments as Arguments
     from power_loop.tools.builtin import Workspace, workspace_tools
     from power_loop.tools.function import FunctionTool, ToolDecorator, tool
     from power_loop.tools.json_tool import JsonSchemaHandler, JsonSchemaTool
@@ -65,6 +66,7 @@ __all__ = [  # noqa: RUF022  # grouped by use
 ]
 
 _LAZY = {
+    "Arguments": "arguments",
     "FunctionTool": "function",
     "JsonSchemaHandler": "json_tool",
     "JsonSchemaTool": "json_tool",

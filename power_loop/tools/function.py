@@ -5,18 +5,30 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from llm_client.types import ToolSpec
+from power_loop import tools as door
 from power_loop.errors import ToolDefinitionError, ToolError
-from power_loop.tools.arguments import Arguments
 from power_loop.tools.base import ToolContext, ToolOutput
 from power_loop.tools.docstring import parse_docstring
 from power_loop.tools.naming import check_name, check_timeout
-from power_loop.tools.results import to_output
 from power_loop.tools.schema import strict_schema
 from power_loop.tools.signature import Signature, function_label, read_signature, refuse
 from power_loop.tools.threads import Threads
+
+if TYPE_CHECKING:
+    from power_loop.tools.arguments import Arguments
 
 __all__ = ["FunctionTool", "ToolDecorator", "tool"]
 
@@ -95,14 +107,14 @@ class FunctionTool(Generic[P, R_co]):
             result: object = await cast("Any", self._function)(**values)
         except SystemExit as error:
             raise self._exited(error) from error
-        return to_output(result, self.name, self._nothing)
+        return door.to_output(result, self.name, self._nothing)
 
     def _work(self, values: dict[str, Any]) -> ToolOutput:
         try:
             result: object = cast("Callable[..., object]", self._function)(**values)
         except SystemExit as error:
             raise self._exited(error) from error
-        return to_output(result, self.name, self._nothing)
+        return door.to_output(result, self.name, self._nothing)
 
     def _exited(self, error: SystemExit) -> ToolError:
         return ToolError(f"tool {self.name!r} tried to exit the process (code {error.code!r})")
@@ -198,7 +210,8 @@ def tool(
     def decorate(function: Callable[..., Any], /) -> FunctionTool[..., Any]:
         signature = read_signature(function, names)
         documentation = parse_docstring(function.__doc__)
-        arguments = Arguments(function, signature.parameters, documentation.parameters)
+        # Through the door: pydantic is loaded when the first function is read, not at import.
+        arguments = door.Arguments(function, signature.parameters, documentation.parameters)
         called = function.__name__ if name is None else name
         told = description if description is not None else documentation.summary
         if not told.strip():

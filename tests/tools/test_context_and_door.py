@@ -44,9 +44,15 @@ def test_speaking_of_tools_does_not_load_pydantic() -> None:
             "power_loop.tools.registry.ToolRegistry()\n"
             "before = 'pydantic' in sys.modules\n"
             "power_loop.tools.tool\n"
-            "print(before, 'pydantic' in sys.modules, 'power_loop.tools.builtin' in sys.modules)"
+            "named = 'pydantic' in sys.modules\n"
+            "def f(x: int) -> int:\n"
+            "    'Doubles.'\n"
+            "    return 2 * x\n"
+            "power_loop.tools.tool(f)\n"
+            "used = 'pydantic' in sys.modules\n"
+            "print(before, named, used, 'power_loop.tools.builtin' in sys.modules)"
         )
-        == "False True False"
+        == "False False True False"
     )
 
 
