@@ -68,7 +68,10 @@ class Lease(Struct, frozen=True):
 
 
 class Appended(Struct, frozen=True):
-    """Where an append landed: position of its last record in the session and in the tree."""
+    """Where an append landed: position of its last record in the session and in the tree.
+
+    The records of one append lie together in both.
+    """
 
     seq: int
     tree_seq: int
@@ -93,7 +96,9 @@ class SessionInfo(Struct, frozen=True):
 class Store(Protocol):
     """**Protocol**: where sessions live. Safe for use by many runs, tasks and processes at once.
 
-    All methods raise `power_loop.errors.StoreError` subclasses when the store itself fails.
+    All methods raise `power_loop.errors.StoreError` subclasses when the store itself fails. One
+    that changes something does so whole or not at all, also when the call is cancelled; whoever
+    must know which shields the call. A store proves itself with `power_loop.testing.check_store`.
     """
 
     immediate: bool
@@ -107,7 +112,12 @@ class Store(Protocol):
         metadata: Mapping[str, str] | None = None,
         at: float = 0.0,
     ) -> None:
-        """Makes an empty session; its root is its parent's root. Does nothing if it exists."""
+        """Makes an empty session; its root is its parent's root. Does nothing if it exists.
+
+        Raises:
+            SessionNotFound: no such parent.
+            UsageError: the id is empty, or not valid text.
+        """
         ...
 
     async def claim(
@@ -155,6 +165,7 @@ class Store(Protocol):
             Conflict: the log is not at `expected_seq`.
             Fenced: the lease is not valid any more.
             Undelivered: `refuse_if_inbox`, and the inbox is not empty.
+            UsageError: a record is not the next of this session, or an item does not wait.
         """
         ...
 
@@ -171,7 +182,12 @@ class Store(Protocol):
     async def read_tree(
         self, root: str, after: int = 0, limit: int | None = None
     ) -> Sequence[Stamped]:
-        """Records of a root session and all sessions below it, by tree order > `after`."""
+        """Records of a root session and all sessions below it, by tree order > `after`.
+
+        Raises:
+            SessionNotFound: no such session.
+            UsageError: it is below another one.
+        """
         ...
 
     async def wait(self, session: str, after: int) -> None:
@@ -192,11 +208,18 @@ class Store(Protocol):
         ...
 
     async def inbox(self, session: str) -> Sequence[InboxItem]:
-        """Items that wait, oldest first."""
+        """Items that wait, oldest first.
+
+        Raises:
+            SessionNotFound: no such session.
+        """
         ...
 
     def inbox_hint(self, session: str) -> bool:
-        """False if the inbox is certainly empty, without I/O. True means: look."""
+        """False if the inbox is certainly empty, without waiting. True means: look.
+
+        What another process has posted before counts too.
+        """
         ...
 
     async def info(self, session: str) -> SessionInfo:
@@ -212,7 +235,7 @@ class Store(Protocol):
         ...
 
     async def delete(self, session: str, *, cascade: bool = True) -> int:
-        """Deletes a session and, with `cascade`, its descendants; else they become roots.
+        """Deletes a session and, with `cascade`, its descendants; else its children become roots.
 
         Returns the number of sessions deleted.
 
