@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import entry_points
 from typing import Any
 
 from msgspec import Struct
@@ -58,6 +57,9 @@ def installed_extensions() -> list[Extension]:
     Raises:
         UsageError: one of them is not an Extension, or a callable that makes one.
     """
+    # Reading metadata loads the email package, 18 ms that few programs need.
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
     found: list[Extension] = []
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda e: e.name):
         announced = entry.load()
