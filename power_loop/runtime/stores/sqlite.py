@@ -21,7 +21,8 @@ from power_loop.events import Stamped
 from power_loop.runtime.stores import _sqlite_reads as reads
 from power_loop.runtime.stores._sqlite_delete import Delete
 from power_loop.runtime.stores._sqlite_open import Settings
-from power_loop.runtime.stores._sqlite_threads import Peek, Read, Reader, Worker, Writer
+from power_loop.runtime.stores._sqlite_peek import Peek
+from power_loop.runtime.stores._sqlite_threads import Read, Reader, Worker, Writer
 from power_loop.runtime.stores._sqlite_work import Work
 from power_loop.runtime.stores._sqlite_writes import (
     Append,
