@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_client.errors import (
@@ -50,6 +50,7 @@ ERRORS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(POLICIES, st.lists(st.tuples(ERRORS, PLACES, SECONDS), min_size=1, max_size=12))
 def test_a_schedule_keeps_every_promise_of_its_policy(
     policy: RetryPolicy, failures: list[tuple[LLMError, float, float]]
@@ -74,6 +75,7 @@ def test_a_schedule_keeps_every_promise_of_its_policy(
         assert policy.total is None or elapsed <= policy.total * (1 + 1e-9)
 
 
+@settings(deadline=None)
 @given(POLICIES, ERRORS, st.integers(1, 10), SECONDS, PLACES)
 def test_the_same_question_has_the_same_answer(
     policy: RetryPolicy, error: LLMError, attempt: int, elapsed: float, place: float
@@ -83,6 +85,7 @@ def test_the_same_question_has_the_same_answer(
     assert policy.decide(error, attempt, elapsed, place) == first
 
 
+@settings(deadline=None)
 @given(
     st.floats(0.01, 25),
     st.lists(st.integers(0, 999).map(lambda n: n / 1000), min_size=2, max_size=50, unique=True),

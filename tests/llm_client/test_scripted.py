@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_client.errors import CallerError, IncompleteStream, Overloaded
@@ -213,6 +213,7 @@ async def test_delays_pass_on_the_clock_that_the_script_is_given() -> None:
 # ── the clock ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=20))
 def test_sleepers_wake_in_the_order_of_their_times(times: list[float]) -> None:
     """Whichever order they came in; each sees the time it had asked for."""
