@@ -192,6 +192,11 @@ class HttpStream:
                 await self._pass_tail()
                 return
             while not self._batch:
+                if self._decoder.done:
+                    # An error frame came with the last bytes: it is told by close(), at once, even
+                    # if the connection stays open.
+                    self._last_batch()
+                    return
                 self._batch = self._decoded(await anext(self._response))
         except StopAsyncIteration:
             self._last_batch()

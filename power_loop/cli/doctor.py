@@ -18,11 +18,11 @@ __all__ = ["doctor"]
 
 _PACKAGES = {
     "anyio": "core",
-    "httpx": "core",
+    "httpcore": "core",
     "msgspec": "core",
     "pydantic": "core",
+    "regex": "core",
     "sniffio": "core",
-    "tiktoken": "core",
     "rich": "extra cli: live display",
     "xllamacpp": "extra local: the embedded model",
     "aiohttp": "extra fast: the quicker transport",

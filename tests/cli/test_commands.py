@@ -114,7 +114,7 @@ def test_doctor_says_what_is_installed_and_who_answers(place: Path) -> None:
     with model_server() as variables:
         done = run(place, "doctor", variables=variables)
     assert done.returncode == 0, done.stderr
-    assert "httpx" in done.stdout
+    assert "httpcore" in done.stdout
     assert "scripted answers: 'Hello from the scripted model.'" in done.stdout
     alone = run(place, "doctor")
     assert "local:smollm2" in alone.stdout
