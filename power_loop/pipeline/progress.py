@@ -40,6 +40,7 @@ class Progress:
         reasks: wrong outputs given back so far.
         completions: how often the end has been put to complete.decide.
         stop_reason: why a hook broke the batch off, if one did.
+        suspended: all that this run can do about its open calls has been done.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Progress:
         "recalled",
         "skipped",
         "stop_reason",
+        "suspended",
     )
 
     def __init__(self, limit: int) -> None:
@@ -60,6 +62,7 @@ class Progress:
         self.reasks = 0
         self.completions = 0
         self.stop_reason: str | None = None
+        self.suspended = False
 
 
 def where(io: Ports) -> dict[str, Any]:

@@ -68,6 +68,9 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
         # Steering waits for the next round; a wish to cancel does not.
         await _give_up(io)
         return Cancelled(taken.cancel)
+    if progress.suspended:
+        # The run could not close at once; hooks have had their say about these calls.
+        return _suspension(s.open_calls)
     order = s.order
     text = s.messages[-1].text
     if all(call.state == "asked" for call in s.open_calls.values()):
@@ -85,6 +88,7 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
         await _give_up(io)
         return Stopped(progress.stop_reason)
     if s.open_calls:
+        progress.suspended = True
         return _suspension(s.open_calls)
     await _end_batch(io, order, text)
     return None

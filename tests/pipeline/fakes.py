@@ -53,6 +53,7 @@ Behaviour = Output | Callable[[ToolStarted], Output]
 
 
 PLAIN = ToolTraits()
+FAR_TOO_MANY = 10_000
 SPEECHLESS = LLMResponse((Text("(nothing left to say)"),), StopReason.END)
 
 
@@ -90,6 +91,7 @@ class FakePorts:
         fired: every firing of a hook point, as (name, context).
         steps: calls of ports so far; `kill_at` is the one at which the process dies, `arrives`
             says what is posted at which.
+        refusals: how often a close is refused because of something that is gone when one looks.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class FakePorts:
         self.steps = 0
         self.kill_at: int | None = None
         self.arrives: dict[int, Message | str] = {}
+        self.refusals = 0
         self.paces = 0
         self.at_most = 0
         self.random_number = 0.5
@@ -171,6 +174,7 @@ class FakePorts:
 
     def _step(self) -> None:
         self.steps += 1
+        assert self.steps < FAR_TOO_MANY, "the pipeline goes round in circles"
         if self.steps in self.arrives:
             self.post(self.arrives[self.steps])
         if self.steps == self.kill_at:
@@ -252,6 +256,9 @@ class FakePorts:
         """As the contract of the port says."""
         self._step()
         cancels = [key for key, item in self._inbox.items() if isinstance(item, str)]
+        if self.refusals:
+            self.refusals -= 1
+            return False
         if isinstance(outcome, Completed) and self._inbox:
             return False
         if isinstance(outcome, AwaitingApproval | WaitingForInput | PendingTools) and cancels:

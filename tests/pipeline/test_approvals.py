@@ -7,7 +7,9 @@ from typing import Any
 
 from power_loop.hooks import (
     APPROVAL_REQUESTED,
+    ROUND_DECIDE,
     TOOL_BEFORE,
+    TOOLS_BATCH_BEFORE,
     ApprovalRequested,
     Suspend,
     ToolBefore,
@@ -144,6 +146,23 @@ def test_calls_that_wait_and_calls_for_the_caller_end_the_run_pending() -> None:
     kit = tools() | {"list": FakeTool(traits=ToolTraits(external=True))}
     io = FakePorts([TWO], kit, SUSPEND)
     assert send(io) == PendingTools(("c1", "c2"))
+
+
+def test_hooks_judge_a_call_once_however_often_the_run_must_try_to_suspend() -> None:
+    """Also those of a batch that the caller is to run; no second request goes to a person."""
+    kit = tools() | {"list": FakeTool(traits=ToolTraits(external=True))}
+    hooks: Handlers = {
+        **SUSPEND,
+        ROUND_DECIDE: lambda _: None,
+        TOOLS_BATCH_BEFORE: lambda _: None,
+        APPROVAL_REQUESTED: lambda _: None,
+    }
+    for wanted, fired in ((TWO, 5), (calls(call("c1", "list"), call("c2", "list")), 4)):
+        io = FakePorts([wanted], kit, hooks)
+        io.refusals = 3
+        assert send(io) == PendingTools(("c1", "c2"))
+        assert len(io.fired) == fired
+        assert violations(io.log, closed=True) == []
 
 
 def test_a_cancel_that_arrives_before_a_suspension_wins() -> None:
