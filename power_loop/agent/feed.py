@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
@@ -15,11 +14,10 @@ from power_loop.driver.hints import is_async
 from power_loop.driver.hub import Hub, Overflow, Reader
 from power_loop.errors import UsageError
 from power_loop.events import Event, Stamped
+from power_loop.log import logger
 from power_loop.runtime.stores.base import Store
 
 __all__ = ["EventStream", "LoopEvents"]
-
-logger = logging.getLogger("power_loop")
 
 _READ_PAGE = 500
 
@@ -80,7 +78,7 @@ class _Subscriber:
                 result = self._handler(stamped)
                 if inspect.isawaitable(result):
                     await result
-            except Exception:  # a subscriber is foreign code and must not hurt anybody else
+            except Exception:  # noqa: BLE001  foreign code, which must not hurt anybody else
                 logger.exception("an event subscriber failed: %r", self._handler)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from llm_client.types import OutputSchema
+from power_loop.errors import UsageError
 
 __all__ = ["TypedOutput"]
 
@@ -21,8 +22,15 @@ class TypedOutput(Generic[T]):
     """What `output_type` asks for. Anything that pydantic can validate."""
 
     def __init__(self, output_type: type[T]) -> None:
-        self._adapter: TypeAdapter[T] = TypeAdapter(output_type)
-        schema: dict[str, Any] = self._adapter.json_schema()
+        """Raises UsageError: pydantic knows no schema for `output_type`."""
+        try:
+            self._adapter: TypeAdapter[T] = TypeAdapter(output_type)
+            schema: dict[str, Any] = self._adapter.json_schema()
+        except (PydanticUserError, NameError) as error:
+            raise UsageError(
+                f"output_type={output_type!r} cannot be asked for: {error}. "
+                "Use a pydantic model, a dataclass, a TypedDict, or a type of JSON values"
+            ) from error
         # Providers take objects only; another type travels as the one member of an object.
         self._wrapped = schema.get("type") != "object"
         if self._wrapped:

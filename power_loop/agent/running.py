@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,6 +9,7 @@ from typing import Any, Generic, TypedDict
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 from typing_extensions import TypeVar
 
 from llm_client.service import LLMService
@@ -27,14 +27,13 @@ from power_loop.driver.ports import RunSetup
 from power_loop.driver.run import Run
 from power_loop.errors import UsageError
 from power_loop.events import Stamped
+from power_loop.log import logger
 from power_loop.pipeline.ports import RunPlan
 from power_loop.runtime.stores.base import CancelRequested, Store
 from power_loop.session.records import Record
 from power_loop.tools.registry import ToolRegistry
 
 __all__ = ["RunOptions", "Runner"]
-
-logger = logging.getLogger("power_loop")
 
 DepsT = TypeVar("DepsT", default=Any)
 
@@ -215,6 +214,7 @@ class Runner:
     ) -> PreparedRun[Any]:
         """A run of a session that is ours, ready to go."""
         config, session = self._config, owned.session
+        template = replace(settings.plan.template, cache_key=session.id)
         setup = RunSetup(
             session=session,
             store=self._store,
@@ -223,7 +223,7 @@ class Runner:
             hub=self._hub,
             hooks=self._hooks,
             tools=settings.tools.by_name(),
-            plan=settings.plan,
+            plan=replace(settings.plan, template=template),
             root=session.id,
             deps=settings.deps,
             tool_concurrency=config.tool_concurrency,
@@ -279,10 +279,10 @@ class Runner:
             Stamped(session.id, seq + i, 0, session.id, 0, at, run, session.round, record)
             for i, record in enumerate(records, 1)
         ]
-        await self._store.append(owned.lease, seq, stamped, final=True)
+        appended = await self._store.append(owned.lease, seq, stamped, final=True)
         owned.released = True
-        for event in stamped:
-            self._hub.publish(event)
+        for place, event in enumerate(stamped, appended.tree_seq - len(stamped) + 1):
+            self._hub.publish(replace(event, tree_seq=place))
 
     async def cancel(self, session_id: str, reason: str) -> bool | None:
         """Cancels a run of this loop: whether in time. None if the session has none here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
@@ -16,7 +16,7 @@ from power_loop.agent.intake import Input
 from power_loop.agent.opening import PendingCall
 from power_loop.agent.result import RunResult
 from power_loop.agent.running import RunOptions
-from power_loop.errors import SyncInAsyncError
+from power_loop.errors import SyncInAsyncError, UsageError
 from power_loop.runtime.stores.base import Posted
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = ["SyncLoop", "open_sync"]
 
 DepsT = DefaultTypeVar("DepsT", default=Any)
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -35,29 +36,49 @@ def open_sync(loop: AgentLoop[DepsT]) -> Generator[SyncLoop[DepsT]]:
     Raises:
         SyncInAsyncError: inside a running event loop.
     """
-    try:
-        running = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
-        pass
-    else:
-        raise SyncInAsyncError(
-            f"this would block the running {running} event loop; "
-            "use `async with loop:` and `await loop.send(…)` instead"
-        )
+    _check_no_loop_runs()
     with start_blocking_portal() as portal:
         try:
             with portal.wrap_async_context_manager(loop):
-                yield SyncLoop(loop, portal)
+                blocking = SyncLoop(loop, portal)
+                try:
+                    yield blocking
+                finally:
+                    blocking.portal = None
         finally:
             portal.call(loop.close_llm)
 
 
+def _check_no_loop_runs() -> None:
+    try:
+        running = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        return
+    raise SyncInAsyncError(
+        f"this would block the running {running} event loop; "
+        "use `async with loop:` and `await loop.send(…)` instead"
+    )
+
+
 class SyncLoop(Generic[DepsT]):
-    """The verbs of an `AgentLoop`, blocking. Safe to use from several threads."""
+    """The verbs of an `AgentLoop`, blocking. Safe to use from several threads.
+
+    Every verb raises SyncInAsyncError inside a running event loop, and UsageError once the block
+    of `sync()` has been left.
+
+    Attributes:
+        portal: the way into the thread of the event loop; None once that is closed.
+    """
 
     def __init__(self, loop: AgentLoop[DepsT], portal: BlockingPortal) -> None:
         self._loop = loop
-        self._portal = portal
+        self.portal: BlockingPortal | None = portal
+
+    def _call(self, verb: Callable[[], Awaitable[R]]) -> R:
+        _check_no_loop_runs()
+        if self.portal is None:
+            raise UsageError("the block of `loop.sync()` has been left; enter another one")
+        return self.portal.call(verb)
 
     @overload
     def send(
@@ -87,7 +108,7 @@ class SyncLoop(Generic[DepsT]):
     ) -> RunResult[Any]:
         """See `AgentLoop.send`."""
         call = partial(self._loop.send, input, session_id, output_type=output_type, **options)
-        return self._portal.call(call)
+        return self._call(call)
 
     def resume(
         self,
@@ -99,34 +120,32 @@ class SyncLoop(Generic[DepsT]):
     ) -> RunResult[None]:
         """See `AgentLoop.resume`."""
         call = partial(self._loop.resume, session_id, answers=answers, results=results, **options)
-        return self._portal.call(call)
+        return self._call(call)
 
     def abort_pending(self, session_id: str, reason: str = "given up") -> int:
         """See `AgentLoop.abort_pending`."""
-        return self._portal.call(self._loop.abort_pending, session_id, reason)
+        return self._call(partial(self._loop.abort_pending, session_id, reason))
 
     def cancel(self, session_id: str, reason: str = "cancelled") -> bool:
         """See `AgentLoop.cancel`."""
-        return self._portal.call(self._loop.cancel, session_id, reason)
+        return self._call(partial(self._loop.cancel, session_id, reason))
 
     def steer(self, session_id: str, input: Input, *, dedupe_key: str | None = None) -> Posted:
         """See `AgentLoop.steer`."""
-        return self._portal.call(
-            partial(self._loop.steer, session_id, input, dedupe_key=dedupe_key)
-        )
+        return self._call(partial(self._loop.steer, session_id, input, dedupe_key=dedupe_key))
 
     def get_messages(
         self, session_id: str, *, include_compacted: bool = False
     ) -> Sequence[Message]:
         """See `AgentLoop.get_messages`."""
-        return self._portal.call(
+        return self._call(
             partial(self._loop.get_messages, session_id, include_compacted=include_compacted)
         )
 
     def get_pending(self, session_id: str) -> tuple[PendingCall, ...]:
         """See `AgentLoop.get_pending`."""
-        return self._portal.call(self._loop.get_pending, session_id)
+        return self._call(partial(self._loop.get_pending, session_id))
 
     def close_session(self, session_id: str, *, cascade: bool = True) -> int:
         """See `AgentLoop.close_session`."""
-        return self._portal.call(partial(self._loop.close_session, session_id, cascade=cascade))
+        return self._call(partial(self._loop.close_session, session_id, cascade=cascade))

@@ -14,9 +14,10 @@ from llm_client.stream import (
     ToolCallDelta,
     ToolCallStarted,
 )
-from llm_client.types import LLMRequest, LLMResponse
+from llm_client.types import LLMRequest, LLMResponse, Usage
 from power_loop import events
 from power_loop.driver.hub import Hub
+from power_loop.driver.shield import own_cancellation
 from power_loop.events import Transient
 from power_loop.pipeline.ports import AttemptFailed
 
@@ -44,32 +45,30 @@ class Asking:
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """Exactly one request: streamed if anybody reads deltas, whole otherwise."""
         try:
-            if not self._hub.wants_deltas(self._session_id):
-                return await self._llm.complete(request)
-            return await self._streamed(request, attempt)
+            if self._hub.wants_deltas(self._session_id):
+                response = await own_cancellation(self._streamed(request, attempt))
+            else:
+                response = await own_cancellation(self._llm.complete(request))
         except LLMError as error:
-            usage = AttemptFailed(error).usage if self._arrived is None else self._arrived.usage
-            return AttemptFailed(error, self.partial, usage)
-        finally:
+            usage = Usage() if self._arrived is None else self._arrived.usage
+            failed = AttemptFailed(error, self.partial, usage)
             self._arrived = None
+            return failed
+        self._arrived = None
+        return response
 
     async def _streamed(self, request: LLMRequest, attempt: str) -> LLMResponse:
-        # Kept where a cancelled run finds it: what had arrived is told in the closing record.
-        arrived = Accumulator()
+        # Kept when the run is cancelled: what had arrived is told in the closing record.
+        arrived = self._arrived = Accumulator()
         slow = [r for r in self._hub.readers(self._session_id) if r.overflow == "wait"]
         self._calls.clear()
-        try:
-            async with self._llm.stream(request) as stream:
-                self._arrived = arrived
-                async for event in stream:
-                    arrived.add(event)
-                    self._tell(event, attempt)
-                    for reader in slow:
-                        if reader.behind:
-                            await reader.drained()
-        except LLMError:
-            self._arrived = arrived
-            raise
+        async with self._llm.stream(request) as stream:
+            async for event in stream:
+                arrived.add(event)
+                self._tell(event, attempt)
+                for reader in slow:
+                    if reader.behind:
+                        await reader.drained()
         if not arrived.finished:
             raise IncompleteStream("the stream ended before the answer did; it was not used")
         return arrived.response()

@@ -26,6 +26,7 @@ from power_loop.session.closing import closing
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import Record, RunClosed, RunOpened
+from power_loop.session.text import repaired_strings
 
 __all__ = ["Committer"]
 
@@ -129,7 +130,7 @@ class Committer:
         """
         if self.failure is not None:
             raise self.failure
-        record = RunClosed(self.session.run or "", outcome)
+        record = RunClosed(self.session.run or "", repaired_strings(outcome))
         self.session.check(record)
         unit = _Unit([], take, waits=not self._store.immediate)
         unit.closes, unit.refuse = record, refuse

@@ -10,6 +10,7 @@ import anyio
 from msgspec import Struct
 
 from power_loop.driver.hints import check_hints, is_async
+from power_loop.driver.shield import own_cancellation
 from power_loop.errors import HookError
 from power_loop.events import HookFailed
 from power_loop.hooks import POINTS, Break, HookPoint, Skip
@@ -202,7 +203,7 @@ async def _call(entry: _Entry, context: Any) -> Any:
         return value
     bound = DEFAULT_TIMEOUT if entry.timeout is None else entry.timeout
     with anyio.move_on_after(bound):
-        return await value
+        return await own_cancellation(value)
     raise TimeoutError(f"the handler did not answer within {bound:g} s")
 
 

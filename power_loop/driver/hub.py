@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, Literal
@@ -19,10 +18,9 @@ from power_loop.events import (
     ToolCallDelta,
     is_record,
 )
+from power_loop.log import logger
 
 __all__ = ["Hub", "Overflow", "Reader"]
-
-logger = logging.getLogger("power_loop")
 
 Overflow = Literal["wait", "merge", "drop"]
 """What a reader that is behind asks for: `wait` slows the run, `merge` joins text deltas, `drop`
@@ -44,6 +42,7 @@ class Reader:
         "_drained",
         "_dropped",
         "_items",
+        "_last_dropped",
         "_merging",
         "_transients",
         "_types",
@@ -67,7 +66,8 @@ class Reader:
         self._items: deque[Stamped] = deque()
         self._transients = 0
         self._dropped = 0
-        self._merging: list[str] | None = None
+        self._last_dropped: Stamped | None = None
+        self._merging: list[str] = []
         self._closed = False
         self._wake: anyio.Event | None = None
         self._drained: anyio.Event | None = None
@@ -90,57 +90,62 @@ class Reader:
         if self._closed or not self.wants(type(stamped.event)):
             return
         if is_record(stamped.event):
-            self._settle_merge()
-            self._announce(stamped)
-            self._items.append(stamped)
+            self._admit(stamped)
         elif self._transients < self.limit or self.overflow == "wait":
-            self._settle_merge()
-            self._announce(stamped)
-            self._items.append(stamped)
+            self._admit(stamped)
             self._transients += 1
         elif self.overflow == "drop" or not self._merge(stamped):
             self._dropped += 1
+            self._last_dropped = stamped
         if self._wake is not None:
             self._wake.set()
             self._wake = None
 
-    def _announce(self, stamped: Stamped) -> None:
+    def _admit(self, stamped: Stamped) -> None:
+        self._settle_merge()
         if self._dropped:
-            self._items.append(replace(stamped, tree_seq=0, event=DeltasDropped(self._dropped)))
-            self._dropped = 0
+            self._items.append(self._announcement())
+        self._items.append(stamped)
+
+    def _announcement(self) -> Stamped:
+        assert self._last_dropped is not None
+        event = DeltasDropped(self._dropped)
+        self._dropped = 0
+        return replace(self._last_dropped, event=event)
 
     def _merge(self, stamped: Stamped) -> bool:
-        """Joins a delta to the last one that waits, if it continues it."""
-        last, event = self._items[-1].event, stamped.event
-        if type(last) is not type(event) or not isinstance(event, TextDelta | ThinkingDelta):
+        """Joins a delta to the last event that waits, or begins a new one that others can join."""
+        piece = _joint(stamped.event)
+        if piece is None:
             return False
-        assert isinstance(last, TextDelta | ThinkingDelta)
-        if last.attempt != event.attempt:
+        last = _joint(self._items[-1].event) if self._items and not self._dropped else None
+        if last is not None and last[0] == piece[0]:
+            if not self._merging:
+                self._merging.append(last[1])
+            self._merging.append(piece[1])
+            return True
+        if self._transients >= 2 * self.limit:
             return False
-        if self._merging is None:
-            self._merging = [last.text]
-        self._merging.append(event.text)
+        self._admit(stamped)
+        self._transients += 1
         return True
 
     def _settle_merge(self) -> None:
-        if self._merging is not None:
+        if self._merging:
             last = self._items.pop()
-            event = last.event
-            assert isinstance(event, TextDelta | ThinkingDelta)
-            self._items.append(replace(last, event=replace(event, text="".join(self._merging))))
-            self._merging = None
+            self._items.append(replace(last, event=_joined(last.event, "".join(self._merging))))
+            self._merging = []
 
     async def drained(self) -> None:
         """Returns once the reader is no longer behind."""
         while self.behind:
-            self._drained = anyio.Event()
+            # Several runs may wait for one reader.
+            if self._drained is None:
+                self._drained = anyio.Event()
             await self._drained.wait()
 
     def close(self) -> None:
         """Ends the iteration after what waits. Idempotent."""
-        self._settle_merge()
-        if self._dropped and self._items:
-            self._announce(self._items[-1])
         self._closed = True
         for event in (self._wake, self._drained):
             if event is not None:
@@ -151,11 +156,14 @@ class Reader:
 
     async def __anext__(self) -> Stamped:
         while not self._items:
+            if self._dropped:
+                return self._announcement()
             if self._closed:
                 raise StopAsyncIteration
-            self._wake = anyio.Event()
+            if self._wake is None:
+                self._wake = anyio.Event()
             await self._wake.wait()
-        if self._merging is not None and len(self._items) == 1:
+        if len(self._items) == 1:
             self._settle_merge()
         stamped = self._items.popleft()
         if not is_record(stamped.event) and type(stamped.event) is not DeltasDropped:
@@ -164,6 +172,27 @@ class Reader:
                 self._drained.set()
                 self._drained = None
         return stamped
+
+
+def _joint(event: Event) -> tuple[tuple[object, ...], str] | None:
+    """What a delta belongs to, and its text; None for what cannot be joined."""
+    match event:
+        case TextDelta() | ThinkingDelta():
+            return (type(event), event.attempt), event.text
+        case ToolCallDelta():
+            return (ToolCallDelta, event.attempt, event.call_id), event.arguments
+        case _:
+            return None
+
+
+def _joined(event: Event, text: str) -> Event:
+    match event:
+        case TextDelta() | ThinkingDelta():
+            return replace(event, text=text)
+        case ToolCallDelta():
+            return replace(event, arguments=text)
+        case _:
+            raise TypeError(f"{event!r} cannot be joined")
 
 
 class Hub:
@@ -228,5 +257,5 @@ class Hub:
             if types is None or type(stamped.event) in types:
                 try:
                     handler(stamped)
-                except Exception:  # a subscriber is foreign code and must not hurt the run
+                except Exception:  # noqa: BLE001  foreign code, which must not hurt the run
                     logger.exception("an inline event subscriber failed: %r", handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,8 +21,9 @@ from power_loop.driver.hub import Hub
 from power_loop.driver.tooling import Toolbox, ToolRunner
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import HookPoint
+from power_loop.log import logger
 from power_loop.pipeline.ports import AttemptFailed, InboxTake, Job, RunPlan, ToolTraits, Used
-from power_loop.runtime.stores.base import InboxItem, Lease, Steer, Store
+from power_loop.runtime.stores.base import CancelRequested, InboxItem, Lease, Steer, Store
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -39,14 +39,13 @@ __all__ = ["Compact", "Recall", "RunPorts", "RunSetup"]
 C = TypeVar("C")
 R = TypeVar("R")
 
-logger = logging.getLogger("power_loop")
-
 Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
 Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
 
 _EMPTY = InboxTake()
-_NOT_OVER_YET = Completed | AwaitingApproval | WaitingForInput | PendingTools
-"""Endings that an undelivered message in the inbox forbids."""
+_SUSPENDED = AwaitingApproval | WaitingForInput | PendingTools
+_NOT_OVER_YET = Completed | _SUSPENDED
+"""Endings that an undelivered item in the inbox may forbid."""
 
 
 class RunSetup(Struct, frozen=True, kw_only=True):
@@ -133,9 +132,10 @@ class RunPorts:
     async def fire(self, point: HookPoint[C, R], context: C) -> C | R:
         """Runs the handlers of `point`, after everything committed so far is durable."""
         await self.committer.barrier()
-        return await self._setup.hooks.fire(point, context, self._hook_failed)
+        return await self._setup.hooks.fire(point, context, self.hook_failed)
 
-    def _hook_failed(self, failure: HookFailed) -> None:
+    def hook_failed(self, failure: HookFailed) -> None:
+        """Tells of a handler that failed without ending the run."""
         logger.warning(
             "hook %r of %s failed: %s: %s",
             failure.handler,
@@ -156,22 +156,30 @@ class RunPorts:
         # A cancellation that has not been delivered yet still comes before the ending.
         await anyio.lowlevel.checkpoint_if_cancelled()
         refuse = isinstance(outcome, _NOT_OVER_YET)
+        if isinstance(outcome, _SUSPENDED):
+            # Steering waits for the results of the open calls; only a wish to cancel does not.
+            waiting = await self._waiting()
+            if any(isinstance(item.item, CancelRequested) for item in waiting):
+                return False
+            refuse = not waiting
         return await self.committer.close(outcome, refuse=refuse, take=self.ignored)
+
+    async def _waiting(self) -> Sequence[InboxItem]:
+        """Items of the inbox that are meant for this run."""
+        store, session_id = self._setup.store, self.session.id
+        if not store.inbox_hint(session_id):
+            return ()
+        return [item for item in await store.inbox(session_id) if item.id not in self.ignored]
 
     async def drain(self) -> InboxTake:
         """What waits in the inbox."""
-        store, session_id = self._setup.store, self.session.id
-        if not store.inbox_hint(session_id):
-            return _EMPTY
-        items: Sequence[InboxItem] = await store.inbox(session_id)
-        if not items:
+        waiting = await self._waiting()
+        if not waiting:
             return _EMPTY
         messages: list[Message] = []
         steered: list[str] = []
         cancel: str | None = None
-        for item in items:
-            if item.id in self.ignored:
-                continue
+        for item in waiting:
             if isinstance(item.item, Steer):
                 messages.append(item.item.message)
                 steered.append(item.id)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import anyio
 
 from power_loop.driver.ports import RunPorts, RunSetup
+from power_loop.events import HookFailed
 from power_loop.hooks import SESSION_END, SessionEnd
 from power_loop.pipeline.run import run_pipeline
 from power_loop.session.machine import Session
@@ -114,11 +115,15 @@ class Run:
             final_text=final_text(session),
             messages=session.view,
         )
-        with anyio.move_on_after(self._setup.hook_grace):
+        grace = self._setup.hook_grace
+        with anyio.move_on_after(grace) as bound:
             try:
                 await self.ports.fire(SESSION_END, context)
             except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
                 self.error = self.error or error
+        if bound.cancelled_caught:
+            told = f"handlers did not end within {grace:g} s, and were stopped"
+            self.ports.hook_failed(HookFailed(SESSION_END.name, "", "TimeoutError", told))
 
 
 def final_text(session: Session) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from threading import get_ident
 from typing import Any
 
@@ -12,15 +12,15 @@ from anyio.lowlevel import current_token
 from sniffio import current_async_library
 
 from llm_client.types import Text, ToolResult, ToolSpec
+from power_loop.driver.shield import own_cancellation
 from power_loop.errors import ToolError
 from power_loop.events import ToolProgress, Transient
+from power_loop.log import logger
 from power_loop.pipeline.ports import ToolTraits, Used
 from power_loop.session.records import ToolStarted
 from power_loop.tools.base import Tool, ToolContent, ToolContext
 
 __all__ = ["ToolRunner", "Toolbox"]
-
-logger = logging.getLogger("power_loop")
 
 Toolbox = Mapping[str, Tool | ToolSpec]
 """Tools by name; a bare spec is a tool that the caller runs itself."""
@@ -66,6 +66,7 @@ class ToolRunner:
         """Runs one call. What the tool raises is told, not raised."""
         tool = self._tools[started.name]
         assert not isinstance(tool, ToolSpec)
+        reporter = _Reporter(started.call_id, self._emit)
         context = ToolContext[Any](
             session_id=self._session_id,
             run_id=run_id,
@@ -75,11 +76,14 @@ class ToolRunner:
             attempt=started.attempt,
             deps=self._deps,
             cancel_reason=self._cancel_reason,
-            report=self._reporter(started.call_id),
+            report=reporter,
         )
-        used = await self._invoke(tool, started, context)
-        # At once, before anything can interrupt: a cancelled run tells the truth by it.
-        self.finished[started.call_id] = used.result
+        try:
+            used = await self._invoke(tool, started, context)
+            # At once, before anything can interrupt: a cancelled run tells the truth by it.
+            self.finished[started.call_id] = used.result
+        finally:
+            reporter.closed = True
         return used
 
     async def _invoke(self, tool: Tool, started: ToolStarted, context: ToolContext[Any]) -> Used:
@@ -87,11 +91,11 @@ class ToolRunner:
         call_id = started.call_id
         try:
             with anyio.move_on_after(bound):
-                output = await tool.invoke(started.arguments, context)
+                output = await own_cancellation(tool.invoke(started.arguments, context))
                 return Used(ToolResult(call_id, self._capped(output.content), output.is_error))
         except ToolError as error:
             return Used(_failure(call_id, str(error)), error)
-        except Exception as error:  # a tool is foreign code; the model and the hooks are told
+        except Exception as error:  # noqa: BLE001  foreign code; the model and the hooks are told
             logger.warning("tool %r failed: %s", started.name, type(error).__name__, exc_info=True)
             return Used(_failure(call_id, f"{type(error).__name__}: {error}"), error)
         context.abandon(f"it took longer than {bound:g} s")
@@ -100,29 +104,52 @@ class ToolRunner:
         return Used(_failure(call_id, text), error, "interrupted")
 
     def _capped(self, content: tuple[ToolContent, ...]) -> tuple[ToolContent, ...]:
-        if sum(len(part.text) for part in content if isinstance(part, Text)) <= self._limit:
+        if sum([len(part.text) for part in content if isinstance(part, Text)]) <= self._limit:
             return content
-        return tuple(
-            [
-                Text(_cut(part.text, self._limit)) if isinstance(part, Text) else part
-                for part in content
-            ]
-        )
-
-    def _reporter(self, call_id: str) -> Callable[[str, float | None, Any], None]:
-        """Takes progress from any thread. The loop is looked up only when a thread reports."""
-        here = get_ident()
-        token: object = current_token().native_token
-        on_trio = current_async_library() == "trio"
-
-        def report(message: str, fraction: float | None, data: Any) -> None:
-            event = ToolProgress(call_id, message, fraction, data)
-            if get_ident() == here:
-                self._emit(event)
+        room, left_out = self._limit, 0
+        kept: list[ToolContent] = []
+        for part in content:
+            if not isinstance(part, Text):
+                kept.append(part)
+            elif room:
+                kept.append(Text(_cut(part.text, room)))
+                room -= min(room, len(part.text))
             else:
-                call_soon(token, self._emit, event, on_trio=on_trio)
+                left_out += len(part.text)
+        if left_out:
+            kept.append(Text(f"[… {left_out} more characters left out …]"))
+        return tuple(kept)
 
-        return report
+
+class _Reporter:
+    """Takes progress of one call, from any thread, until the call is over.
+
+    A thread that is left behind may report later: nobody listens then.
+    """
+
+    __slots__ = ("_call_id", "_emit", "_here", "_on_trio", "_token", "closed")
+
+    def __init__(self, call_id: str, emit: Callable[[Transient], None]) -> None:
+        self.closed = False
+        self._call_id = call_id
+        self._emit = emit
+        self._here = get_ident()
+        self._token: object = current_token().native_token
+        self._on_trio = current_async_library() == "trio"
+
+    def __call__(self, message: str, fraction: float | None, data: Any) -> None:
+        if self.closed:
+            return
+        event = ToolProgress(self._call_id, message, fraction, data)
+        if get_ident() == self._here:
+            self._emit(event)
+            return
+        with suppress(RuntimeError):  # the event loop has ended
+            call_soon(self._token, self._late, event, on_trio=self._on_trio)
+
+    def _late(self, event: Transient) -> None:
+        if not self.closed:
+            self._emit(event)
 
 
 def call_soon(loop: Any, callback: Callable[[Any], None], value: object, *, on_trio: bool) -> None:

@@ -1,0 +1,51 @@
+"""What the tests of the loop share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from power_loop import AgentLoop, MemoryStore, SQLiteStore
+from power_loop.events import Event, Stamped
+from power_loop.runtime.stores.base import Store
+from power_loop.session.records import Record
+from tests.agent.stores import records_of
+from tests.session.checker import violations
+
+__all__ = ["check_log", "events_of", "log_of", "opened_store"]
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def opened_store(kind: str, folder: Path) -> AsyncGenerator[Store]:
+    """A store of this kind, closed afterwards."""
+    store: Store = MemoryStore() if kind == "memory" else SQLiteStore(folder / "sessions.db")
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+async def log_of(loop: AgentLoop[Any], session: str) -> list[Record]:
+    """All records of a session."""
+    return records_of(await loop.store.read(session))
+
+
+async def check_log(loop: AgentLoop[Any], session: str) -> list[Record]:
+    """All records of a session, found legal, with every run closed."""
+    log = await log_of(loop, session)
+    assert violations(log, closed=True) == []
+    return log
+
+
+def events_of(kind: type[T], seen: list[Stamped]) -> list[T]:
+    """Those of `seen` that are of this type."""
+    found: list[T] = []
+    for stamped in seen:
+        event: Event = stamped.event
+        if isinstance(event, kind):
+            found.append(event)
+    return found
