@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -15,12 +14,11 @@ from msgspec import Struct
 from power_loop.driver.shield import to_the_end
 from power_loop.errors import SessionBusy, StoreError
 from power_loop.events import is_record
+from power_loop.log import logger
 from power_loop.runtime.stores.base import Lease, Store
 from power_loop.session.machine import Session
 
 __all__ = ["OnBusy", "Owned", "Sessions"]
-
-logger = logging.getLogger("power_loop")
 
 OnBusy = Literal["wait", "fail"]
 """What a second `send` on a busy session does: wait for its turn, or fail with `SessionBusy`."""
@@ -50,7 +48,7 @@ class Sessions:
         self._store = store
         self._lease_seconds = lease_seconds
         self._cached = cached
-        self._folded: OrderedDict[str, Session] = OrderedDict()
+        self._folded: OrderedDict[str, tuple[int, Session]] = OrderedDict()
         self._turns: dict[str, _Turn] = {}
 
     @asynccontextmanager
@@ -100,7 +98,7 @@ class Sessions:
 
     async def _fold_or_release(self, session_id: str, lease: Lease) -> Session:
         try:
-            return await self._folded_to(session_id, lease.seq)
+            return await self._folded_to(lease)
         except BaseException:
             await self._give_back(lease)
             raise
@@ -112,10 +110,12 @@ class Sessions:
             # What led here is the news; a lease that stays behind expires with its owner.
             logger.warning("the lease of session %r is still held: %s", lease.session, error)
 
-    async def _folded_to(self, session_id: str, seq: int) -> Session:
-        session = self._folded.get(session_id)
-        if session is None or session.seq > seq:
-            session = self._folded[session_id] = Session(session_id)
+    async def _folded_to(self, lease: Lease) -> Session:
+        session_id, seq = lease.session, lease.seq
+        generation, session = self._folded.get(session_id, (0, None))
+        if session is None or session.seq > seq or generation != lease.generation:
+            session = Session(session_id)
+            self._folded[session_id] = lease.generation, session
             while len(self._folded) > self._cached:
                 self._folded.popitem(last=False)
         self._folded.move_to_end(session_id)

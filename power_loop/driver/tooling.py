@@ -52,6 +52,7 @@ class ToolRunner:
         self._cancel_reason = cancel_reason
         self._timeout = timeout
         self._limit = result_limit
+        self._home: _Home | None = None
 
     def traits(self, name: str) -> ToolTraits | None:
         """What the loop must know of a tool."""
@@ -66,7 +67,9 @@ class ToolRunner:
         """Runs one call. What the tool raises is told, not raised."""
         tool = self._tools[started.name]
         assert not isinstance(tool, ToolSpec)
-        reporter = _Reporter(started.call_id, self._emit)
+        if self._home is None:
+            self._home = _Home()
+        reporter = _Reporter(started.call_id, self._emit, self._home)
         context = ToolContext[Any](
             session_id=self._session_id,
             run_id=run_id,
@@ -78,10 +81,13 @@ class ToolRunner:
             cancel_reason=self._cancel_reason,
             report=reporter,
         )
+        # What an earlier attempt gave is no result of this one.
+        self.finished.pop(started.call_id, None)
         try:
             used = await self._invoke(tool, started, context)
-            # At once, before anything can interrupt: a cancelled run tells the truth by it.
-            self.finished[started.call_id] = used.result
+            if used.how == "finished":
+                # At once, before anything can interrupt: a cancelled run tells the truth by it.
+                self.finished[started.call_id] = used.result
         finally:
             reporter.closed = True
         return used
@@ -121,31 +127,40 @@ class ToolRunner:
         return tuple(kept)
 
 
+class _Home:
+    """The thread and the event loop of a run. To be made there."""
+
+    __slots__ = ("on_trio", "thread", "token")
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
+        self.token: object = current_token().native_token
+        self.on_trio = current_async_library() == "trio"
+
+
 class _Reporter:
     """Takes progress of one call, from any thread, until the call is over.
 
     A thread that is left behind may report later: nobody listens then.
     """
 
-    __slots__ = ("_call_id", "_emit", "_here", "_on_trio", "_token", "closed")
+    __slots__ = ("_call_id", "_emit", "_home", "closed")
 
-    def __init__(self, call_id: str, emit: Callable[[Transient], None]) -> None:
+    def __init__(self, call_id: str, emit: Callable[[Transient], None], home: _Home) -> None:
         self.closed = False
         self._call_id = call_id
         self._emit = emit
-        self._here = get_ident()
-        self._token: object = current_token().native_token
-        self._on_trio = current_async_library() == "trio"
+        self._home = home
 
     def __call__(self, message: str, fraction: float | None, data: Any) -> None:
         if self.closed:
             return
         event = ToolProgress(self._call_id, message, fraction, data)
-        if get_ident() == self._here:
+        if get_ident() == self._home.thread:
             self._emit(event)
             return
         with suppress(RuntimeError):  # the event loop has ended
-            call_soon(self._token, self._late, event, on_trio=self._on_trio)
+            call_soon(self._home.token, self._late, event, on_trio=self._home.on_trio)
 
     def _late(self, event: Transient) -> None:
         if not self.closed:

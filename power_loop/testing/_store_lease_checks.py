@@ -73,6 +73,22 @@ async def a_fence_is_never_given_out_twice(stores: Stores) -> None:
     demand(fences == sorted(set(fences)), "every claim has a higher fence than all before")
 
 
+async def a_session_made_again_is_another_generation(stores: Stores) -> None:
+    """Whoever folded the old session notices that the new one is not it."""
+    store = await stores.new()
+    generations: list[int] = []
+    for session in ("a", "b", "a", "a"):
+        await store.create(session)
+        lease = await store.claim(session)
+        generations.append(lease.generation)
+        await store.release(lease)
+        same = await store.claim(session)
+        demand(same.generation == lease.generation, "a generation lasts as long as its session")
+        await store.release(same)
+        await store.delete(session)
+    demand(len(set(generations)) == len(generations), "no generation is given out twice")
+
+
 async def a_former_holder_can_write_nothing(stores: Stores) -> None:
     """A released lease is refused, at the right position too, while the new one works."""
     store = await stores.new()
@@ -149,6 +165,7 @@ LEASE_CHECKS = (
     StoreCheck(a_session_has_one_holder),
     StoreCheck(of_many_claims_one_is_granted),
     StoreCheck(a_fence_is_never_given_out_twice),
+    StoreCheck(a_session_made_again_is_another_generation),
     StoreCheck(a_former_holder_can_write_nothing),
     StoreCheck(a_lease_does_not_outlive_its_session),
     StoreCheck(a_final_append_gives_the_lease_back),

@@ -179,7 +179,7 @@ class GrantsEveryClaim(MemoryStore):
     ) -> Lease:
         await checkpoint()
         log = self._log(session)
-        log.lease = Lease(session, next(self._fences), "me", len(log.records))
+        log.lease = Lease(session, next(self._fences), "me", len(log.records), log.generation)
         return log.lease
 
 
@@ -193,7 +193,7 @@ class ClaimsInTwoSteps(MemoryStore):
         if log.lease is not None:
             raise SessionBusy(session, log.lease.owner)
         await checkpoint()
-        log.lease = Lease(session, next(self._fences), "me", len(log.records))
+        log.lease = Lease(session, next(self._fences), "me", len(log.records), log.generation)
         return log.lease
 
 
@@ -207,6 +207,18 @@ class CountsFencesPerSession(MemoryStore):
         log = self._log(session)
         log.metadata["fence"] = str(int(log.metadata.get("fence", "0")) + 1)
         log.lease = replace(lease, fence=int(log.metadata["fence"]))
+        return log.lease
+
+
+class KnowsNoGenerations(MemoryStore):
+    """Takes a session that was made again for the one before."""
+
+    async def claim(
+        self, session: str, *, ttl: float = 30.0, steal: Literal["dead", "never"] = "dead"
+    ) -> Lease:
+        lease = await super().claim(session, ttl=ttl, steal=steal)
+        log = self._log(session)
+        log.lease = replace(lease, generation=1)
         return log.lease
 
 
@@ -325,7 +337,7 @@ class StealsFromOthers(SQLiteStore):
         try:
             return await super().claim(session, ttl=ttl, steal=steal)
         except SessionBusy as busy:
-            lease = Lease(session, 1, busy.owner, 0)
+            lease = Lease(session, 1, busy.owner, 0, 1)
             await self.release(lease)
             return await super().claim(session, ttl=ttl, steal=steal)
 
@@ -358,6 +370,7 @@ MEMORY_MUTANTS: Sequence[tuple[Callable[[], MemoryStore], str]] = (
     (GrantsEveryClaim, "a_session_has_one_holder"),
     (ClaimsInTwoSteps, "of_many_claims_one_is_granted"),
     (CountsFencesPerSession, "a_fence_is_never_given_out_twice"),
+    (KnowsNoGenerations, "a_session_made_again_is_another_generation"),
     (NoFenceCheck, "a_former_holder_can_write_nothing"),
     (AppendsNothingRefused, "a_former_holder_can_write_nothing"),
     (ReleasesForAnybody, "a_former_holder_can_write_nothing"),

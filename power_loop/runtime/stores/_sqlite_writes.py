@@ -67,7 +67,10 @@ class Create(Write[None]):
             if above is None:
                 raise SessionNotFound(self.parent)
             parent, root = above
-        sid = tx.connection.execute("SELECT coalesce(max(sid), 0) + 1 FROM sessions").fetchone()[0]
+        # Never a number that was given out before: it is the session's generation, too.
+        sid = tx.connection.execute(
+            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'sessions'), 0) + 1"
+        ).fetchone()[0]
         tx.connection.execute(
             "INSERT INTO sessions VALUES (?, ?, ?, ?, 0, 0, ?, ?, 'new', '', ?)",
             (
@@ -134,7 +137,7 @@ class Claim(Write[Lease]):
             ),
         )
         tx.held[fence] = self.ttl
-        self.lease = Lease(self.session, fence, str(tx.me), seq)
+        self.lease = Lease(self.session, fence, str(tx.me), seq, sid)
         return self.lease
 
 

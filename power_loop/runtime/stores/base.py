@@ -65,6 +65,8 @@ class Lease(Struct, frozen=True):
     owner: str
     seq: int
     """Position of the session's log when the lease was claimed."""
+    generation: int
+    """A number that no other session of the store has had, nor this id before it was deleted."""
 
 
 class Appended(Struct, frozen=True):

@@ -47,6 +47,7 @@ class _Log:
     __slots__ = (
         "children",
         "created",
+        "generation",
         "id",
         "inbox",
         "lease",
@@ -62,9 +63,15 @@ class _Log:
     )
 
     def __init__(
-        self, id: str, parent: _Log | None, metadata: Mapping[str, str], created: float
+        self,
+        id: str,
+        generation: int,
+        parent: _Log | None,
+        metadata: Mapping[str, str],
+        created: float,
     ) -> None:
         self.id = id
+        self.generation = generation
         self.parent = parent
         self.root: _Log = self if parent is None else parent.root
         self.children: list[_Log] = []
@@ -114,6 +121,7 @@ class MemoryStore:
         self._logs: dict[str, _Log] = {}
         self._waiters = Waiters()
         self._fences = count(1)
+        self._generations = count(1)
         self._items = count(1)
         self._owner = f"process {os.getpid()}"
 
@@ -131,7 +139,9 @@ class MemoryStore:
             if session in self._logs:
                 return
             above = None if parent is None else self._log(parent)
-            log = self._logs[session] = _Log(session, above, metadata or {}, at)
+            log = self._logs[session] = _Log(
+                session, next(self._generations), above, metadata or {}, at
+            )
             if above is not None:
                 above.children.append(log)
 
@@ -143,7 +153,9 @@ class MemoryStore:
             log = self._log(session)
             if log.lease is not None:
                 raise SessionBusy(session, log.lease.owner)
-            log.lease = Lease(session, next(self._fences), self._owner, len(log.records))
+            log.lease = Lease(
+                session, next(self._fences), self._owner, len(log.records), log.generation
+            )
             return log.lease
 
     async def renew(self, lease: Lease) -> None:
