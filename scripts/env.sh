@@ -1,4 +1,4 @@
-# Sourced by the other scripts: finds Python >= 3.11 and makes .venv with the extras in $EXTRAS.
+# Sourced by the other scripts: finds Python >= 3.11, makes .venv with the extras it is given.
 # Quiet when all is well.
 
 cd "$(dirname "$0")/.." || exit 1
@@ -27,8 +27,10 @@ make_environment() {
     stamp="$VENV/.power-loop-$1"
     if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
         echo "Installing power_loop[$1] ..." >&2
-        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -e ".[$1]" || {
-            echo "The installation failed; the lines above say why. Nothing else was changed." >&2
+        "$VENV/bin/python" -m pip install --disable-pip-version-check -e ".[$1]" \
+            >"$VENV/pip.log" 2>&1 || {
+            tail -n 25 "$VENV/pip.log" >&2
+            echo "The installation failed; the lines above say why, all of them are in $VENV/pip.log." >&2
             exit 1
         }
         touch "$stamp"
