@@ -20,7 +20,7 @@ class Emulation(Struct, frozen=True, kw_only=True):
 
     Attributes:
         describe: list the tools and the form of an answer in the system prompt.
-        demonstrate: begin the transcript with one exchange per tool, made from its description.
+        demonstrate: begin the transcript with an exchange per tool, made from its description.
         results_first: show the calls of a question and their results in front of the question, and
             let the final answer be plain text without a schema. Without it they follow the question
             as a dialogue.

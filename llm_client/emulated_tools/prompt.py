@@ -29,10 +29,13 @@ _WORDS = ("alpha", "omega", "seven", "north")
 
 def rewritten(request: LLMRequest, turn: Turn, emulation: Emulation) -> LLMRequest:
     """`request` without tools, calls and results. It is bound to a schema, except where a plain
-    answer is all that `turn` allows and `emulation` does not want one either."""
+    answer is all that `turn` allows and `emulation` does not want one either. A request that has
+    nothing to do with tools is returned as it is."""
+    if not _speaks_of_tools(request):
+        return request
     dialogue = not emulation.results_first
     messages = _dialogue(request.messages) if dialogue else _results_first(request.messages)
-    bound = bool(turn.tools) or (dialogue and _speaks_of_tools(request))
+    bound = dialogue or bool(turn.tools)
     output, system, extra = request.output_schema, request.system, request.extra
     if bound:
         output = answer_schema(turn, request.output_schema, emulation)
@@ -81,18 +84,19 @@ def _answer_form(output: OutputSchema | None) -> str:
     return f"<JSON that satisfies {json.dumps(output.schema, ensure_ascii=False)}>"
 
 
-def _demonstrations(tools: Sequence[ToolSpec], emulation: Emulation) -> list[Message]:
-    """One exchange per tool. Its task says the arguments, so that they are seen to be copied."""
+def _demonstrations(tools: tuple[ToolSpec, ...], emulation: Emulation) -> list[Message]:
+    """One exchange per tool, or two for a single one. The task says the arguments, so that they are
+    seen to be copied; what is seen once only is taken for the rule."""
     messages: list[Message] = []
     words = cycle(_WORDS)
-    for tool in tools:
+    for number, tool in enumerate(tools * 2 if len(tools) == 1 else tools):
         arguments = sample_object(narrowed(tool, emulation), words)
         task = tool.description.strip().partition("\n")[0].rstrip(".")
         task += f": {' '.join(map(str, arguments.values()))}" if arguments else "."
         call = _call_text(tool.name, json.dumps(arguments, ensure_ascii=False))
         messages += (
-            Message("user", (Text(task),), id=f"task-{tool.name}"),
-            Message("assistant", (Text(call),), id=f"call-{tool.name}"),
+            Message("user", (Text(task),), id=f"task-{number}"),
+            Message("assistant", (Text(call),), id=f"call-{number}"),
         )
     return messages
 

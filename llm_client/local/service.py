@@ -1,7 +1,12 @@
 """The service of a local model: weights, server and tools, all on the first request.
 
-Tools are emulated through an answer schema rather than offered in the chat template. Measured on
-SmolLM2 with list_files, read_file and grep over ten questions: see MEASURED below.
+Tools are emulated through an answer schema, because on SmolLM2 that is the more reliable way. Ten
+questions about five files with list_files, read_file and grep, one thread, seconds per call:
+
+    chat template, tool_choice "required"      0 of 10 valid calls                          2 s
+    the same with a bias of 6 towards "<"      2 to 8 valid,  1 to 4 the right tool         2 s
+    answer schema                              10 valid,      7 right tool, 5 arguments     0.4 s
+    answer schema, file names as enumeration   10 valid,      7 right tool, 6 arguments     0.4 s
 """
 
 from __future__ import annotations
