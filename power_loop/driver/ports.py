@@ -121,7 +121,7 @@ class RunPorts:
             timeout=setup.tool_timeout,
             result_limit=setup.result_limit,
         )
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._places: anyio.Semaphore | None = None
 
     # ── hooks ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -208,10 +208,10 @@ class RunPorts:
 
     def slot(self) -> AbstractAsyncContextManager[Any]:
         """A place among the tools that may run at the same time."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._setup.tool_concurrency)
-        # Not the limiter itself: it counts by task, and a call may come back for its retry.
-        return _Slot(self._limiter)
+        if self._places is None:
+            # Fast: a free place is taken at once, unless the run is being cancelled.
+            self._places = anyio.Semaphore(self._setup.tool_concurrency, fast_acquire=True)
+        return self._places
 
     async def each(self, jobs: Sequence[Job]) -> None:
         """Runs jobs side by side, exclusive ones alone."""
@@ -247,21 +247,6 @@ class RunPorts:
         for reader in self._setup.hub.readers(self.session.id):
             if reader.behind:
                 await reader.drained()
-
-
-class _Slot:
-    """A place in a limiter, for whoever holds it rather than for a task."""
-
-    __slots__ = ("_limiter",)
-
-    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
-        self._limiter = limiter
-
-    async def __aenter__(self) -> None:
-        await self._limiter.acquire_on_behalf_of(self)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._limiter.release_on_behalf_of(self)
 
 
 async def _side_by_side(jobs: Sequence[Job]) -> bool:
