@@ -71,11 +71,14 @@ def where(io: Ports) -> dict[str, Any]:
     return {"session_id": s.id, "run_id": s.run or "", "round": s.round, "deps": io.deps}
 
 
-async def filtered(io: Ports, message: Message) -> Message:
-    """`message` as the message.append hooks leave it."""
+async def filtered(io: Ports, message: Message, *, opens: str | None = None) -> Message:
+    """`message` as the message.append hooks leave it; `opens` is the run that it is to open."""
     if not io.listens(MESSAGE_APPEND):
         return message
-    result = await io.fire(MESSAGE_APPEND, MessageAppend(**where(io), message=message))
+    place = where(io)
+    if opens is not None:
+        place |= {"run_id": opens, "round": 0}
+    result = await io.fire(MESSAGE_APPEND, MessageAppend(**place, message=message))
     changed = result.message
     if _identity(changed) != _identity(message):
         raise HookError(

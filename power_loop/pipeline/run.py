@@ -54,7 +54,10 @@ async def _open(io: Ports, progress: Progress, opening: Sequence[Record]) -> Non
     records: list[Record] = []
     for record in opening:
         if isinstance(record, RunOpened) and record.input:
-            messages = [await filtered(io, with_own_id(io, message)) for message in record.input]
+            messages = [
+                await filtered(io, with_own_id(io, message), opens=record.run)
+                for message in record.input
+            ]
             records.append(replace(record, input=tuple(messages)))
         else:
             records.append(record)

@@ -100,6 +100,7 @@ class Scripted:
     """
 
     retries = False
+    binds_output = True
     model = "scripted"
 
     def __init__(

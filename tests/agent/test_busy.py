@@ -1,0 +1,219 @@
+"""Several messages for one session: one run at a time, in this process and in others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from power_loop import AgentLoop, MemoryStore, SQLiteStore
+from power_loop.errors import SessionBusy, SessionNotFound
+from power_loop.session.records import RunClosed, RunOpened
+from tests.agent.scripted import Gate, Scripted, hangs, says
+from tests.agent.support import check_log
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+SENDER = """
+import sys
+import anyio
+from power_loop import AgentLoop, SQLiteStore
+from tests.agent.scripted import Scripted, says
+
+async def main(path, name, count):
+    store = SQLiteStore(path, durability="normal")
+    llm = Scripted(by=lambda _: says("yes"))
+    async with AgentLoop(llm, store=store) as loop:
+        for n in range(count):
+            result = await loop.send(f"{name} {n}", "s")
+            assert result.status == "completed", result
+    assert llm.illegal == [], llm.illegal
+    await store.aclose()
+
+anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
+"""
+
+
+def _inputs(log: list[Any]) -> list[str]:
+    return [m.text for r in log if isinstance(r, RunOpened) for m in r.input]
+
+
+def _assert_not_interleaved(log: list[Any]) -> None:
+    open_run: str | None = None
+    for record in log:
+        if isinstance(record, RunOpened):
+            assert open_run is None
+            open_run = record.run
+        elif isinstance(record, RunClosed):
+            assert record.run == open_run
+            open_run = None
+
+
+async def test_messages_for_one_session_run_one_after_the_other() -> None:
+    """Twenty at once on one loop: none is lost, none interleaves, the order is first come."""
+    llm = Scripted(by=lambda _: says("yes"), steps=3)
+    with anyio.fail_after(20):
+        async with AgentLoop(llm) as loop:
+            await loop.store.create("s")
+            async with anyio.create_task_group() as tasks:
+                for n in range(20):
+                    tasks.start_soon(loop.send, f"message {n}", "s")
+            log = await check_log(loop, "s")
+            assert Counter(_inputs(log)) == Counter(f"message {n}" for n in range(20))
+            _assert_not_interleaved(log)
+    assert llm.illegal == []
+
+
+async def test_a_busy_session_is_refused_by_choice_and_named() -> None:
+    """`fail` fails at once and changes nothing; `wait` gets its turn."""
+    gate = Gate()
+    llm = Scripted(says("one", gate=gate), says("two"))
+    with anyio.fail_after(10):
+        async with AgentLoop(llm) as loop:
+            await loop.store.create("s")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(loop.send, "one", "s")
+                await gate.reached.wait()
+                with pytest.raises(SessionBusy, match="'s' is busy") as busy:
+                    await loop.send("no", "s", on_busy="fail")
+                assert busy.value.owner
+                with pytest.raises(SessionBusy):
+                    await loop.abort_pending("s")
+                with pytest.raises(SessionBusy):
+                    await loop.close_session("s")
+                tasks.start_soon(loop.send, "two", "s")
+                await anyio.wait_all_tasks_blocked()
+                gate.opened.set()
+            assert _inputs(await check_log(loop, "s")) == ["one", "two"]
+
+
+async def test_other_sessions_do_not_wait_for_a_busy_one() -> None:
+    """A loop serves any number of sessions at once."""
+    gate = Gate()
+    llm = Scripted(hangs(gate), *[says("fine")] * 10)
+    with anyio.fail_after(10):
+        async with AgentLoop(llm) as loop:
+            await loop.store.create("slow")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(loop.send, "x", "slow")
+                await gate.reached.wait()
+                for _ in range(10):
+                    assert (await loop.send("hi")).status == "completed"
+                await loop.cancel("slow")
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_two_loops_on_one_store_take_turns(kind: str, tmp_path: Path) -> None:
+    """Each sees what the other has added; neither uses a stale history."""
+    store = MemoryStore() if kind == "memory" else SQLiteStore(tmp_path / "s.db")
+    other_store = store if kind == "memory" else SQLiteStore(tmp_path / "s.db")
+    llms = [Scripted(by=lambda _: says("yes")) for _ in range(2)]
+    with anyio.fail_after(30):
+        async with (
+            AgentLoop(llms[0], store=store) as one,
+            AgentLoop(llms[1], store=other_store) as two,
+        ):
+            await store.create("s")
+
+            async def several(loop: AgentLoop[Any], name: str) -> None:
+                for n in range(5):
+                    await loop.send(f"{name} {n}", "s")
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(several, one, "one")
+                tasks.start_soon(several, two, "two")
+            log = await check_log(one, "s")
+            assert len(_inputs(log)) == len(set(_inputs(log))) == 10
+            _assert_not_interleaved(log)
+            asked = sorted(len(r.messages) for llm in llms for r in llm.requests)
+            assert asked == list(range(1, 20, 2))
+        await store.aclose()
+        await other_store.aclose()
+
+
+async def test_a_busy_session_of_another_loop_fails_or_waits_too(tmp_path: Path) -> None:
+    """The lease in the file speaks for a run that this loop knows nothing of."""
+    gate = Gate()
+    stores = [SQLiteStore(tmp_path / "s.db") for _ in range(2)]
+    llm = Scripted(says("one", gate=gate))
+    with anyio.fail_after(20):
+        async with (
+            AgentLoop(llm, store=stores[0]) as one,
+            AgentLoop(Scripted(says("two")), store=stores[1]) as two,
+        ):
+            await stores[0].create("s")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(one.send, "one", "s")
+                await gate.reached.wait()
+                with pytest.raises(SessionBusy, match="process"):
+                    await two.send("no", "s", on_busy="fail")
+                tasks.start_soon(two.send, "two", "s")
+                await anyio.wait_all_tasks_blocked()
+                gate.opened.set()
+            assert _inputs(await check_log(one, "s")) == ["one", "two"]
+        for store in stores:
+            await store.aclose()
+
+
+async def test_a_session_that_was_made_anew_elsewhere_brings_no_old_history(tmp_path: Path) -> None:
+    """Deleted and created again by another program under the same id: what it said is gone."""
+    stores = [SQLiteStore(tmp_path / "s.db") for _ in range(2)]
+    llm = Scripted(by=lambda _: says("yes"))
+    with anyio.fail_after(20):
+        async with (
+            AgentLoop(llm, store=stores[0]) as one,
+            AgentLoop(Scripted(by=lambda _: says("yes")), store=stores[1]) as two,
+        ):
+            await stores[0].create("s")
+            await one.send("a secret", "s")
+            await two.close_session("s")
+            with pytest.raises(SessionNotFound):
+                await one.send("x", "s")
+            await stores[1].create("s")
+            await two.send("hello", "s")
+            await one.send("what do you know?", "s")
+            assert [m.text for m in llm.requests[-1].messages] == [
+                "hello",
+                "yes",
+                "what do you know?",
+            ]
+            await check_log(one, "s")
+        for store in stores:
+            await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_two_processes_on_one_file_lose_and_interleave_nothing(tmp_path: Path) -> None:
+    """Ten messages from each of two programs, and a model call for each and no more."""
+    path = tmp_path / "s.db"
+    store = SQLiteStore(path)
+    await store.create("s")
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+
+            async def program(name: str) -> None:
+                done = await anyio.run_process(
+                    [sys.executable, "-W", "error", "-c", SENDER, str(path), name, "10"],
+                    cwd=ROOT,
+                    check=False,
+                    stderr=subprocess.PIPE,
+                )
+                assert done.returncode == 0, done.stderr.decode()
+
+            tasks.start_soon(program, "left")
+            tasks.start_soon(program, "right")
+        async with AgentLoop(Scripted(), store=store) as loop:
+            log = await check_log(loop, "s")
+    assert Counter(_inputs(log)) == Counter(
+        f"{w} {n}" for w in ("left", "right") for n in range(10)
+    )
+    _assert_not_interleaved(log)
+    assert [type(r).__name__ for r in log].count("ModelAsked") == 20
+    await store.aclose()
