@@ -65,6 +65,11 @@ class Decoder(Protocol):
 class Codec(Protocol):
     """**Protocol**: one wire protocol."""
 
+    @property
+    def binds_output(self) -> bool:
+        """Whether the protocol can bind an answer to a schema."""
+        ...
+
     def encode(self, request: LLMRequest, *, stream: bool) -> HttpRequest:
         """The request in wire form.
 

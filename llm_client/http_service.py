@@ -78,6 +78,11 @@ class HttpLLMService:
         """The model asked when a request names none."""
         return self._endpoint.model
 
+    @property
+    def binds_output(self) -> bool:
+        """Whether the provider can bind an answer to a schema."""
+        return self._endpoint.codec.binds_output
+
     def stream(self, request: LLMRequest) -> AbstractAsyncContextManager[HttpStream]:
         """See `LLMService.stream`."""
         return HttpStream(self._endpoint, request)

@@ -26,6 +26,12 @@ class LLMService(Protocol):
         """The model asked when a request names none."""
         ...
 
+    @property
+    def binds_output(self) -> bool:
+        """True if an answer can be bound to `LLMRequest.output_schema`. If not, a request that has
+        one is refused with `UnsupportedFeature`; describe the form in the prompt instead."""
+        ...
+
     def stream(
         self, request: LLMRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:

@@ -73,6 +73,11 @@ class OpenAIChatCodec:
         return f"OpenAIChatCodec({self.dialect.provider!r})"
 
     @property
+    def binds_output(self) -> bool:
+        """Whether the vendor can bind an answer to a schema."""
+        return self.dialect.json_schema
+
+    @property
     def kept_conversations(self) -> int:
         """How many conversations the encoder keeps at the moment."""
         return len(self._conversations)

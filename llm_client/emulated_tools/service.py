@@ -43,6 +43,11 @@ class EmulatedTools:
         """The model of `inner`."""
         return self._inner.model
 
+    @property
+    def binds_output(self) -> bool:
+        """Whether `inner` can bind an answer to a schema; tools cannot be emulated without."""
+        return self._inner.binds_output
+
     def stream(
         self, request: LLMRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:

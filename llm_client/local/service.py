@@ -90,10 +90,20 @@ class LocalLLMService:
         return self._model.name
 
     @property
+    def binds_output(self) -> bool:
+        """True: the server holds the model to a grammar."""
+        return True
+
+    @property
     def pid(self) -> int | None:
         """Process id of the server, None while there is none."""
         running = self._running
         return running.process.pid if running is not None else None
+
+    @property
+    def alive(self) -> bool:
+        """True while the server runs."""
+        return self._running is not None and self._running.process.alive
 
     def stream(
         self, request: LLMRequest

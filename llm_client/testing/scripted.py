@@ -192,6 +192,11 @@ class ScriptedLLM:
         return self._model
 
     @property
+    def binds_output(self) -> bool:
+        """True: a script says what it says."""
+        return True
+
+    @property
     def left(self) -> int:
         """Lines that nobody has asked for yet."""
         return max(0, len(self._script) - len(self.requests))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any, Generic, TypeVar
 
+from msgspec import json
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from llm_client.types import OutputSchema
 from power_loop.errors import UsageError
+from power_loop.tools.schema import strict_schema
 
 __all__ = ["TypedOutput"]
 
@@ -38,9 +40,17 @@ class TypedOutput(Generic[T]):
             schema = {"type": "object", "properties": {"value": schema}, "required": ["value"]}
             if definitions is not None:
                 schema["$defs"] = definitions
-        schema.setdefault("additionalProperties", False)
+        schema, problems = strict_schema(schema)
         name = re.sub(r"[^A-Za-z0-9_-]", "_", getattr(output_type, "__name__", "answer"))[:64]
-        self.schema = OutputSchema(name or "answer", schema, strict=False)
+        self.schema = OutputSchema(name or "answer", schema, strict=not problems)
+
+    @property
+    def prompt(self) -> str:
+        """What a model is told that cannot be bound to a schema."""
+        schema = json.encode(self.schema.schema).decode()
+        return (
+            f"Answer with one JSON object and nothing else. It must satisfy this schema: {schema}"
+        )
 
     def parse(self, text: str) -> T:
         """The answer in `text`: JSON, perhaps in a fence or between words.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Generic, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, TypedDict
 
 import anyio
 from msgspec import Struct
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from typing_extensions import TypeVar
 
 from llm_client.service import LLMService
-from llm_client.types import LLMRequest, OutputSchema, new_id
+from llm_client.types import LLMRequest, new_id
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.intake import Input, to_message
@@ -32,6 +32,9 @@ from power_loop.pipeline.ports import RunPlan
 from power_loop.runtime.stores.base import CancelRequested, Store
 from power_loop.session.records import Record
 from power_loop.tools.registry import ToolRegistry
+
+if TYPE_CHECKING:
+    from power_loop.agent.output import TypedOutput
 
 __all__ = ["RunOptions", "Runner"]
 
@@ -114,16 +117,17 @@ class Runner:
 
         Raises:
             ToolDefinitionError: the tools passed do not fit together.
+            UsageError: a limit that cannot be, or an output type that pydantic does not know.
         """
         config = self._config
         tools = Toolset(options["tools"]) if "tools" in options else self._tools
         typed = None if output_type is None else agent.output.TypedOutput[Any](output_type)
         max_rounds = options.get("max_rounds", config.max_rounds)
         if max_rounds < 1:
-            raise ValueError(f"max_rounds must be at least 1, not {max_rounds}")
+            raise UsageError(f"max_rounds must be at least 1, not {max_rounds}")
         model = options.get("model")
         plan = RunPlan(
-            template=self._template(model, tools, None if typed is None else typed.schema),
+            template=self._template(model, tools, typed),
             model=model or self.llm.model,
             max_rounds=max_rounds,
             retry=config.retry,
@@ -147,10 +151,13 @@ class Runner:
         )
 
     def _template(
-        self, model: str | None, tools: Toolset, output_schema: OutputSchema | None
+        self, model: str | None, tools: Toolset, typed: TypedOutput[Any] | None
     ) -> LLMRequest:
         config = self._config
         sections = [config.system_prompt or "", *self.prompt_sections]
+        bound = typed is not None and self.llm.binds_output
+        if typed is not None and not bound:
+            sections.append(typed.prompt)
         return LLMRequest(
             messages=(),
             system="\n\n".join(filter(None, sections)) or None,
@@ -159,7 +166,7 @@ class Runner:
             parallel_tool_calls=config.parallel_tool_calls if tools.specs else None,
             max_output_tokens=config.max_output_tokens,
             temperature=config.temperature,
-            output_schema=output_schema,
+            output_schema=typed.schema if typed is not None and bound else None,
         )
 
     @asynccontextmanager

@@ -112,7 +112,7 @@ async def test_errors_before_the_run_has_opened_change_nothing() -> None:
                 await loop.resume("s")
             with pytest.raises(ToolDefinitionError):
                 await loop.send("hi", "s", tools=[noop, noop])
-            with pytest.raises(ValueError, match="max_rounds"):
+            with pytest.raises(UsageError, match="max_rounds"):
                 await loop.send("hi", "s", max_rounds=0)
             assert await log_of(loop, "s") == []
             assert (await loop.send("hi", "s", on_busy="fail")).status == "completed"
