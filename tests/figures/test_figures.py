@@ -1,0 +1,16 @@
+"""The reliability figures, each in its small form."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.figures import FIGURES, run
+
+
+@pytest.mark.parametrize("number", sorted(FIGURES))
+def test_a_reliability_figure_holds(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """No case fails, and no fewer are tried than before."""
+    line, holds = run(number, full=False)
+    with capsys.disabled():
+        print(f"\n  {line}")
+    assert holds, line
