@@ -89,7 +89,7 @@ class PreparedRun(Generic[OutputT]):
         output = None
         if self._parse is not None and run.error is None and isinstance(run.outcome, Completed):
             output = self._parse(text)
-        result = RunResult[Any](
+        result: RunResult[Any] = RunResult(
             session_id=session.id,
             run_id=run.run_id,
             outcome=run.outcome,

@@ -126,6 +126,15 @@ class Hooks:
         else:
             del self._entries[point.name]
 
+    def undo(self) -> Callable[[], None]:
+        """What puts all handlers back as they are now."""
+        entries = dict(self._entries)
+
+        def put_back() -> None:
+            self._entries = entries
+
+        return put_back
+
     def has(self, name: str) -> bool:
         """Whether a handler is registered as `name`."""
         return any(entry.name == name for entries in self._entries.values() for entry in entries)
@@ -199,6 +208,8 @@ class Hooks:
 
 async def _call(entry: _Entry, context: Any) -> Any:
     value = entry.handler(context)
+    if value is None:
+        return None
     if not inspect.isawaitable(value):
         return value
     bound = DEFAULT_TIMEOUT if entry.timeout is None else entry.timeout

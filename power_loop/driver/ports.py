@@ -257,8 +257,10 @@ async def _side_by_side(jobs: Sequence[Job]) -> bool:
         return await jobs[0].run()
     group = _Group()
     async with anyio.create_task_group() as tasks:
-        for job in jobs:
+        for job in jobs[1:]:
             tasks.start_soon(group.run, job, tasks.cancel_scope)
+        # This task would only wait: it takes the first job, and the others begin when that waits.
+        await group.run(jobs[0], tasks.cancel_scope)
     if group.error is not None:
         raise group.error
     return not group.broken_off

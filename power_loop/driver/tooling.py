@@ -70,7 +70,7 @@ class ToolRunner:
         if self._home is None:
             self._home = _Home()
         reporter = _Reporter(started.call_id, self._emit, self._home)
-        context = ToolContext[Any](
+        context: ToolContext[Any] = ToolContext(
             session_id=self._session_id,
             run_id=run_id,
             call_id=started.call_id,

@@ -188,7 +188,7 @@ async def _judged(
 ) -> ToolBefore[Any] | None:
     """A call as tool.before leaves it; None when it is settled or waits."""
     call = open_call.call
-    context = ToolBefore[Any](**where(io), call=call, name=name, arguments=arguments)
+    context: ToolBefore[Any] = ToolBefore(**where(io), call=call, name=name, arguments=arguments)
     match await io.fire(TOOL_BEFORE, context):
         case Skip(output=output):
             await _settle(io, ToolResult(call.id, (Text(output),)), "skipped")

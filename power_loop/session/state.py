@@ -227,6 +227,7 @@ def _move_settled(s: State, r: ToolSettled) -> None:
     assert isinstance(result, ToolResult)
     del s.open_calls[result.call_id]
     s.batch[result.call_id] = r.message
+    s.ids.add(r.message.id)
     if not s.open_calls:
         for call_id in s.order:
             _append(s, s.batch[call_id])
