@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, assert_never
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from llm_client.errors import LocalProtocolError
 from llm_client.types import LLMRequest, Message, NamedTool, ToolResult, ToolSpec
@@ -42,8 +41,8 @@ class Emulation(Struct, frozen=True, kw_only=True):
     calls_per_question: int | None = None
     required_only: bool = False
     longest_string: int | None = None
-    choices: Mapping[str, Sequence[str]] = MappingProxyType({})
-    bound_extra: Mapping[str, Any] = MappingProxyType({})
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    bound_extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         if self.calls_per_question is not None and self.calls_per_question < 1:

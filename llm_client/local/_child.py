@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import sys
 import threading
 import time
 from importlib import import_module
@@ -37,7 +38,8 @@ def main() -> None:
     except (ImportError, RuntimeError, OSError, ValueError) as error:
         answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
         answers.flush()
-        os._exit(1)
+        # An orderly end, in which the engine writes down what it still has to say.
+        sys.exit(1)
     answers.write(json.dumps({"address": address}) + "\n")
     answers.flush()
     threading.Event().wait()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, cast
@@ -118,17 +119,23 @@ class ServerProcess:
             if self._stopped:
                 return b""
             process = self._spawn()
-        leash, answers = process.stdin, process.stdout
-        if leash is None or answers is None:
+        line = b""
+        # A process that has ended already breaks the pipe; what it left in its log says why.
+        with suppress(OSError, ValueError):
+            line = self._introduce(process)
+        if b'"address"' not in line:
+            # Its last words are complete when it has ended.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+        return line
+
+    def _introduce(self, process: subprocess.Popen[bytes]) -> bytes:
+        if process.stdin is None or process.stdout is None:
             return b""
-        try:
-            config = {name: getattr(self._config, name) for name in self._config.__struct_fields__}
-            leash.write(json.dumps(config).encode() + b"\n")
-            leash.flush()
-            return answers.readline()
-        except (OSError, ValueError):
-            # It has ended already; what it left in its log says why.
-            return b""
+        config = {name: getattr(self._config, name) for name in self._config.__struct_fields__}
+        process.stdin.write(json.dumps(config).encode() + b"\n")
+        process.stdin.flush()
+        return process.stdout.readline()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         if not sys.executable:
