@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -12,6 +12,9 @@ from power_loop.driver.dispatch import Hooks
 from power_loop.errors import UsageError
 from power_loop.events import Event, Stamped
 from power_loop.tools.base import Tool
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["ENTRY_POINTS", "Extension", "Subscription", "installed_extensions"]
 
@@ -55,19 +58,29 @@ def installed_extensions() -> list[Extension]:
     """The extensions that installed packages announce, by name of their entry point.
 
     Raises:
-        UsageError: one of them is not an Extension, or a callable that makes one.
+        UsageError: one of them cannot be loaded, or gives no Extension; says which.
     """
     # Reading metadata loads the email package, 18 ms that few programs need.
     from importlib.metadata import entry_points  # noqa: PLC0415
 
-    found: list[Extension] = []
-    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda e: e.name):
+    return [_loaded(entry) for entry in sorted(entry_points(group=ENTRY_POINTS), key=_name)]
+
+
+def _name(entry: EntryPoint) -> str:
+    return entry.name
+
+
+def _loaded(entry: EntryPoint) -> Extension:
+    who = f"the entry point {entry.name!r} ({entry.value})"
+    try:
         announced = entry.load()
         extension = announced if isinstance(announced, Extension) else announced()
-        if not isinstance(extension, Extension):
-            raise UsageError(
-                f"the entry point {entry.name!r} ({entry.value}) gives a "
-                f"{type(extension).__name__}, not a power_loop Extension"
-            )
-        found.append(extension)
-    return found
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{who} gives no extension ({told}); mend or remove it") from error
+    if not isinstance(extension, Extension):
+        raise UsageError(
+            f"{who} gives a {type(extension).__name__}, not a power_loop Extension; "
+            "mend or remove it"
+        )
+    return extension

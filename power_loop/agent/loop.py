@@ -7,6 +7,7 @@ from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     AsyncExitStack,
+    ExitStack,
     asynccontextmanager,
 )
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
@@ -109,7 +110,7 @@ class AgentLoop(Generic[DepsT]):
 
         Raises:
             UsageError: the loop is open already, or one of that name is there.
-            HookError, ToolDefinitionError: what it brings does not fit.
+            HookError, ToolDefinitionError: what it brings does not fit; nothing of it was added.
         """
         for extension in extensions:
             if self._stack is not None:
@@ -117,12 +118,15 @@ class AgentLoop(Generic[DepsT]):
             name = extension.name or type(extension).__name__
             if name in self._extensions:
                 raise UsageError(f"an extension named {name!r} is in use already")
-            extension.hooks(self.hooks)
-            for tool in extension.tools():
-                self.tools.add(tool)
-            for subscription in extension.subscriptions():
-                self.events.subscribe(subscription.handler, types=subscription.types)
-            self._runner.prompt_sections.extend(extension.prompt_sections())
+            with ExitStack() as undo:
+                undo.callback(self.hooks.undo())
+                extension.hooks(self.hooks)
+                for tool in extension.tools():
+                    undo.callback(self.tools.remove, self.tools.add(tool))
+                for each in extension.subscriptions():
+                    undo.callback(self.events.subscribe(each.handler, types=each.types))
+                self._runner.prompt_sections.extend(extension.prompt_sections())
+                undo.pop_all()
             self._extensions[name] = extension
 
     # ── opening and closing ───────────────────────────────────────────────────────────────────────

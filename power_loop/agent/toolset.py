@@ -34,19 +34,30 @@ class Toolset:
         for tool in tools:
             self.add(tool)
 
-    def add(self, tool: AnyTool) -> None:
-        """Adds one tool.
+    def add(self, tool: AnyTool) -> str:
+        """Adds one tool; returns its name.
 
         Raises:
             ToolDefinitionError: its name is taken, or it cannot be a tool.
         """
         if not isinstance(tool, ToolSpec):
-            self.registry.add(tool)
-            return
+            name = self.registry.add(tool).name
+            if name in self._external:
+                self.registry.remove(name)
+                raise ToolDefinitionError(f"a tool named {name!r} is there already")
+            return name
         if tool.name in self.by_name():
             raise ToolDefinitionError(f"a tool named {tool.name!r} is there already")
         self._external[tool.name] = tool
         self._seen = None
+        return tool.name
+
+    def remove(self, name: str) -> None:
+        """Removes the tool of that name, if it is there."""
+        if self._external.pop(name, None) is not None:
+            self._seen = None
+        elif self.registry.has(name):
+            self.registry.remove(name)
 
     def by_name(self) -> dict[str, Tool | ToolSpec]:
         """All tools, by name."""

@@ -121,7 +121,7 @@ class Scripted:
 
     def _next(self, request: LLMRequest) -> Reply:
         self.requests.append(request)
-        self.illegal += transcript_violations(request.messages)
+        self.illegal += transcript_violations(request.messages, stored=True)
         if self._by is not None:
             return self._by(request)
         assert self._replies, "the script has no more answers"
