@@ -11,7 +11,7 @@ A failed append poisons the run: the session in memory is ahead of its log and m
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -199,7 +199,8 @@ class Committer:
 
     async def ended(self) -> None:
         """Returns once nothing will be written any more."""
-        await self._ended.wait()
+        if not self._ended.is_set():
+            await self._ended.wait()
 
     async def _finish_at_once(self) -> None:
         if self._queue:
@@ -218,18 +219,21 @@ class Committer:
 
     async def _flush(self) -> None:
         queue, self._queue = self._queue, []
-        records = [record for unit in queue for record in unit.records]
-        take = [item for unit in queue for item in unit.take]
-        closer = queue[-1] if queue[-1].closes is not None else None
-        if closer is None or closer.closes is None:
+        last = queue[-1]
+        if len(queue) == 1:
+            records, take = last.records, last.take
+        else:
+            records = [record for unit in queue for record in unit.records]
+            take = [item for unit in queue for item in unit.take]
+        if last.closes is None:
             error = await self._append(records, take) if records else self.failure
         else:
-            error = await self._append_close(records, take, closer, closer.closes)
+            error = await self._append_close(records, take, last, last.closes)
         for unit in queue:
             unit.settle(error)
 
     async def _append_close(
-        self, records: list[Stamped], take: list[str], unit: _Unit, record: RunClosed
+        self, records: list[Stamped], take: Sequence[str], unit: _Unit, record: RunClosed
     ) -> Exception | None:
         last = self._stamped(record, self.session.seq + 1, 0)
         try:
@@ -283,16 +287,15 @@ class Committer:
                 event = self._held.popleft()[1]
                 self._hub.publish(self._stamped(event, stamped.seq, self._n))
 
-    def _apply(self, records: Iterable[Record]) -> list[Stamped]:
-        unit = tuple(records)
+    def _apply(self, records: Sequence[Record]) -> list[Stamped]:
         session = self.session
         seq = session.seq
-        session.apply(*unit)
-        return [self._stamped(record, seq + i, 0) for i, record in enumerate(unit, 1)]
+        session.apply(*records)
+        return [self._stamped(record, seq + i, 0) for i, record in enumerate(records, 1)]
 
     def _stamped(self, event: Record | Transient, seq: int, n: int) -> Stamped:
         session = self.session
-        if isinstance(event, RunOpened | RunClosed):
+        if type(event) is RunOpened or type(event) is RunClosed:
             self._run = event.run
         at = self._clock()
         return Stamped(session.id, seq, n, self._root, 0, at, self._run, session.round, event)

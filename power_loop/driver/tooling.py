@@ -26,6 +26,9 @@ Toolbox = Mapping[str, Tool | ToolSpec]
 """Tools by name; a bare spec is a tool that the caller runs itself."""
 
 
+_EXTERNAL = ToolTraits(external=True)
+
+
 class ToolRunner:
     """Runs the calls of one run.
 
@@ -60,7 +63,7 @@ class ToolRunner:
         if tool is None:
             return None
         if isinstance(tool, ToolSpec):
-            return ToolTraits(external=True)
+            return _EXTERNAL
         return ToolTraits(tool.exclusive, tool.idempotent)
 
     async def use(self, run_id: str, started: ToolStarted) -> Used:

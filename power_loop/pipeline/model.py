@@ -140,7 +140,7 @@ async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
     s = io.session
     # At the tail, so that the prefix stays the same from round to round.
     messages: Sequence[Message] = (*s.view, *s.recalled) if s.recalled else s.view
-    request = replace(template, messages=messages)
+    request = replace(template, messages=messages, cache_key=s.id)
     if io.listens(LLM_BEFORE):
         result = await io.fire(LLM_BEFORE, LlmBefore(**where(io), request=request))
         match result:
