@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from msgspec.structs import replace
@@ -29,6 +29,8 @@ from power_loop.session.records import Record, RunClosed, RunOpened
 from power_loop.session.text import repaired_strings
 
 __all__ = ["Committer"]
+
+T = TypeVar("T")
 
 
 class _Unit:
@@ -101,7 +103,13 @@ class Committer:
         """
         if self.failure is not None:
             raise self.failure
-        unit = _Unit(self._apply(records), take, waits=not later and not self._store.immediate)
+        stamped = self._apply(records)
+        if self._store.immediate and not later and not self._queue:
+            error = _run_at_once(self._append(stamped, take))
+            if error is not None:
+                raise error
+            return
+        unit = _Unit(stamped, take, waits=not later and not self._store.immediate)
         self._queue.append(unit)
         if not later:
             await self._settled(unit)
@@ -301,11 +309,11 @@ class Committer:
         return Stamped(session.id, seq, n, self._root, 0, at, self._run, session.round, event)
 
 
-def _run_at_once(coroutine: Coroutine[Any, Any, None]) -> None:
+def _run_at_once(coroutine: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine that does not suspend."""
     try:
         coroutine.send(None)
-    except StopIteration:
-        return
+    except StopIteration as ended:
+        return ended.value
     coroutine.close()
     raise RuntimeError("a store that calls itself immediate suspended in append()")
