@@ -96,11 +96,8 @@ def sse(*pieces: Step, headers: Mapping[str, str] | None = None, end: bool = Tru
 class LoopbackServer:
     """The server. `connections` counts all that were ever accepted, `open` those open now."""
 
-    def __init__(
-        self, answers: Sequence[Answer] | Callable[[Received], Answer], *, deaf: bool
-    ) -> None:
+    def __init__(self, answers: Sequence[Answer] | Callable[[Received], Answer]) -> None:
         self._answers = answers
-        self._deaf = deaf
         self._changed = anyio.Event()
         self.requests: list[Received] = []
         self.connections = 0
@@ -141,10 +138,6 @@ class LoopbackServer:
             self._change()
 
     async def _serve(self, stream: ByteStream) -> None:
-        if self._deaf:
-            # asyncio reads ahead until somebody has asked for something.
-            await stream.receive(1)
-            await anyio.sleep_forever()
         pending = b""
         while True:
             request, pending = await _read_request(stream, pending)
@@ -223,11 +216,11 @@ async def serving(
 ) -> AsyncGenerator[LoopbackServer]:
     """Runs a server for the length of the block.
 
-    `answers` is the script, or one function from request to answer. A `deaf` server accepts and
-    then does not read on, nor write.
+    `answers` is the script, or one function from request to answer. A `deaf` server can be connected
+    to, but does not read, nor write.
     """
     script = answers[0] if len(answers) == 1 and callable(answers[0]) else answers
-    server = LoopbackServer(cast("Sequence[Answer]", script), deaf=deaf)
+    server = LoopbackServer(cast("Sequence[Answer]", script))
 
     async def handle(stream: SocketStream) -> None:
         if tls is None:
@@ -252,6 +245,8 @@ async def serving(
     server.port = listener.extra(SocketAttribute.local_port)
     server.scheme = "http" if tls is None else "https"
     async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, handle)
+        if not deaf:
+            # Nobody accepts for a deaf one: the system takes connections, and fills its buffers.
+            group.start_soon(listener.serve, handle)
         yield server
         group.cancel_scope.cancel()
