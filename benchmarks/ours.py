@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-
-import anyio
 
 from benchmarks.measuring import Open, Repeat, Watch, expect, kib_in, per_session, shares
 from benchmarks.scenarios import ANSWER, PIECE, Sample, Size
@@ -164,14 +163,8 @@ async def streamed(url: str, size: Size) -> AsyncGenerator[Repeat]:
 
 
 async def _together(loop: AgentLoop, size: Size) -> list[RunResult[None]]:
-    results: list[RunResult[None]] = []
-
-    async def one(number: int) -> None:
-        results.append(await loop.send(f"Session {number}"))
-
-    async with anyio.create_task_group() as tasks:
-        for number in range(size.sessions):
-            tasks.start_soon(one, number)
+    sends = [loop.send(f"Session {number}") for number in range(size.sessions)]
+    results = await asyncio.gather(*sends)
     check(results, size.steps)
     return results
 

@@ -10,7 +10,6 @@ A failed append poisons the run: the session in memory is ahead of its log and m
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -83,12 +82,13 @@ class Committer:
         self._clock = clock
         self._run = ""
         self._queue: list[_Unit] = []
-        self._wake = anyio.Event()
+        self._wake: anyio.Event | None = None
         self._n = 0
-        self._held: deque[tuple[int, Transient]] = deque()
+        self._held: list[tuple[int, Transient]] = []
         self._last: tuple[Outcome, Mapping[str, ToolResult], str] | None = None
         self._closer: _Unit | None = None
-        self._ended = anyio.Event()
+        self._over = False
+        self._ended: anyio.Event | None = None
 
     # ── for the run ───────────────────────────────────────────────────────────────────────────────
 
@@ -172,7 +172,7 @@ class Committer:
             _run_at_once(self._flush())
         else:
             assert unit.done is not None
-            self._wake.set()
+            self._wake_up()
             await unit.done.wait()
         if unit.error is not None:
             raise unit.error
@@ -187,7 +187,9 @@ class Committer:
                     await self._flush()
                 elif self._last is not None:
                     await self._close_truthfully()
-                    self._ended.set()
+                    self._over = True
+                    if self._ended is not None:
+                        self._ended.set()
                     return
                 else:
                     self._wake = anyio.Event()
@@ -203,18 +205,24 @@ class Committer:
         if self._store.immediate:
             _run_at_once(self._finish_at_once())
         else:
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        if self._wake is not None:
             self._wake.set()
+            self._wake = None
 
     async def ended(self) -> None:
         """Returns once nothing will be written any more."""
-        if not self._ended.is_set():
+        if not self._over:
+            self._ended = self._ended or anyio.Event()
             await self._ended.wait()
 
     async def _finish_at_once(self) -> None:
         if self._queue:
             await self._flush()
         await self._close_truthfully()
-        self._ended.set()
+        self._over = True
 
     async def _close_truthfully(self) -> None:
         assert self._last is not None
@@ -292,7 +300,7 @@ class Committer:
             self._n = 0
             while self._held and self._held[0][0] <= stamped.seq:
                 self._n += 1
-                event = self._held.popleft()[1]
+                event = self._held.pop(0)[1]
                 self._hub.publish(self._stamped(event, stamped.seq, self._n))
 
     def _apply(self, records: Sequence[Record]) -> list[Stamped]:
