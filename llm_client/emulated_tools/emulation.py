@@ -29,6 +29,8 @@ class Emulation(Struct, frozen=True, kw_only=True):
         required_only: offer a tool's required parameters only.
         longest_string: characters that a free string among the arguments may have; None for no
             limit. Keeps a model that repeats itself from filling its whole output with one string.
+        longest_result: characters of a tool result's text that are shown; what is left out is said.
+            None for no limit. Small models read slowly and lose the thread in long texts.
         choices: the values that a string parameter of that name may have, where its schema does
             not say so: file names, for one.
         bound_extra: what to add to `LLMRequest.extra` where the answer is bound to a schema.
@@ -41,18 +43,15 @@ class Emulation(Struct, frozen=True, kw_only=True):
     calls_per_question: int | None = None
     required_only: bool = False
     longest_string: int | None = None
+    longest_result: int | None = None
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     bound_extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
-        if self.calls_per_question is not None and self.calls_per_question < 1:
-            raise ValueError(
-                f"calls_per_question must be at least 1 or None, not {self.calls_per_question}"
-            )
-        if self.longest_string is not None and self.longest_string < 1:
-            raise ValueError(
-                f"longest_string must be at least 1 or None, not {self.longest_string}"
-            )
+        for name in ("calls_per_question", "longest_string", "longest_result"):
+            limit: int | None = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} must be at least 1 or None, not {limit}")
 
 
 class Turn(Struct, frozen=True):

@@ -12,6 +12,8 @@ from msgspec import structs
 from llm_client.emulated_tools.emulation import Emulation, Turn
 from llm_client.emulated_tools.schema import answer_schema, narrowed, sample_object
 from llm_client.types import (
+    File,
+    Image,
     LLMRequest,
     Message,
     OutputSchema,
@@ -34,7 +36,8 @@ def rewritten(request: LLMRequest, turn: Turn, emulation: Emulation) -> LLMReque
     if not _speaks_of_tools(request):
         return request
     dialogue = not emulation.results_first
-    messages = _dialogue(request.messages) if dialogue else _results_first(request.messages)
+    messages = [_shortened(message, emulation.longest_result) for message in request.messages]
+    messages = _dialogue(messages) if dialogue else _results_first(messages)
     bound = dialogue or bool(turn.tools)
     output, system, extra = request.output_schema, request.system, request.extra
     if bound:
@@ -102,6 +105,24 @@ def _demonstrations(tools: tuple[ToolSpec, ...], emulation: Emulation) -> list[M
 
 
 # ── what has happened ─────────────────────────────────────────────────────────────────────────────
+
+
+def _shortened(message: Message, limit: int | None) -> Message:
+    if message.role != "tool" or limit is None:
+        return message
+    parts = [_cut(part, limit) if isinstance(part, ToolResult) else part for part in message.parts]
+    return structs.replace(message, parts=tuple(parts))
+
+
+def _cut(result: ToolResult, limit: int) -> ToolResult:
+    content: list[Text | Image | File] = []
+    for part in result.content:
+        if not isinstance(part, Text) or len(part.text) <= limit:
+            content.append(part)
+        else:
+            rest = len(part.text) - limit
+            content.append(Text(f"{part.text[:limit]}\n(… {rest} characters left out)"))
+    return structs.replace(result, content=tuple(content))
 
 
 def _dialogue(messages: Sequence[Message]) -> list[Message]:

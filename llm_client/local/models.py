@@ -74,6 +74,8 @@ SMOLLM2 = LocalModel(
         calls_per_question=2,
         required_only=True,
         longest_string=80,
+        # About 1,000 tokens, which take some 8 s to read.
+        longest_result=4000,
         # What keeps free text from going round in circles keeps arguments from being copied.
         bound_extra=MappingProxyType({"repeat_penalty": 1.0}),
     ),

@@ -27,6 +27,7 @@ from llm_client.types import (
     Text,
     Thinking,
     ToolCall,
+    ToolResult,
     ToolSpec,
     Usage,
 )
@@ -273,6 +274,19 @@ async def test_results_first_puts_them_before_their_question() -> None:
     assert sent.output_schema is None
 
 
+async def test_a_long_result_is_cut_and_says_so() -> None:
+    """The model sees its beginning and how much is missing; an image beside it stays."""
+    picture = Image(url="https://example.org/i")
+    result = ToolResult("c1", (Text("x" * 30), picture, Text("short")))
+    request = asking("What?", called(), Message("tool", (result,)))
+    sent = await sent_for(request, Emulation(longest_result=20))
+    assert sent.messages[-1].parts == (
+        Text(f"read_file returned:\n{'x' * 20}\n(… 10 characters left out)"),
+        picture,
+        Text("short"),
+    )
+
+
 async def test_demonstrations_come_first_and_favour_no_choice() -> None:
     """One exchange for each tool, made from its description alone."""
     emulation = structs.replace(SMALL, choices={"path": ["a.txt", "b.txt"]})
@@ -345,6 +359,8 @@ async def test_an_impossible_limit_is_refused() -> None:
         Emulation(calls_per_question=0)
     with pytest.raises(ValueError, match="longest_string"):
         Emulation(longest_string=0)
+    with pytest.raises(ValueError, match="longest_result"):
+        Emulation(longest_result=0)
 
 
 # ── what comes back ───────────────────────────────────────────────────────────────────────────────
