@@ -1,0 +1,66 @@
+"""Forks a process for each case, from one that has everything imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+__all__ = ["Zygote"]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class Zygote:
+    """A process without threads, from which programs are forked. To be used as a context."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.crash.zygote"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(10)
+
+    def run(self, case: object) -> int:
+        """Runs a `Case`: its exit status, or minus the signal it died of."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(msgspec.json.encode(case).decode() + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+def _serve() -> None:
+    from tests.crash.program import Case, run
+
+    for line in sys.stdin:
+        case = msgspec.json.decode(line, type=Case)
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                run(case)
+                status = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
