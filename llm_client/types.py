@@ -2,6 +2,8 @@
 
 Every value is frozen and serialises losslessly with msgspec. A message carries an id of its own, so
 that history can be addressed, cached and stored without comparing contents. Nothing here does I/O.
+What is at its default is left out when written. Values of text alone cannot form cycles, so the
+garbage collector need not know of them.
 
     LLMRequest ── messages: Sequence[Message] ── parts: tuple[Part, ...]
     LLMResponse ── parts, stop_reason, usage
@@ -50,13 +52,13 @@ def new_id(prefix: str = "") -> str:
 # ── parts ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Text(Struct, frozen=True, tag="text"):
+class Text(Struct, frozen=True, omit_defaults=True, gc=False, tag="text"):
     """Plain text."""
 
     text: str
 
 
-class Thinking(Struct, frozen=True, tag="thinking"):
+class Thinking(Struct, frozen=True, omit_defaults=True, gc=False, tag="thinking"):
     """A model's reasoning.
 
     `signature` is the provider's proof that the block is its own; blocks are replayed verbatim or
@@ -68,7 +70,7 @@ class Thinking(Struct, frozen=True, tag="thinking"):
     redacted: str | None = None
 
 
-class Image(Struct, frozen=True, tag="image"):
+class Image(Struct, frozen=True, omit_defaults=True, gc=False, tag="image"):
     """An image: exactly one of `data` (bytes of `media_type`) and `url`."""
 
     data: bytes | None = None
@@ -77,7 +79,7 @@ class Image(Struct, frozen=True, tag="image"):
     detail: Literal["auto", "low", "high"] | None = None
 
 
-class Audio(Struct, frozen=True, tag="audio"):
+class Audio(Struct, frozen=True, omit_defaults=True, gc=False, tag="audio"):
     """Sound: input as `data` in `format` (wav, mp3 …); a model's own speech also has an `id`."""
 
     data: bytes | None = None
@@ -86,7 +88,7 @@ class Audio(Struct, frozen=True, tag="audio"):
     transcript: str | None = None
 
 
-class File(Struct, frozen=True, tag="file"):
+class File(Struct, frozen=True, omit_defaults=True, gc=False, tag="file"):
     """A document: `data` with `media_type`, or the `id` a provider knows it by, or a `url`."""
 
     data: bytes | None = None
@@ -96,7 +98,7 @@ class File(Struct, frozen=True, tag="file"):
     media_type: str | None = None
 
 
-class ToolCall(Struct, frozen=True, tag="tool_call"):
+class ToolCall(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_call"):
     """A call the model asks for. `arguments` is the JSON text exactly as received, valid or not."""
 
     id: str
@@ -104,7 +106,7 @@ class ToolCall(Struct, frozen=True, tag="tool_call"):
     arguments: str = "{}"
 
 
-class ToolResult(Struct, frozen=True, tag="tool_result"):
+class ToolResult(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_result"):
     """What a call came to. `content` holds text, images and files for the model to read."""
 
     call_id: str
@@ -117,7 +119,7 @@ class ToolResult(Struct, frozen=True, tag="tool_result"):
         return "".join(part.text for part in self.content if isinstance(part, Text))
 
 
-class Opaque(Struct, frozen=True, tag="opaque"):
+class Opaque(Struct, frozen=True, omit_defaults=True, gc=False, tag="opaque"):
     """Something a provider returned that is not modelled here, kept to be sent back unchanged.
 
     `provider` names the codec that understands it, `kind` the provider's own word for it, `json` is
@@ -133,7 +135,7 @@ Part = Text | Thinking | Image | Audio | File | ToolCall | ToolResult | Opaque
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, omit_defaults=True, gc=False):
     """One entry of a transcript. `id` is unique within its session and never reused."""
 
     role: Role
@@ -286,7 +288,7 @@ class StopReason(Enum):
     """A word this client does not know; see `raw_finish`."""
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens of one call. None means that the provider did not say, which is not the same as 0.
 
     `input_tokens` includes `cached_tokens` (read from a prompt cache) and `cache_write_tokens`;

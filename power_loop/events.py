@@ -61,34 +61,34 @@ __all__ = [
 ]
 
 
-class RoundStarted(Struct, frozen=True, tag="round_started"):
+class RoundStarted(Struct, frozen=True, gc=False, tag="round_started"):
     """A round begins, counted from 1."""
 
     round: int
 
 
-class RoundEnded(Struct, frozen=True, tag="round_ended"):
+class RoundEnded(Struct, frozen=True, gc=False, tag="round_ended"):
     """A round is over: its model call is answered and its tools have settled."""
 
     round: int
     usage: Usage
 
 
-class TextDelta(Struct, frozen=True, tag="text_delta"):
+class TextDelta(Struct, frozen=True, gc=False, tag="text_delta"):
     """More text of the answer. Void when its attempt ends with any status but ok."""
 
     attempt: str
     text: str
 
 
-class ThinkingDelta(Struct, frozen=True, tag="thinking_delta"):
+class ThinkingDelta(Struct, frozen=True, gc=False, tag="thinking_delta"):
     """More reasoning. Void when its attempt ends with any status but ok."""
 
     attempt: str
     text: str
 
 
-class ToolCallDelta(Struct, frozen=True, tag="tool_call_delta"):
+class ToolCallDelta(Struct, frozen=True, gc=False, tag="tool_call_delta"):
     """A call is being written: `name` comes first, then pieces of its `arguments`."""
 
     attempt: str

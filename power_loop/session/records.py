@@ -2,6 +2,7 @@
 
 A session is the fold of its records. They are what is stored, what is published, and the only way
 to change anything. Their tags and fields are a wire form; tests/session/test_wire_form.py pins it.
+What is at its default is left out when written: a default, once given, must never change.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Settlement = Literal["finished", "interrupted", "not_run", "unknown", "denied", 
 never begun; nobody can know; a person said no; a hook answered in its place."""
 
 
-class ErrorInfo(Struct, frozen=True):
+class ErrorInfo(Struct, frozen=True, omit_defaults=True, gc=False):
     """An error as it is stored: never a traceback, never a key."""
 
     type: str
@@ -47,7 +48,7 @@ class ErrorInfo(Struct, frozen=True):
     status: int | None = None
 
 
-class RunOpened(Struct, frozen=True, tag="run_opened"):
+class RunOpened(Struct, frozen=True, omit_defaults=True, gc=False, tag="run_opened"):
     """A run begins: with `input`, or as the continuation of the run `resumes`.
 
     `parent` is the (session, call id) that a sub-agent works for. `limits` are the limits in force.
@@ -61,14 +62,14 @@ class RunOpened(Struct, frozen=True, tag="run_opened"):
     limits: dict[str, float] = {}
 
 
-class MessageAppended(Struct, frozen=True, tag="message_appended"):
+class MessageAppended(Struct, frozen=True, omit_defaults=True, gc=False, tag="message_appended"):
     """A message enters the view. `attempt` is the model call that an answer came from."""
 
     message: Message
     attempt: str | None = None
 
 
-class ModelAsked(Struct, frozen=True, tag="model_asked"):
+class ModelAsked(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_asked"):
     """A model call is about to be made; `reserved` tokens are set aside for it."""
 
     attempt: str
@@ -77,7 +78,7 @@ class ModelAsked(Struct, frozen=True, tag="model_asked"):
     reserved: int = 0
 
 
-class ModelEnded(Struct, frozen=True, tag="model_ended"):
+class ModelEnded(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_ended"):
     """A model call is over. Any status but ok voids the deltas of its attempt.
 
     `measured` is False when `usage` is an estimate. `partial` is the text that had arrived when the
@@ -95,7 +96,7 @@ class ModelEnded(Struct, frozen=True, tag="model_ended"):
     error: ErrorInfo | None = None
 
 
-class ToolStarted(Struct, frozen=True, tag="tool_started"):
+class ToolStarted(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_started"):
     """A call is about to run. Durable before the tool is touched.
 
     `idempotency_key` is the same for every attempt of one call. `name` and `arguments` are what
@@ -110,14 +111,14 @@ class ToolStarted(Struct, frozen=True, tag="tool_started"):
     attempt: int = 1
 
 
-class ToolSettled(Struct, frozen=True, tag="tool_settled"):
+class ToolSettled(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_settled"):
     """A call is over: `message` is its result, as the model will read it."""
 
     message: Message
     how: Settlement = "finished"
 
 
-class CallWaiting(Struct, frozen=True, tag="call_waiting"):
+class CallWaiting(Struct, frozen=True, omit_defaults=True, gc=False, tag="call_waiting"):
     """A call waits for an approval, an answer, or a child session."""
 
     call_id: str
@@ -126,7 +127,7 @@ class CallWaiting(Struct, frozen=True, tag="call_waiting"):
     reason: str = ""
 
 
-class CallAnswered(Struct, frozen=True, tag="call_answered"):
+class CallAnswered(Struct, frozen=True, omit_defaults=True, gc=False, tag="call_answered"):
     """What a call waited for has come."""
 
     call_id: str
@@ -134,13 +135,13 @@ class CallAnswered(Struct, frozen=True, tag="call_answered"):
     answer: str
 
 
-class Recalled(Struct, frozen=True, tag="recalled"):
+class Recalled(Struct, frozen=True, omit_defaults=True, gc=False, tag="recalled"):
     """What memory brought up for this run. It accompanies requests; it is not history."""
 
     messages: tuple[Message, ...]
 
 
-class ViewChanged(Struct, frozen=True, tag="view_changed"):
+class ViewChanged(Struct, frozen=True, omit_defaults=True, gc=False, tag="view_changed"):
     """The model's view of history changes; history itself does not.
 
     Everything before the message `cut` leaves the view and `note` takes its place; `replaced` gives
@@ -152,7 +153,7 @@ class ViewChanged(Struct, frozen=True, tag="view_changed"):
     replaced: dict[str, tuple[Part, ...]] = {}
 
 
-class RunClosed(Struct, frozen=True, tag="run_closed"):
+class RunClosed(Struct, frozen=True, omit_defaults=True, gc=False, tag="run_closed"):
     """A run is over."""
 
     run: str

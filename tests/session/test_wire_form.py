@@ -3,7 +3,8 @@
 """The wire form of everything that is stored or published, byte for byte.
 
 A change here is a change of what other programs and older stores hold: give a new field a default,
-never rename or remove one, never change a tag.
+never rename or remove one, never change a tag. A field at its default is not written, so that a
+default, once given, must never change either.
 
 Decided: fields that this version does not know are skipped when read, because a newer version may
 add some and its records must stay readable. A tag or a word of a closed set that this version does
@@ -32,19 +33,19 @@ from power_loop.session.records import ErrorInfo, ModelEnded, Record
 from tests.session.wire_samples import OUTCOMES, RECORDS, STAMPED, TRANSIENTS
 
 RECORD_FORMS: dict[str, str] = {
-    "run_opened": r'{"type":"run_opened","run":"r1","input":[{"role":"user","parts":[{"type":"text","text":"Grüße 🎈"},{"type":"thinking","text":"hm","signature":"sig","redacted":"sealed"},{"type":"image","data":"iVBORw==","url":null,"media_type":"image/png","detail":"low"},{"type":"audio","data":"UklGRg==","format":"wav","id":"au1","transcript":"hello"},{"type":"file","data":"JVBERg==","url":null,"id":"f1","name":"a.pdf","media_type":"application/pdf"},{"type":"opaque","provider":"openai","kind":"reasoning","json":"{\"id\":\"rs_1\"}"}],"id":"m1","name":"ada","meta":{"via":"cli"}}],"resumes":null,"dedupe_key":"key-1","parent":["parent","c0"],"limits":{"rounds":24.0}}',
-    "run_opened, resumed": r'{"type":"run_opened","run":"r2","input":[],"resumes":"r1","dedupe_key":null,"parent":null,"limits":{}}',
-    "message_appended": r'{"type":"message_appended","message":{"role":"assistant","parts":[{"type":"tool_call","id":"c1","name":"read","arguments":"{\"path\":\"a\"}"}],"id":"m2","name":null,"meta":null},"attempt":"t1"}',
+    "run_opened": r'{"type":"run_opened","run":"r1","input":[{"role":"user","parts":[{"type":"text","text":"Grüße 🎈"},{"type":"thinking","text":"hm","signature":"sig","redacted":"sealed"},{"type":"image","data":"iVBORw==","media_type":"image/png","detail":"low"},{"type":"audio","data":"UklGRg==","format":"wav","id":"au1","transcript":"hello"},{"type":"file","data":"JVBERg==","id":"f1","name":"a.pdf","media_type":"application/pdf"},{"type":"opaque","provider":"openai","kind":"reasoning","json":"{\"id\":\"rs_1\"}"}],"id":"m1","name":"ada","meta":{"via":"cli"}}],"dedupe_key":"key-1","parent":["parent","c0"],"limits":{"rounds":24.0}}',
+    "run_opened, resumed": r'{"type":"run_opened","run":"r2","resumes":"r1"}',
+    "message_appended": r'{"type":"message_appended","message":{"role":"assistant","parts":[{"type":"tool_call","id":"c1","name":"read","arguments":"{\"path\":\"a\"}"}],"id":"m2"},"attempt":"t1"}',
     "model_asked": r'{"type":"model_asked","attempt":"t1","round":1,"model":"gpt-5","reserved":4096}',
-    "model_ended": r'{"type":"model_ended","attempt":"t1","status":"ok","usage":{"input_tokens":10,"output_tokens":20,"cached_tokens":3,"cache_write_tokens":4,"reasoning_tokens":5,"audio_tokens":6},"measured":true,"stop_reason":"tool_calls","raw_finish":"tool_calls","model":"gpt-5-2026","partial":"","error":null}',
-    "model_ended, failed": r'{"type":"model_ended","attempt":"t2","status":"failed","usage":{"input_tokens":null,"output_tokens":null,"cached_tokens":null,"cache_write_tokens":null,"reasoning_tokens":null,"audio_tokens":null},"measured":false,"stop_reason":null,"raw_finish":null,"model":null,"partial":"so f","error":{"type":"ServerError","message":"it broke (status 500)","retryable":true,"status":500}}',
+    "model_ended": r'{"type":"model_ended","attempt":"t1","status":"ok","usage":{"input_tokens":10,"output_tokens":20,"cached_tokens":3,"cache_write_tokens":4,"reasoning_tokens":5,"audio_tokens":6},"stop_reason":"tool_calls","raw_finish":"tool_calls","model":"gpt-5-2026"}',
+    "model_ended, failed": r'{"type":"model_ended","attempt":"t2","status":"failed","measured":false,"partial":"so f","error":{"type":"ServerError","message":"it broke (status 500)","retryable":true,"status":500}}',
     "tool_started": r'{"type":"tool_started","call_id":"c1","name":"read","arguments":"{\"path\":\"a\"}","idempotency_key":"s1/c1","args_hash":"abc123","attempt":2}',
-    "tool_settled": r'{"type":"tool_settled","message":{"role":"tool","parts":[{"type":"tool_result","call_id":"c1","content":[{"type":"text","text":"out"}],"is_error":true}],"id":"c1.result","name":null,"meta":null},"how":"interrupted"}',
+    "tool_settled": r'{"type":"tool_settled","message":{"role":"tool","parts":[{"type":"tool_result","call_id":"c1","content":[{"type":"text","text":"out"}],"is_error":true}],"id":"c1.result"},"how":"interrupted"}',
     "call_waiting": r'{"type":"call_waiting","call_id":"c1","kind":"approval","token":"k1","reason":"it deletes"}',
-    "call_waiting, for a child": r'{"type":"call_waiting","call_id":"c2","kind":"child","token":"s1/c2","reason":""}',
+    "call_waiting, for a child": r'{"type":"call_waiting","call_id":"c2","kind":"child","token":"s1/c2"}',
     "call_answered": r'{"type":"call_answered","call_id":"c1","token":"k1","answer":"approve"}',
-    "recalled": r'{"type":"recalled","messages":[{"role":"user","parts":[{"type":"text","text":"you like tea"}],"id":"m3","name":null,"meta":null}]}',
-    "view_changed": r'{"type":"view_changed","cut":"m9","note":{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note","meta":null},"replaced":{"m9":[{"type":"text","text":"short"}]}}',
+    "recalled": r'{"type":"recalled","messages":[{"role":"user","parts":[{"type":"text","text":"you like tea"}],"id":"m3"}]}',
+    "view_changed": r'{"type":"view_changed","cut":"m9","note":{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note"},"replaced":{"m9":[{"type":"text","text":"short"}]}}',
     "run_closed": r'{"type":"run_closed","run":"r1","outcome":{"type":"completed","text":"done"}}',
 }
 
@@ -68,7 +69,7 @@ OUTCOME_FORMS: dict[str, str] = {
 
 TRANSIENT_FORMS: dict[str, str] = {
     "round_started": r'{"type":"round_started","round":1}',
-    "round_ended": r'{"type":"round_ended","round":1,"usage":{"input_tokens":10,"output_tokens":20,"cached_tokens":null,"cache_write_tokens":null,"reasoning_tokens":null,"audio_tokens":null}}',
+    "round_ended": r'{"type":"round_ended","round":1,"usage":{"input_tokens":10,"output_tokens":20}}',
     "text_delta": r'{"type":"text_delta","attempt":"t1","text":"Hel"}',
     "thinking_delta": r'{"type":"thinking_delta","attempt":"t1","text":"hm"}',
     "tool_call_delta": r'{"type":"tool_call_delta","attempt":"t1","index":0,"call_id":"c1","name":"read","arguments":"{\"pa"}',
