@@ -59,8 +59,10 @@ class _Subscriber:
         types: Collection[type[Event]] | None,
         overflow: Overflow,
         limit: int,
+        hub: Hub,
     ) -> None:
         self._handler = handler
+        self._hub = hub
         self._types = types
         self._overflow: Overflow = overflow
         self._limit = limit
@@ -68,7 +70,9 @@ class _Subscriber:
 
     def fresh_reader(self) -> Reader:
         """A new place: a closed reader cannot be used again."""
-        self.reader = Reader(overflow=self._overflow, limit=self._limit, types=self._types)
+        self.reader = self._hub.reader(
+            overflow=self._overflow, limit=self._limit, types=self._types
+        )
         return self.reader
 
     async def pump(self, reader: Reader) -> None:
@@ -121,7 +125,7 @@ class LoopEvents:
             if is_async(handler):
                 raise UsageError("an inline subscriber must be synchronous; leave inline out")
             return self._hub.attach_inline(handler, types)
-        subscriber = _Subscriber(handler, types, overflow, limit)
+        subscriber = _Subscriber(handler, types, overflow, limit, self._hub)
         self._subscribers.append(subscriber)
         if self._tasks is not None:
             self._launch(subscriber, self._tasks)

@@ -10,6 +10,7 @@ from contextlib import (
     ExitStack,
     asynccontextmanager,
 )
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from typing_extensions import TypeVar as DefaultTypeVar
@@ -33,7 +34,7 @@ from power_loop.agent.running import Runner, RunOptions
 from power_loop.agent.stream import RunStream
 from power_loop.agent.toolset import AnyTool, Toolset
 from power_loop.driver.dispatch import Hooks
-from power_loop.driver.hub import Hub, Overflow
+from power_loop.driver.hub import READ_AGAIN_PAGE, Hub, Overflow
 from power_loop.errors import UsageError
 from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, Store
 from power_loop.runtime.stores.memory import MemoryStore
@@ -98,7 +99,7 @@ class AgentLoop(Generic[DepsT]):
         self.store: Store = store or MemoryStore()
         self.hooks = hooks or Hooks()
         self.tools = Toolset(tools)
-        self._hub = Hub()
+        self._hub = Hub(partial(self.store.read, limit=READ_AGAIN_PAGE))
         self.events = LoopEvents(self._hub, self.store)
         self._runner = Runner(self.llm, self.store, self._hub, self.hooks, self.tools, self.config)
         self._extensions: dict[str, Extension] = {}

@@ -13,7 +13,7 @@ from llm_client.types import Usage
 from power_loop.agent.result import RunResult, attach_result
 from power_loop.agent.sessions import Owned
 from power_loop.agent.stream import RunStream
-from power_loop.driver.hub import Hub, Overflow, Reader
+from power_loop.driver.hub import Hub, Overflow
 from power_loop.driver.run import Run, final_text
 from power_loop.session.outcome import Completed
 
@@ -54,7 +54,7 @@ class PreparedRun(Generic[OutputT]):
     async def streamed(self, overflow: Overflow) -> AsyncGenerator[RunStream[OutputT]]:
         """Runs while the block iterates over it; leaving the block early cancels the run."""
         session_id = self._owned.session.id
-        reader = Reader(overflow=overflow)
+        reader = self._hub.reader(overflow=overflow)
         stream = RunStream(self._run, session_id, reader, self._result)
         failure: BaseException | None = None
         self._hub.attach(reader, session_id)

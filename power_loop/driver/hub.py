@@ -9,6 +9,7 @@ from typing import Any, Literal
 import anyio
 from msgspec.structs import replace
 
+from power_loop.driver.catch_up import CatchUp, Fetch
 from power_loop.events import (
     DeltasDropped,
     Event,
@@ -16,34 +17,42 @@ from power_loop.events import (
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
+    ToolProgress,
     is_record,
 )
 from power_loop.log import logger
 
-__all__ = ["Hub", "Overflow", "Reader"]
+__all__ = ["READ_AGAIN_PAGE", "RECORDS_HELD", "Hub", "Overflow", "Reader"]
 
 Overflow = Literal["wait", "merge", "drop"]
 """What a reader that is behind asks for: `wait` slows the run, `merge` joins text deltas, `drop`
 leaves transient events out and says how many."""
 
 DEFAULT_LIMIT = 1024
+RECORDS_HELD = 10_000
+"""Records that wait in memory for one reader."""
+READ_AGAIN_PAGE = 500
+"""Records that it then reads from the store at a time."""
 _DELTAS = frozenset({TextDelta, ThinkingDelta, ToolCallDelta})
 
 
 class Reader:
     """One reader's place in the stream of events: an asynchronous iterator of `Stamped`.
 
-    Records are never dropped. At most `limit` transient events wait; beyond that, `overflow` rules.
-    Iteration ends when the reader is closed and what waits has been read.
+    Records are never dropped: a reader that is more than `RECORDS_HELD` of them behind reads them
+    from the store when it comes to them. At most `limit` transient events wait; beyond that,
+    `overflow` rules. Iteration ends when the reader is closed and what waits has been read.
     """
 
     __slots__ = (
+        "_catch_up",
         "_closed",
         "_drained",
         "_dropped",
         "_items",
         "_last_dropped",
         "_merging",
+        "_records",
         "_transients",
         "_types",
         "_wake",
@@ -57,6 +66,7 @@ class Reader:
         overflow: Overflow = "merge",
         limit: int = DEFAULT_LIMIT,
         types: Collection[type[Event]] | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
@@ -64,6 +74,8 @@ class Reader:
         self.limit = limit
         self._types = None if types is None else frozenset(types)
         self._items: deque[Stamped] = deque()
+        self._records = 0
+        self._catch_up = None if fetch is None else CatchUp(fetch)
         self._transients = 0
         self._dropped = 0
         self._last_dropped: Stamped | None = None
@@ -80,6 +92,10 @@ class Reader:
         """Whether it reads an answer while it is being written."""
         return self._types is None or not _DELTAS.isdisjoint(self._types)
 
+    def __len__(self) -> int:
+        """Events held in memory."""
+        return len(self._items)
+
     @property
     def behind(self) -> bool:
         """Whether a run should wait for this reader."""
@@ -89,17 +105,42 @@ class Reader:
         """Takes an event in, at once."""
         if self._closed or not self.wants(type(stamped.event)):
             return
-        if is_record(stamped.event):
+        if self._passes_over(stamped):
+            pass
+        elif is_record(stamped.event):
             self._admit(stamped)
-        elif self._transients < self.limit or self.overflow == "wait":
+            self._records += 1
+        elif self._transients < self.limit or self._waited_for(stamped):
             self._admit(stamped)
             self._transients += 1
-        elif self.overflow == "drop" or not self._merge(stamped):
-            self._dropped += 1
-            self._last_dropped = stamped
+        elif self.overflow != "merge" or not self._merge(stamped):
+            self._drop(stamped)
         if self._wake is not None:
             self._wake.set()
             self._wake = None
+
+    def _passes_over(self, stamped: Stamped) -> bool:
+        """Leaves an event out of memory, if too many records wait there already."""
+        catch_up = self._catch_up
+        if catch_up is None:
+            return False
+        if not catch_up.covers(stamped.session) and (
+            self._records < RECORDS_HELD or not is_record(stamped.event)
+        ):
+            return False
+        if is_record(stamped.event):
+            catch_up.pass_over(stamped)
+        else:
+            self._drop(stamped)
+        return True
+
+    def _waited_for(self, stamped: Stamped) -> bool:
+        """Whether the run waits for this reader. A tool does not: it may say what it likes."""
+        return self.overflow == "wait" and type(stamped.event) is not ToolProgress
+
+    def _drop(self, stamped: Stamped) -> None:
+        self._dropped += 1
+        self._last_dropped = stamped
 
     def _admit(self, stamped: Stamped) -> None:
         self._settle_merge()
@@ -158,6 +199,9 @@ class Reader:
         while not self._items:
             if self._dropped:
                 return self._announcement()
+            if self._catch_up:
+                await self._read_on(self._catch_up)
+                continue
             if self._closed:
                 raise StopAsyncIteration
             if self._wake is None:
@@ -166,12 +210,21 @@ class Reader:
         if len(self._items) == 1:
             self._settle_merge()
         stamped = self._items.popleft()
-        if not is_record(stamped.event) and type(stamped.event) is not DeltasDropped:
+        if is_record(stamped.event):
+            self._records -= 1
+        elif type(stamped.event) is not DeltasDropped:
             self._transients -= 1
             if self._drained is not None and not self.behind:
                 self._drained.set()
                 self._drained = None
         return stamped
+
+    async def _read_on(self, catch_up: CatchUp) -> None:
+        page = await catch_up.page()
+        wanted = [stamped for stamped in page if self.wants(type(stamped.event))]
+        # What came meanwhile of other sessions stands behind.
+        self._items.extendleft(reversed(wanted))
+        self._records += len(wanted)
 
 
 def _joint(event: Event) -> tuple[tuple[object, ...], str] | None:
@@ -196,12 +249,26 @@ def _joined(event: Event, text: str) -> Event:
 
 
 class Hub:
-    """Who reads what. One for each loop; sessions share it."""
+    """Who reads what. One for each loop; sessions share it.
 
-    def __init__(self) -> None:
+    `fetch` is where readers that are far behind read records from again.
+    """
+
+    def __init__(self, fetch: Fetch | None = None) -> None:
+        self._fetch = fetch
         self._everywhere: list[Reader] = []
         self._by_session: dict[str, list[Reader]] = {}
         self._inline: list[tuple[Callable[[Stamped], Any], frozenset[type[Event]] | None]] = []
+
+    def reader(
+        self,
+        *,
+        overflow: Overflow = "merge",
+        limit: int = DEFAULT_LIMIT,
+        types: Collection[type[Event]] | None = None,
+    ) -> Reader:
+        """A new reader, to be attached."""
+        return Reader(overflow=overflow, limit=limit, types=types, fetch=self._fetch)
 
     def attach(self, reader: Reader, session: str | None = None) -> None:
         """Adds a reader, of one session or of all."""
