@@ -24,11 +24,7 @@ from power_loop.agent.extensions import Extension
 from power_loop.agent.feed import LoopEvents
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.lifetime import open_all
-from power_loop.agent.opening import (
-    PendingCall,
-    abandonment,
-    pending_calls,
-)
+from power_loop.agent.opening import PendingCall, abandonment, pending_calls
 from power_loop.agent.result import RunResult
 from power_loop.agent.running import Runner, RunOptions
 from power_loop.agent.stream import RunStream
@@ -302,6 +298,23 @@ class AgentLoop(Generic[DepsT]):
         """
         async with self._runner.resumed(session_id, options, answers, results) as run:
             return await run.finish()
+
+    @asynccontextmanager
+    async def stream_resume(
+        self,
+        session_id: str,
+        *,
+        answers: Mapping[str, str] | None = None,
+        results: Mapping[str, str] | None = None,
+        overflow: Overflow = "merge",
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> AsyncGenerator[RunStream[None]]:
+        """`resume`, as a run to iterate over while it goes on; see `stream`."""
+        async with (
+            self._runner.resumed(session_id, options, answers, results) as run,
+            run.streamed(overflow) as stream,
+        ):
+            yield stream
 
     async def abort_pending(self, session_id: str, reason: str = "given up") -> int:
         """Gives up all open calls of a session, truthfully; returns how many there were.
