@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import assert_never, cast
+
+from msgspec.structs import asdict
 
 from llm_client.types import Audio, File, Image, Message, Text
 from power_loop.errors import InvalidInput
@@ -22,9 +24,10 @@ def to_message(input: Input, message_id: str) -> Message:
     """The user message for `input`.
 
     Raises:
-        InvalidInput: it is empty, holds text that is not valid Unicode, or a part of a wrong type.
+        InvalidInput: it is empty, holds text that is not valid Unicode, or a part that is of a
+            wrong type or has no content.
     """
-    items = [input] if isinstance(input, InputPart) else list(input)
+    items = [input] if isinstance(input, InputPart) else _items(input)
     if not items:
         raise InvalidInput("the input is empty; pass text, an image or a file")
     parts = tuple([_part(item) for item in items])
@@ -33,41 +36,76 @@ def to_message(input: Input, message_id: str) -> Message:
     return Message("user", parts, id=message_id)
 
 
+def _items(input: object) -> Sequence[object]:
+    if isinstance(input, bytes | bytearray) or not isinstance(input, Sequence):
+        raise _unsupported(input)
+    return cast("Sequence[object]", input)
+
+
 def _part(item: object) -> Text | Image | Audio | File:
     match item:
         case str():
-            return Text(_valid(item))
-        case Text():
-            _valid(item.text)
-            return item
-        case Image():
-            if (item.data is None) == (item.url is None):
-                raise InvalidInput("an image has either data or a url")
-            if item.data is not None and not 0 < len(item.data) <= MAX_IMAGE_BYTES:
-                raise InvalidInput(
-                    f"an image of {len(item.data)} bytes cannot be sent; "
-                    f"it must have 1 to {MAX_IMAGE_BYTES} bytes"
-                )
-            return item
-        case Audio() | File():
+            return Text(_valid(item, "the input"))
+        case Text() | Image() | Audio() | File():
+            _check_fields(item)
+            _check_content(item)
             return item
         case _:
-            raise InvalidInput(
-                f"input of type {type(item).__name__} is not supported; "
-                "pass text, Text, Image, Audio or File"
-            )
+            raise _unsupported(item)
 
 
-def _valid(text: str) -> str:
+def _check_content(part: Text | Image | Audio | File) -> None:
+    match part:
+        case Text():
+            pass
+        case Image():
+            if (part.data is None) == (part.url is None):
+                raise InvalidInput("an image has either data or a url")
+            if part.data is not None and not 0 < len(part.data) <= MAX_IMAGE_BYTES:
+                raise InvalidInput(
+                    f"an image of {len(part.data)} bytes cannot be sent; "
+                    f"it must have 1 to {MAX_IMAGE_BYTES} bytes"
+                )
+        case Audio():
+            if not part.data and not part.id:
+                raise InvalidInput("a sound has no content; give it data, or the id of one")
+        case File():
+            if not part.data and not part.url and not part.id:
+                raise InvalidInput("a file has no content; give it data, a url, or the id of one")
+        case _:
+            assert_never(part)
+
+
+def _check_fields(part: Text | Image | Audio | File) -> None:
+    """A field of a wrong type could be stored, but never be sent."""
+    kind = type(part).__name__
+    for name, value in asdict(part).items():
+        if name == "data":
+            if value is not None and not isinstance(value, bytes):
+                raise InvalidInput(f"{kind}.data is bytes, not {type(value).__name__}")
+        elif isinstance(value, str):
+            _valid(value, f"{kind}.{name}")
+        elif value is not None or name == "text":
+            raise InvalidInput(f"{kind}.{name} is text, not {type(value).__name__}")
+
+
+def _unsupported(value: object) -> InvalidInput:
+    return InvalidInput(
+        f"input of type {type(value).__name__} is not supported; "
+        "pass text, Text, Image, Audio or File, or a list of them"
+    )
+
+
+def _valid(text: str, where: str) -> str:
     if "\x00" in text:
         raise InvalidInput(
-            f"the input holds a NUL character at position {text.index(chr(0))}; remove it"
+            f"{where} holds a NUL character at position {text.index(chr(0))}; remove it"
         )
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidInput(
-            f"the input holds a lone surrogate at position {error.start}, which is not valid "
+            f"{where} holds a lone surrogate at position {error.start}, which is not valid "
             "Unicode; decode the source with errors='replace', for one"
         ) from None
     return text

@@ -1,0 +1,73 @@
+"""What callers pass as input: what no model could be sent is refused before anything is stored."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from llm_client.types import Audio, File, Image, Text
+from power_loop import AgentLoop
+from power_loop.agent.intake import to_message
+from power_loop.errors import InvalidInput
+from tests.agent.scripted import Scripted, says
+
+pytestmark = pytest.mark.anyio
+
+BAD: list[tuple[Any, str]] = [
+    (["x", File()], "file has no content"),
+    (File(data=b""), "file has no content"),
+    (Audio(), "sound has no content"),
+    (Audio(format="wav"), "sound has no content"),
+    (Image(), "either data or a url"),
+    (Image(data=b"x", url="http://x"), "either data or a url"),
+    (Image(data=b""), "0 bytes"),
+    (Image(url="http://\ud800"), r"Image\.url holds a lone surrogate"),
+    (File(data=b"x", name="\ud800"), r"File\.name holds a lone surrogate"),
+    (File(data=b"x", media_type="a\x00"), r"File\.media_type holds a NUL"),
+    (Audio(data=b"x", transcript="\x00"), r"Audio\.transcript holds a NUL"),
+    (Text("a\ud800"), r"Text\.text holds a lone surrogate"),
+    (Image(data=cast("Any", "text")), "is bytes, not str"),
+    (Text(cast("Any", None)), "is text, not NoneType"),
+    (File(url=cast("Any", 3)), "is text, not int"),
+    (None, "type NoneType"),
+    (3, "type int"),
+    (b"abc", "type bytes"),
+    ({"text": "hi"}, "type dict"),
+    (["x", 3], "type int"),
+    ([], "empty"),
+    ("  \n", "white space"),
+]
+
+
+@pytest.mark.parametrize(("bad", "told"), BAD)
+async def test_a_part_that_no_model_can_be_sent_is_refused_and_the_session_goes_on(
+    bad: Any, told: str
+) -> None:
+    """Stored, it would be in the way of every later message."""
+    llm = Scripted(says("one"), says("two"))
+    async with AgentLoop(llm) as loop:
+        session = (await loop.send("hi")).session_id
+        before = await loop.store.read(session)
+        with pytest.raises(InvalidInput, match=told):
+            await loop.send(bad, session)
+        with pytest.raises(InvalidInput, match=told):
+            await loop.steer(session, bad)
+        assert await loop.store.read(session) == before
+        assert (await loop.send("again", session)).final_text == "two"
+
+
+def test_good_parts_are_taken_as_they_are() -> None:
+    """In order, unchanged."""
+    parts = [
+        Text("look"),
+        Image(data=b"x", media_type="image/png", detail="low"),
+        Image(url="https://x/y.png"),
+        Audio(data=b"x", format="wav"),
+        Audio(id="sound"),
+        File(data=b"x", name="ä.pdf"),
+        File(id="file"),
+        File(url="https://x/y.pdf"),
+    ]
+    assert to_message(parts, "m").parts == tuple(parts)
+    assert to_message(tuple(parts), "m").parts == tuple(parts)
