@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
     from power_loop import errors, events, hooks
     from power_loop.agent.config import AgentConfig
-    from power_loop.agent.extensions import Extension, Subscription
+    from power_loop.agent.extensions import Extension, Subscription, installed_extensions
     from power_loop.agent.loop import AgentLoop
     from power_loop.agent.opening import PendingCall
     from power_loop.agent.result import RunResult, result_of
@@ -67,6 +67,7 @@ __all__ = [  # noqa: RUF022  grouped by use
     "Hooks",
     "Subscription",
     "hooks",
+    "installed_extensions",
     # watching it
     "Stamped",
     "events",
@@ -117,7 +118,7 @@ _HOME = {
         "Usage",
     ),
     "power_loop.agent.config": ("AgentConfig",),
-    "power_loop.agent.extensions": ("Extension", "Subscription"),
+    "power_loop.agent.extensions": ("Extension", "Subscription", "installed_extensions"),
     "power_loop.agent.loop": ("AgentLoop",),
     "power_loop.agent.opening": ("PendingCall",),
     "power_loop.agent.result": ("RunResult", "result_of"),

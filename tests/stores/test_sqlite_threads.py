@@ -53,6 +53,29 @@ async def test_appends_of_many_sessions_share_their_commits(tmp_path: Path) -> N
     assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") < 400
 
 
+async def test_a_block_closes_the_store_however_it_is_left(tmp_path: Path) -> None:
+    """At its end, by an exception, and by a cancellation, which waits for it."""
+    async with SQLiteStore(tmp_path / "s.db") as first:
+        await first.create("s")
+        await first.claim("s")
+    with pytest.raises(ZeroDivisionError):
+        async with SQLiteStore(tmp_path / "s.db") as second:
+            await second.claim("s")
+            raise ZeroDivisionError
+    third = SQLiteStore(tmp_path / "s.db")
+    with anyio.CancelScope() as scope:
+        async with third:
+            await third.claim("s")
+            scope.cancel()
+            await checkpoint()
+    assert scope.cancelled_caught
+    assert _threads() == []
+    for store in (first, second, third):
+        with pytest.raises(StoreUnavailable, match="is closed"):
+            await store.list()
+    assert _files(tmp_path) == ["s.db"]
+
+
 async def test_a_cancelled_close_closes_all_the_same(tmp_path: Path) -> None:
     """Whoever has no time to wait for the threads does not keep them alive."""
     store = SQLiteStore(tmp_path / "s.db")

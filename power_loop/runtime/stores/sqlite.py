@@ -14,7 +14,9 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
+
+import anyio
 
 from power_loop.errors import StoreUnavailable, UsageError
 from power_loop.events import Stamped
@@ -52,6 +54,8 @@ T = TypeVar("T")
 
 class SQLiteStore:
     """A `Store` in the SQLite file `path`, which is made if there is none.
+
+    Close it, or let a block do that: `async with SQLiteStore("agent.db") as store:`.
 
     Args:
         path: the file, in an existing directory of a local disk. Two more files appear beside it
@@ -99,6 +103,13 @@ class SQLiteStore:
 
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self.path)!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
 
     async def create(
         self,
