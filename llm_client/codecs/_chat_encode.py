@@ -262,7 +262,7 @@ def _data_url(data: bytes | None, media_type: str, url: str | None, what: str) -
         return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
     if url is not None:
         return url
-    raise UnsupportedFeature(f"an {what} part needs data or a url")
+    raise UnsupportedFeature(f"the {what} part is empty; give it data or a url")
 
 
 def _decoded(part: Opaque) -> Any:

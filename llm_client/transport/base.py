@@ -157,10 +157,8 @@ def checked_base_url(url: str) -> str:
     except ValueError as error:
         raise ConfigError(f"the base URL is not valid ({error}); {hint}") from None
     if parts.scheme not in ("http", "https"):
-        raise ConfigError(
-            f"the base URL must begin with http:// or https://, not {parts.scheme or 'nothing'!r}; "
-            f"{hint}"
-        )
+        found = f"not {parts.scheme}://" if "://" in url else "which this one does not"
+        raise ConfigError(f"the base URL must begin with http:// or https://, {found}; {hint}")
     if not usable or parts.username is not None or parts.fragment:
         raise ConfigError(
             "the base URL needs a host, a usable port if any, and neither credentials nor a '#' "

@@ -240,10 +240,17 @@ def test_a_schema_nested_beyond_reason_is_an_error_of_ours() -> None:
         body(ask(tools=(ToolSpec("f", "", deep),)))
 
 
-@pytest.mark.parametrize("part", [Image(), File(), Audio(id="x")])
-def test_a_part_that_says_nothing_the_protocol_can_carry_is_named(part: Part) -> None:
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        (Image(), "the image part is empty; give it data or a url"),
+        (File(), "the file part is empty; give it data or a url"),
+        (Audio(id="x"), "an audio part needs its data"),
+    ],
+)
+def test_a_part_that_says_nothing_the_protocol_can_carry_is_named(part: Part, says: str) -> None:
     """Neither data nor an address."""
-    with pytest.raises(UnsupportedFeature):
+    with pytest.raises(UnsupportedFeature, match=says):
         wire(Message("user", (part,)))
 
 

@@ -527,6 +527,16 @@ def test_an_address_that_cannot_work_is_refused_before_anything_is_sent(url: str
     assert "secret" not in caught.value.message
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:1/v1", "localhost:8000", "api.example.com", "a:b@c"])
+def test_an_address_without_its_beginning_is_told_what_is_missing(url: str) -> None:
+    """It is not said to begin with something that it does not begin with."""
+    with pytest.raises(ConfigError) as caught:
+        checked_base_url(url)
+    assert "must begin with http:// or https://, which this one does not" in caught.value.message
+    with pytest.raises(ConfigError, match="not ftp://"):
+        checked_base_url(f"ftp://{url}")
+
+
 def test_a_good_address_loses_only_its_closing_slash() -> None:
     """Ports, paths, IPv6 and queries are kept."""
     for url in ("http://localhost:8080", "https://x.example/v1", "http://[::1]:1/a?b=c"):

@@ -58,8 +58,9 @@ async def test_a_block_closes_the_store_however_it_is_left(tmp_path: Path) -> No
     async with SQLiteStore(tmp_path / "s.db") as first:
         await first.create("s")
         await first.claim("s")
+    second = SQLiteStore(tmp_path / "s.db")
     with pytest.raises(ZeroDivisionError):
-        async with SQLiteStore(tmp_path / "s.db") as second:
+        async with second:
             await second.claim("s")
             raise ZeroDivisionError
     third = SQLiteStore(tmp_path / "s.db")
