@@ -216,8 +216,8 @@ async def serving(
 ) -> AsyncGenerator[LoopbackServer]:
     """Runs a server for the length of the block.
 
-    `answers` is the script, or one function from request to answer. A `deaf` server can be connected
-    to, but does not read, nor write.
+    `answers` is the script, or one function from request to answer. A `deaf` server can be
+    connected to, but does not read, nor write.
     """
     script = answers[0] if len(answers) == 1 and callable(answers[0]) else answers
     server = LoopbackServer(cast("Sequence[Answer]", script))
