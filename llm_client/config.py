@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from llm_client._proxy import proxy_for
 from llm_client.errors import ConfigError
@@ -24,6 +25,8 @@ __all__ = ["LLMProviderConfig"]
 
 PREFIX = "POWER_LOOP_"
 FALLBACK = "OPENAI_COMPAT_"
+TARGET = ("BASE_URL", "API_KEY", "MODEL", "PROVIDER")
+"""What says who is reached: all from one prefix, so that no key meets a foreign address."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -124,12 +127,17 @@ class LLMProviderConfig:
     ) -> LLMProviderConfig:
         """Reads a configuration from `env`, by default the process's environment.
 
-        POWER_LOOP_ or else OPENAI_COMPAT_ followed by BASE_URL, API_KEY, MODEL, PROVIDER, TIMEOUT_S
-        (seconds for a whole request), MAX_TOKENS and TEMPERATURE. A provider that is named supplies
-        its usual address, and its key may stand in its usual variable, such as DEEPSEEK_API_KEY.
+        POWER_LOOP_ followed by BASE_URL, API_KEY, MODEL, PROVIDER, or if none of these four is set,
+        OPENAI_COMPAT_ followed by the same. Of either prefix: TIMEOUT_S (seconds for a whole
+        request), MAX_TOKENS and TEMPERATURE.
 
-        With `model`, a string such as "openai:gpt-5", that provider is used; address and key are
-        taken from the variables above only if they name the same provider.
+        A provider that is named, in PROVIDER or as in MODEL=openai:gpt-5, supplies its usual
+        address, and its key may stand in its usual variable, such as OPENAI_API_KEY.
+
+        `model`, a string such as "openai:gpt-5", names the provider instead. BASE_URL and API_KEY
+        are then used if they are for that provider: if PROVIDER says so; without PROVIDER, if
+        BASE_URL is not the usual address of another one; without both, if MODEL names it. So
+        API_KEY is sent to BASE_URL or to the provider that the same variables name, nowhere else.
 
         Raises:
             ConfigError: variables are missing or wrong; names every one of them.
@@ -143,39 +151,72 @@ class _Reader:
     def __init__(self, env: Mapping[str, str], providers: Mapping[str, Provider]) -> None:
         self._env = env
         self._providers = providers
+        newer, older = (
+            any(self._read(prefix + name) for name in TARGET) for prefix in (PREFIX, FALLBACK)
+        )
+        self._prefix = FALLBACK if older and not newer else PREFIX
 
     def config(self, model_string: str | None) -> LLMProviderConfig:
         provider, model = self.get("PROVIDER"), self.get("MODEL")
-        if model_string is None and not provider and not self.get("BASE_URL"):
-            prefix, colon, _ = model.partition(":")
-            if colon and prefix in self._providers:
-                model_string = model
         if model_string is not None:
-            row, model = split_model(model_string, self._providers)
-            return self._named(row, model, own=provider.lower() == row.name)
+            return self._named(*split_model(model_string, self._providers))
         if provider:
-            return self._named(provider_named(provider.lower(), self._providers), model, own=True)
+            return self._named(provider_named(provider.lower(), self._providers), model)
+        row = self._named_by(model)
+        if row is not None and (not self.get("BASE_URL") or self._meant_for(row)):
+            return self._named(*split_model(model, self._providers))
         return self._addressed(model)
 
-    def _named(self, row: Provider, model: str, *, own: bool) -> LLMProviderConfig:
-        base_url = (self.get("BASE_URL") if own else "") or row.base_url
-        key = self.get("API_KEY") if own else ""
-        if not key and row.key_env is not None:
-            key = self._env.get(row.key_env, "").strip()
+    def _named_by(self, model: str) -> Provider | None:
+        name, colon, _ = model.partition(":")
+        return self._providers.get(name.lower()) if colon else None
+
+    def _meant_for(self, row: Provider) -> bool:
+        """Whether the address and the key in the variables are for this provider."""
+        provider, base_url = self.get("PROVIDER"), self.get("BASE_URL")
+        if row.factory is not None:
+            return False
+        if provider:
+            return provider.lower() == row.name
+        if base_url:
+            return self._may_serve(base_url, row)
+        return self._named_by(self.get("MODEL")) is row
+
+    def _may_serve(self, base_url: str, row: Provider) -> bool:
+        """Whether an address is not known as that of other providers alone."""
+        host = urlsplit(checked_base_url(base_url)).hostname
+        there = [
+            other.name
+            for other in self._providers.values()
+            if other.needs_key and other.base_url and urlsplit(other.base_url).hostname == host
+        ]
+        return not there or row.name in there or base_url == row.base_url
+
+    def _named(self, row: Provider, model: str) -> LLMProviderConfig:
+        ours = self._meant_for(row)
+        base_url = (self.get("BASE_URL") if ours else "") or row.base_url
+        key = self.get("API_KEY") if ours else ""
+        if not key and (base_url is None or self._may_serve(base_url, row)):
+            key = self._read(row.key_env or "")
         missing: list[str] = []
         if base_url is None and row.factory is None:
-            missing.append(f"{_either('BASE_URL')} (with {PREFIX}PROVIDER={row.name})")
+            missing.append(f"{self._prefix}BASE_URL (with {self._prefix}PROVIDER={row.name})")
         if not key and row.needs_key:
-            missing.append(row.key_env or _either("API_KEY"))
+            missing.append(row.key_env or f"{self._prefix}API_KEY")
+            if not ours and self.get("API_KEY"):
+                missing[-1] += (
+                    f" ({self._prefix}API_KEY is not used: only {self._prefix}PROVIDER={row.name} "
+                    "would say that it is for this provider)"
+                )
         if not model:
-            missing.append(_either("MODEL"))
+            missing.append(f"{self._prefix}MODEL")
         return self._finish(missing, row, base_url, key, model)
 
     def _addressed(self, model: str) -> LLMProviderConfig:
         values = {name: self.get(name) for name in ("BASE_URL", "API_KEY", "MODEL")}
-        missing = [_either(name) for name, value in values.items() if not value]
+        missing = [self._prefix + name for name, value in values.items() if not value]
         if missing:
-            missing[-1] += f"; or name a provider in {PREFIX}PROVIDER"
+            missing[-1] += f"; or name a provider in {self._prefix}PROVIDER"
             row = provider_named("compatible", self._providers)
         else:
             row = provider_for_url(checked_base_url(values["BASE_URL"]), self._providers)
@@ -185,7 +226,13 @@ class _Reader:
         self, missing: list[str], row: Provider, base_url: str | None, key: str, model: str
     ) -> LLMProviderConfig:
         if missing:
-            raise ConfigError(f"missing in the environment: {', '.join(missing)}")
+            told = f"missing in the environment: {', '.join(missing)}"
+            if any(name.startswith((PREFIX, FALLBACK)) for name in missing):
+                told += (
+                    f" (the same variables beginning with {FALLBACK} are read if none of them is "
+                    f"set that begins with {PREFIX})"
+                )
+            raise ConfigError(told)
         timeout = self.number("TIMEOUT_S")
         tokens = self.number("MAX_TOKENS")
         return LLMProviderConfig(
@@ -201,23 +248,20 @@ class _Reader:
         )
 
     def get(self, name: str) -> str:
-        found = self._env.get(PREFIX + name, "").strip()
-        return found or self._env.get(FALLBACK + name, "").strip()
+        return self._read(self._prefix + name)
+
+    def _read(self, variable: str) -> str:
+        return self._env.get(variable, "").strip()
 
     def number(self, name: str, *, least: float = 1e-9) -> float | None:
-        text = self.get(name)
-        if not text:
+        found = [variable for variable in (PREFIX + name, FALLBACK + name) if self._read(variable)]
+        if not found:
             return None
+        text = self._read(found[0])
         try:
             value = float(text)
         except ValueError:
             value = math.nan
         if not least <= value < math.inf:
-            raise ConfigError(
-                f"{_either(name)} must be a number of at least {least:g}, is {text!r}"
-            )
+            raise ConfigError(f"{found[0]} must be a number of at least {least:g}, is {text!r}")
         return value
-
-
-def _either(name: str) -> str:
-    return f"{PREFIX}{name} (or {FALLBACK}{name})"

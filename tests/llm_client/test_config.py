@@ -30,6 +30,7 @@ FULL = {
     "POWER_LOOP_API_KEY": CANARY,
     "POWER_LOOP_MODEL": "m-1",
 }
+OLDER = {name.replace("POWER_LOOP", "OPENAI_COMPAT"): value for name, value in FULL.items()}
 
 
 def make_scripted(model: str) -> LLMService:
@@ -59,13 +60,24 @@ def test_the_environment_gives_address_key_and_model() -> None:
     assert (config.max_output_tokens, config.temperature) == (None, None)
 
 
-def test_the_older_names_are_read_where_the_newer_ones_are_missing() -> None:
-    """One by one."""
-    older = {name.replace("POWER_LOOP", "OPENAI_COMPAT"): value for name, value in FULL.items()}
-    assert LLMProviderConfig.from_env(older).model == "m-1"
-    mixed = {**older, "POWER_LOOP_MODEL": "m-2", "POWER_LOOP_API_KEY": " "}
-    assert LLMProviderConfig.from_env(mixed).model == "m-2"
-    assert LLMProviderConfig.from_env(mixed).api_key == CANARY
+def test_the_older_names_are_read_where_no_newer_one_is_set() -> None:
+    """All or none: a blank newer one counts as not set."""
+    assert LLMProviderConfig.from_env(OLDER).model == "m-1"
+    blank = {**OLDER, "POWER_LOOP_API_KEY": " ", "POWER_LOOP_PROVIDER": ""}
+    assert LLMProviderConfig.from_env(blank).api_key == CANARY
+    newer = {**{name: value + "x" for name, value in FULL.items()}, **OLDER}
+    assert LLMProviderConfig.from_env(newer).model == "m-1x"
+
+
+@pytest.mark.parametrize("name", ["BASE_URL", "API_KEY", "MODEL", "PROVIDER"])
+def test_variables_of_both_families_are_never_mixed(name: str) -> None:
+    """A key beside the one address is not sent to the other; what is missing is named."""
+    value = "vllm" if name == "PROVIDER" else FULL[f"POWER_LOOP_{name}"]
+    message = refusal({**OLDER, f"POWER_LOOP_{name}": value})
+    assert f"POWER_LOOP_{'API_KEY' if name == 'MODEL' else 'MODEL'}" in message
+    assert "beginning with OPENAI_COMPAT_ are read if none of them is set" in message
+    older = refusal({key: text for key, text in OLDER.items() if "MODEL" not in key})
+    assert "missing in the environment: OPENAI_COMPAT_MODEL" in older
 
 
 def test_limits_are_read_as_numbers() -> None:
@@ -105,8 +117,8 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
     message = refusal({})
     for name in ("BASE_URL", "API_KEY", "MODEL"):
         assert f"POWER_LOOP_{name}" in message
-        assert f"OPENAI_COMPAT_{name}" in message
     assert "POWER_LOOP_PROVIDER" in message
+    assert "OPENAI_COMPAT_" in message
     message = refusal({name: value for name, value in FULL.items() if "KEY" not in name})
     assert "POWER_LOOP_API_KEY" in message
     assert "BASE_URL" not in message
@@ -146,6 +158,103 @@ def test_a_model_string_names_its_provider() -> None:
     assert (own.base_url, own.api_key) == ("https://llm.example.com/v1", CANARY)
     alone = {"POWER_LOOP_MODEL": "groq:llama-3:8b", "GROQ_API_KEY": CANARY}
     assert LLMProviderConfig.from_env(alone).model == "llama-3:8b"
+
+
+def test_an_address_without_a_provider_is_for_any_that_a_model_string_names() -> None:
+    """A gateway, or a server of one's own; its key is the one beside it, or the provider's."""
+    gateway = {"POWER_LOOP_BASE_URL": "https://llm.example.com/v1", "OPENAI_API_KEY": "sk-openai"}
+    config = LLMProviderConfig.from_env(gateway, model="openai:gpt-5")
+    assert (config.provider, config.base_url) == ("openai", "https://llm.example.com/v1")
+    assert config.api_key == "sk-openai"
+    config = LLMProviderConfig.from_env({**gateway, **FULL}, model="openai:gpt-5")
+    assert (config.base_url, config.api_key) == ("https://llm.example.com/v1", CANARY)
+    config = LLMProviderConfig.from_env({**gateway, "POWER_LOOP_MODEL": "OpenAI:gpt-5"})
+    assert (config.provider, config.model, config.api_key) == ("openai", "gpt-5", "sk-openai")
+    own = {"POWER_LOOP_BASE_URL": "http://127.0.0.1:8000/v1", "OPENAI_API_KEY": "k"}
+    config = LLMProviderConfig.from_env(own, model="openai:gpt-5")
+    assert config.base_url == "http://127.0.0.1:8000/v1"
+    assert LLMProviderConfig.from_env({**FULL}, model="local:smollm2").api_key == ""
+
+
+def test_the_address_of_one_provider_is_not_used_for_another() -> None:
+    """Nor its key; whoever means it says so in PROVIDER."""
+    deepseek = {**FULL, "POWER_LOOP_BASE_URL": "https://API.deepseek.com:443/beta"}
+    message = refusal(deepseek, model="openai:gpt-5")
+    assert "OPENAI_API_KEY" in message
+    assert "only POWER_LOOP_PROVIDER=openai would say" in message
+    config = LLMProviderConfig.from_env({**deepseek, "OPENAI_API_KEY": "o"}, model="openai:gpt-5")
+    assert (config.base_url, config.api_key) == ("https://api.openai.com/v1", "o")
+    config = LLMProviderConfig.from_env(deepseek, model="deepseek:v3")
+    assert (config.base_url, config.api_key) == ("https://API.deepseek.com:443/beta", CANARY)
+    forced = {**deepseek, "POWER_LOOP_PROVIDER": "openai"}
+    config = LLMProviderConfig.from_env(forced, model="openai:gpt-5")
+    assert (config.base_url, config.api_key) == ("https://API.deepseek.com:443/beta", CANARY)
+    del forced["POWER_LOOP_API_KEY"]
+    assert "OPENAI_API_KEY" in refusal({**forced, "OPENAI_API_KEY": "o"}, model="openai:gpt-5")
+
+
+def test_a_key_without_an_address_is_for_the_provider_named_beside_it() -> None:
+    """By PROVIDER or by MODEL; if by neither, it is not sent to anybody."""
+    key = {"POWER_LOOP_API_KEY": CANARY}
+    named = {**key, "POWER_LOOP_MODEL": "groq:llama"}
+    config = LLMProviderConfig.from_env(named)
+    assert (config.base_url, config.api_key) == ("https://api.groq.com/openai/v1", CANARY)
+    assert LLMProviderConfig.from_env(named, model="groq:other").api_key == CANARY
+    for env in (key, named):
+        message = refusal(env, model="openai:gpt-5")
+        assert "POWER_LOOP_API_KEY is not used" in message
+
+
+KEYS = {row.key_env: row for row in PROVIDERS.values() if row.key_env and row.needs_key}
+ADDRESSES = ("https://own.example/v1", "https://api.deepseek.com", "http://127.0.0.1:8000/v1")
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [f"{p}_{n}" for p in ("POWER_LOOP", "OPENAI_COMPAT") for n in ("API_KEY", "MODEL")]
+            + ["OPENAI_API_KEY", "DEEPSEEK_API_KEY"]
+        ),
+        st.just("set"),
+    ),
+    st.dictionaries(
+        st.sampled_from(["POWER_LOOP_BASE_URL", "OPENAI_COMPAT_BASE_URL"]),
+        st.sampled_from(ADDRESSES),
+    ),
+    st.dictionaries(
+        st.sampled_from(["POWER_LOOP_PROVIDER", "OPENAI_COMPAT_PROVIDER"]),
+        st.sampled_from(["openai", "deepseek", "vllm"]),
+    ),
+    st.sampled_from([None, "openai:m", "deepseek:m", "vllm:m", "compatible:m"]),
+)
+def test_no_key_ever_meets_an_address_it_was_not_set_for(
+    values: dict[str, str],
+    addresses: dict[str, str],
+    provider: dict[str, str],
+    model: str | None,
+) -> None:
+    """Each key carries the name of its variable; the address that gets it must belong to it."""
+    env = {**values, **addresses, **provider}
+    env |= {name: name for name in env if name.endswith("API_KEY")}
+    try:
+        config = LLMProviderConfig.from_env(env, model=model)
+    except ConfigError:
+        return
+    if not config.api_key:
+        return
+    family = config.api_key.removesuffix("_API_KEY")
+    if config.api_key in KEYS:
+        usual = KEYS[config.api_key].base_url
+        given_address = config.base_url in addresses.values()
+        assert config.provider == KEYS[config.api_key].name
+        assert config.base_url == usual or given_address
+        assert config.base_url != ADDRESSES[1] or config.provider == "deepseek"
+    elif f"{family}_BASE_URL" in env and config.base_url == env[f"{family}_BASE_URL"]:
+        assert family == "POWER_LOOP" or not any(k.startswith("POWER_LOOP") for k in env)
+    else:
+        assert f"{family}_BASE_URL" not in env
+        assert env[f"{family}_PROVIDER"] == config.provider
 
 
 @pytest.mark.parametrize("model", ["gpt-5", "openai:", ":gpt-5", "nobody:x", ""])
