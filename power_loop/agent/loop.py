@@ -168,7 +168,12 @@ class AgentLoop(Generic[DepsT]):
         return agent.sync.open_sync(self)
 
     def send_sync(
-        self, input: Input, session_id: str | None = None, **settings: Any
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: type[Any] | None = None,
+        **options: Unpack[RunOptions[DepsT]],
     ) -> RunResult[Any]:
         """`with loop.sync() as s: return s.send(…)`: for one message, from a script.
 
@@ -176,7 +181,7 @@ class AgentLoop(Generic[DepsT]):
             SyncInAsyncError: inside a running event loop.
         """
         with self.sync() as loop:
-            return loop.send(input, session_id, **settings)
+            return loop.send(input, session_id, output_type=output_type, **options)
 
     # ── running ───────────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,91 @@
+"""Only checked, never run: everything here is right, and its types are what they should be."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from pydantic import BaseModel
+
+from llm_client.types import Image, Text
+from power_loop import AgentLoop, MemoryStore, PendingCall, RunResult, Stamped, ToolContext, tool
+from power_loop.events import TextDelta
+from power_loop.runtime.stores.base import Posted, Store
+from power_loop.session.records import RunClosed
+
+
+class Deps:
+    user: str = "ann"
+
+
+class Answer(BaseModel):
+    value: int
+
+
+@tool
+async def who(context: ToolContext[Deps]) -> str:
+    """Says who."""
+    return assert_type(context.deps.user, str)
+
+
+def plain(n: int) -> int:
+    """Doubles."""
+    return 2 * n
+
+
+store: Store = MemoryStore()
+loop = AgentLoop[Deps]("openai:gpt-5", tools=[who, plain], store=store)
+
+
+async def main() -> None:
+    async with loop:
+        result = await loop.send("hi", deps=Deps())
+        assert_type(result, RunResult[None])
+        assert_type(result.output, None)
+        assert_type(result.status, str)
+        typed = await loop.send("hi", result.session_id, output_type=Answer, deps=Deps())
+        assert_type(typed.output, Answer)
+        assert_type((await loop.send("hi", output_type=int)).output, int)
+        await loop.send(["look:", Text("this"), Image(url="https://example.com/x.png")])
+        await loop.send(
+            "hi",
+            deps=Deps(),
+            model="other",
+            tools=[who],
+            max_rounds=3,
+            timeout=2.5,
+            on_busy="fail",
+        )
+        async with loop.stream("hi", output_type=Answer, overflow="drop") as run:
+            async for stamped in run:
+                assert_type(stamped, Stamped)
+                if isinstance(stamped.event, TextDelta):
+                    assert_type(stamped.event.text, str)
+            assert_type((await run.result()).output, Answer)
+        assert_type(await loop.resume("s", answers={"t": "approve"}, deps=Deps()), RunResult[None])
+        assert_type(await loop.cancel("s"), bool)
+        assert_type(await loop.steer("s", "go"), Posted)
+        assert_type(await loop.get_pending("s"), tuple[PendingCall, ...])
+        assert_type(await loop.close_session("s", cascade=False), int)
+        loop.events.subscribe(hear, types=[RunClosed])
+        async for stamped in loop.events.stream("s", after=3, follow=True):
+            assert_type(stamped, Stamped)
+
+
+async def hear(stamped: Stamped) -> None: ...
+
+
+def blocking() -> None:
+    with loop.sync() as s:
+        assert_type(s.send("hi", output_type=Answer, deps=Deps()).output, Answer)
+        assert_type(s.send("hi").output, None)
+    result: RunResult[Any] = loop.send_sync("hi", deps=Deps())
+    assert_type(result.final_text, str)
+
+
+# Nobody needs to name a type of deps.
+untyped = AgentLoop("openai:gpt-5", tools=[plain])
+
+
+async def without_deps() -> None:
+    await untyped.send("hi")
+    await untyped.send("hi", deps={"anything": 1})
