@@ -15,10 +15,11 @@ from msgspec import Struct
 from llm_client.service import LLMService
 from llm_client.types import LLMRequest, LLMResponse, Message, ToolResult, Transcript, new_id
 from power_loop.driver.asking import Asking
+from power_loop.driver.batch import side_by_side
 from power_loop.driver.committer import Committer
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
-from power_loop.driver.tooling import Toolbox, ToolRunner
+from power_loop.driver.tooling import CancelReason, Toolbox, ToolRunner
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import HookPoint
 from power_loop.log import logger
@@ -86,7 +87,7 @@ class RunPorts:
     """What one run can do. See `power_loop.pipeline.ports.Ports`.
 
     Attributes:
-        cancel_reason: why the run is being cancelled; None while it is not.
+        cancelled: why the run is being cancelled.
         ignored: ids of inbox items that are not meant for this run; it consumes them unread.
     """
 
@@ -96,7 +97,7 @@ class RunPorts:
         self.deps = setup.deps
         self.compacts = setup.compact is not None
         self.recalls = setup.recall is not None
-        self.cancel_reason: str | None = None
+        self.cancelled = CancelReason()
         self.committer = Committer(
             setup.session,
             setup.store,
@@ -117,7 +118,7 @@ class RunPorts:
             session_id=setup.session.id,
             deps=setup.deps,
             emit=self.emit,
-            cancel_reason=lambda: self.cancel_reason,
+            cancel_reason=self.cancelled,
             timeout=setup.tool_timeout,
             result_limit=setup.result_limit,
         )
@@ -208,23 +209,25 @@ class RunPorts:
 
     def slot(self) -> AbstractAsyncContextManager[Any]:
         """A place among the tools that may run at the same time."""
-        if self._places is None:
-            # Fast: a free place is taken at once, unless the run is being cancelled.
-            self._places = anyio.Semaphore(self._setup.tool_concurrency, fast_acquire=True)
-        return self._places
+        return self._places or _AMPLE
 
     async def each(self, jobs: Sequence[Job]) -> None:
         """Runs jobs side by side, exclusive ones alone."""
         self.tooling.finished.clear()
+        if self._places is None and len(jobs) > self._setup.tool_concurrency:
+            # Fast: a free place is taken at once, unless the run is being cancelled.
+            self._places = anyio.Semaphore(self._setup.tool_concurrency, fast_acquire=True)
+        # Such a store is awaited before each call begins.
+        wait = not self._setup.store.immediate
         together: list[Job] = []
         for job in jobs:
             if not job.exclusive:
                 together.append(job)
                 continue
-            if not await _side_by_side(together) or not await job.run():
+            if not await side_by_side(together, wait=wait) or not await job.run():
                 return
             together = []
-        await _side_by_side(together)
+        await side_by_side(together, wait=wait)
 
     # ── the rest ──────────────────────────────────────────────────────────────────────────────────
 
@@ -249,38 +252,16 @@ class RunPorts:
                 await reader.drained()
 
 
-async def _side_by_side(jobs: Sequence[Job]) -> bool:
-    """Runs jobs at the same time; False when one of them broke the batch off."""
-    if not jobs:
-        return True
-    if len(jobs) == 1:
-        return await jobs[0].run()
-    group = _Group()
-    async with anyio.create_task_group() as tasks:
-        for job in jobs[1:]:
-            tasks.start_soon(group.run, job, tasks.cancel_scope)
-        # This task would only wait: it takes the first job, and the others begin when that waits.
-        await group.run(jobs[0], tasks.cancel_scope)
-    if group.error is not None:
-        raise group.error
-    return not group.broken_off
+class _Ample:
+    """A place where there are enough for everybody; none for a job that is cancelled already."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> None:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+
+    async def __aexit__(self, *_: object) -> None:
+        """There is nothing to give back."""
 
 
-class _Group:
-    """What became of jobs that ran side by side. The first error cancels the rest and is raised
-    as it is, not wrapped in a group."""
-
-    __slots__ = ("broken_off", "error")
-
-    def __init__(self) -> None:
-        self.broken_off = False
-        self.error: Exception | None = None
-
-    async def run(self, job: Job, scope: anyio.CancelScope) -> None:
-        try:
-            if await job.run():
-                return
-            self.broken_off = True
-        except Exception as error:  # noqa: BLE001  raised again by whoever started the jobs
-            self.error = self.error or error
-        scope.cancel()
+_AMPLE = _Ample()

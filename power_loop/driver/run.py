@@ -49,8 +49,8 @@ class Run:
 
     def cancel(self, reason: str) -> None:
         """Has the run end `cancelled`. Idempotent; safe before it has begun."""
-        if self.ports.cancel_reason is None:
-            self.ports.cancel_reason = reason
+        if self.ports.cancelled.text is None:
+            self.ports.cancelled.text = reason
         self._scope.cancel()
 
     async def cancel_in_time(self, reason: str) -> bool:
@@ -80,14 +80,14 @@ class Run:
                 await run_pipeline(ports, self._opening)
             if self._scope.cancelled_caught:
                 ending = Cancelled(
-                    ports.cancel_reason or f"it took longer than {self._timeout:g} s"
+                    ports.cancelled.text or f"it took longer than {self._timeout:g} s"
                 )
         except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
             self.error = error
             ending = Failed(type(error).__name__, str(error)[:_MESSAGE_LIMIT])
         finally:
             # A synchronous tool that is still at work sees that nobody waits for it.
-            ports.cancel_reason = ports.cancel_reason or "the run has ended"
+            ports.cancelled.text = ports.cancelled.text or "the run has ended"
             ports.committer.finish(ending, ports.finished(), ports.asking.partial)
             with anyio.CancelScope(shield=True):
                 await self._settle(ending)

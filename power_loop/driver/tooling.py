@@ -20,7 +20,7 @@ from power_loop.pipeline.ports import ToolTraits, Used
 from power_loop.session.records import ToolStarted
 from power_loop.tools.base import Tool, ToolContent, ToolContext
 
-__all__ = ["ToolRunner", "Toolbox"]
+__all__ = ["CancelReason", "ToolRunner", "Toolbox"]
 
 Toolbox = Mapping[str, Tool | ToolSpec]
 """Tools by name; a bare spec is a tool that the caller runs itself."""
@@ -128,6 +128,18 @@ class ToolRunner:
         if left_out:
             kept.append(Text(f"[… {left_out} more characters left out …]"))
         return tuple(kept)
+
+
+class CancelReason:
+    """Why a run is being cancelled; called, it says so: None while it is not."""
+
+    __slots__ = ("text",)
+
+    def __init__(self) -> None:
+        self.text: str | None = None
+
+    def __call__(self) -> str | None:
+        return self.text
 
 
 class _Home:
