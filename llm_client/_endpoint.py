@@ -92,6 +92,14 @@ class Endpoint:
         url = f"{self._address}{encoded.path}{self._query}"
         return self.transport.send(WireRequest(url, merged[1], encoded.body, self._deadlines))
 
+    def check(self, request: LLMRequest) -> None:
+        """Encodes `request` for nothing.
+
+        Raises:
+            CallerError: it cannot be expressed in this protocol.
+        """
+        self.codec.encode(self._completed(request), stream=False)
+
     def _completed(self, request: LLMRequest) -> LLMRequest:
         usual = self._defaults
         changes: dict[str, Any] = {}

@@ -83,6 +83,10 @@ class HttpLLMService:
         """Whether the provider can bind an answer to a schema."""
         return self._endpoint.codec.binds_output
 
+    def check(self, request: LLMRequest) -> None:
+        """See `LLMService.check`."""
+        self._endpoint.check(request)
+
     def stream(self, request: LLMRequest) -> AbstractAsyncContextManager[HttpStream]:
         """See `LLMService.stream`."""
         return HttpStream(self._endpoint, request)

@@ -32,6 +32,15 @@ class LLMService(Protocol):
         one is refused with `UnsupportedFeature`; describe the form in the prompt instead."""
         ...
 
+    def check(self, request: LLMRequest) -> None:
+        """Looks whether `request` can be put into wire form; nothing is sent. What only a provider
+        can know is not found out.
+
+        Raises:
+            CallerError: it cannot.
+        """
+        ...
+
     def stream(
         self, request: LLMRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:

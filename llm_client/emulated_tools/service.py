@@ -48,6 +48,10 @@ class EmulatedTools:
         """Whether `inner` can bind an answer to a schema; tools cannot be emulated without."""
         return self._inner.binds_output
 
+    def check(self, request: LLMRequest) -> None:
+        """See `LLMService.check`."""
+        self._inner.check(self._prepare(request)[0])
+
     def stream(
         self, request: LLMRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:

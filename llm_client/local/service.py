@@ -105,6 +105,11 @@ class LocalLLMService:
         """True while the server runs."""
         return self._running is not None and self._running.process.alive
 
+    def check(self, request: LLMRequest) -> None:
+        """See `LLMService.check`; before the server runs, nothing is found."""
+        if self._running is not None:
+            self._running.service.check(request)
+
     def stream(
         self, request: LLMRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:

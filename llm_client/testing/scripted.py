@@ -201,6 +201,9 @@ class ScriptedLLM:
         """Lines that nobody has asked for yet."""
         return max(0, len(self._script) - len(self.requests))
 
+    def check(self, request: LLMRequest) -> None:
+        """Does nothing: a script takes every request."""
+
     def stream(
         self, request: LLMRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:

@@ -223,7 +223,7 @@ class AgentLoop(Generic[DepsT]):
             options: see `RunOptions`.
 
         Raises:
-            InvalidInput: nothing was stored.
+            InvalidInput, CallerError: nothing was stored.
             SessionNotFound, SessionPendingError, SessionBusy: nothing was changed.
             LLMError: the model refused for a reason that trying again does not mend.
             OutputInvalid: the answer does not fit `output_type` after all re-asks.
@@ -360,9 +360,9 @@ class AgentLoop(Generic[DepsT]):
         nothing.
 
         Raises:
-            InvalidInput, SessionNotFound: nothing was stored.
+            InvalidInput, CallerError, SessionNotFound: nothing was stored.
         """
-        message = to_message(input, new_id())
+        message = self._runner.checked(to_message(input, new_id()))
         return await self.store.post(session_id, Steer(message), dedupe_key=dedupe_key)
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────────

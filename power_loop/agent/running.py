@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from typing_extensions import TypeVar
 
 from llm_client.service import LLMService
-from llm_client.types import LLMRequest, new_id
+from llm_client.types import LLMRequest, Message, Text, new_id
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.intake import Input, to_message
@@ -150,6 +150,16 @@ class Runner:
             parse=None if typed is None else typed.parse,
         )
 
+    def checked(self, message: Message, template: LLMRequest | None = None) -> Message:
+        """`message`, if the service can send it. Text it always can.
+
+        Raises:
+            CallerError: the service's protocol has no form for it.
+        """
+        if not all(isinstance(part, Text) for part in message.parts):
+            self.llm.check(replace(template or LLMRequest(()), messages=(message,)))
+        return message
+
     def _template(
         self, model: str | None, tools: Toolset, typed: TypedOutput[Any] | None
     ) -> LLMRequest:
@@ -180,11 +190,11 @@ class Runner:
         """A run that takes `input`, ready to go; in a new session if `session_id` is None.
 
         Raises:
-            UsageError, SessionError: nothing was stored.
+            UsageError, SessionError, CallerError: nothing was stored.
         """
         self._check_open()
         settings = self.settings(output_type, options)
-        message = to_message(input, new_id())
+        message = self.checked(to_message(input, new_id()), settings.plan.template)
         if session_id is None:
             session_id = new_id("sess_")
             await self._store.create(session_id, at=time.time())

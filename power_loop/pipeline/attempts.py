@@ -9,6 +9,7 @@ from power_loop.events import RetryScheduled
 from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
 from power_loop.pipeline.ports import AttemptFailed, Ports
 from power_loop.pipeline.progress import where
+from power_loop.pipeline.refusals import without_refused
 from power_loop.session.outcome import Degraded, Outcome, Stopped
 from power_loop.session.records import ErrorInfo, ModelAsked, ModelEnded
 from power_loop.session.text import repaired_text
@@ -52,6 +53,9 @@ async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Outc
                     pass
         if error.retryable:
             return Degraded(f"{type(error).__name__}: {repaired_text(str(error))}", attempts)
+        change = without_refused(io.session.view, error)
+        if change is not None:
+            await io.commit(change, later=True)
         raise error
 
 

@@ -151,6 +151,9 @@ class Scripted:
         finally:
             self.under_way -= 1
 
+    def check(self, request: LLMRequest) -> None:
+        """Takes everything."""
+
     def stream(
         self, request: LLMRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:
