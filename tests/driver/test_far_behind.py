@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_client.testing import ScriptedLLM, reply
-from power_loop import AgentLoop, MemoryStore, SQLiteStore
+from power_loop import AgentConfig, AgentLoop, MemoryStore, SQLiteStore
 from power_loop.driver import hub as hub_module
 from power_loop.driver.hub import RECORDS_HELD, Hub
 from power_loop.events import ModelAsked, RoundStarted, Stamped, ToolProgress, is_record
@@ -144,7 +144,8 @@ async def test_a_hung_subscriber_hurts_no_run(kind: str, tmp_path: object) -> No
         await anyio.sleep_forever()
 
     with anyio.fail_after(30):
-        async with AgentLoop(ScriptedLLM(*[reply("ok")] * 20), store=store) as loop:
+        llm, config = ScriptedLLM(*[reply("ok")] * 20), AgentConfig(shutdown_grace=0.05)
+        async with AgentLoop(llm, store=store, config=config) as loop:
             loop.events.subscribe(stuck)
             session = (await loop.send("hi")).session_id
             for _ in range(19):
