@@ -97,6 +97,7 @@ class PreparedRun(Generic[OutputT]):
             output=output,
             rounds=session.round if run.opened else 0,
             usage=session.run_usage if run.opened else Usage(),
+            stop_reason=session.stop_reason if run.opened else None,
         )
         if run.error is not None:
             attach_result(run.error, result)

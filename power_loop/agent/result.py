@@ -7,7 +7,7 @@ from typing import Generic
 from msgspec import Struct
 from typing_extensions import TypeVar
 
-from llm_client.types import Usage
+from llm_client.types import StopReason, Usage
 from power_loop.session.outcome import Outcome, status_of
 
 __all__ = ["RunResult", "result_of"]
@@ -28,6 +28,9 @@ class RunResult(Struct, Generic[OutputT], frozen=True):
         output: the typed answer, where `output_type` asked for one.
         rounds: model rounds, counted over the runs it resumed.
         usage: tokens since the task's input.
+        stop_reason: why the model stopped the last time it was asked in this run. LENGTH says that
+            `final_text` was cut off by a limit. None if it failed, was not asked, or a hook
+            answered in its place.
     """
 
     session_id: str
@@ -37,6 +40,7 @@ class RunResult(Struct, Generic[OutputT], frozen=True):
     output: OutputT
     rounds: int
     usage: Usage
+    stop_reason: StopReason | None = None
 
     @property
     def status(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from llm_client.types import Message, ToolCall, ToolResult, Transcript, Usage
+from llm_client.types import Message, StopReason, ToolCall, ToolResult, Transcript, Usage
 from power_loop.session.outcome import Outcome, RoundLimit
 from power_loop.session.records import (
     CallAnswered,
@@ -95,6 +95,8 @@ class State:
         messages: the view, an append-only list; replaced when the view changes.
         order, batch: the calls of the newest batch in call order, and the results so far.
         last_attempt, last_attempt_ok: the newest model call that has ended, until its answer is in.
+        stop_reason: why the newest model call of the run stopped; None if it failed, or if its
+            answer was made up by a hook.
         ids, base_ids: ids of all messages, calls, runs and attempts, and all tokens; a trial keeps
             its own apart.
     """
@@ -118,6 +120,7 @@ class State:
         "run",
         "run_usage",
         "seq",
+        "stop_reason",
         "tail",
         "usage",
     )
@@ -132,6 +135,7 @@ class State:
         self.asked: ModelAsked | None = None
         self.last_attempt: str | None = None
         self.last_attempt_ok = False
+        self.stop_reason: StopReason | None = None
         self.round: int = 0
         self.usage = Usage()
         self.run_usage = Usage()
@@ -188,6 +192,7 @@ def _move_opened(s: State, r: RunOpened) -> None:
     if r.resumes is None:
         s.run_usage = Usage()
     s.recalled = ()
+    s.stop_reason = None
     for message in r.input:
         _append(s, message)
 
@@ -196,6 +201,8 @@ def _move_message(s: State, r: MessageAppended) -> None:
     _append(s, r.message)
     if r.message.role == "assistant":
         s.last_attempt = None
+        if r.attempt is None:
+            s.stop_reason = None
     calls = r.message.tool_calls
     if calls:
         s.open_calls = {call.id: OpenCall(call) for call in calls}
@@ -213,6 +220,7 @@ def _move_asked(s: State, r: ModelAsked) -> None:
 def _move_ended(s: State, r: ModelEnded) -> None:
     s.asked = None
     s.last_attempt, s.last_attempt_ok = r.attempt, r.status == "ok"
+    s.stop_reason = r.stop_reason
     s.usage = s.usage + r.usage
     s.run_usage = s.run_usage + r.usage
 
