@@ -36,9 +36,28 @@ class Owned(Struct):
     released: bool = False
 
 
-class _Turn(Struct):
-    lock: anyio.Lock
-    users: int = 0
+class _Turn:
+    """One holds it, others wait in a queue, which is made for the first of them.
+
+    `users` counts them all.
+    """
+
+    __slots__ = ("_queue", "users")
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._queue: anyio.Semaphore | None = None
+
+    async def wait(self) -> None:
+        """Returns once nobody counted before the caller has it."""
+        if self.users > 1:
+            self._queue = self._queue or anyio.Semaphore(0)
+            await self._queue.acquire()
+
+    def pass_on(self) -> None:
+        """Gives it to whoever waits longest."""
+        if self._queue is not None:
+            self._queue.release()
 
 
 class Sessions:
@@ -59,12 +78,15 @@ class Sessions:
             SessionNotFound: there is none of that id.
             SessionBusy: `fail`, and somebody else has it.
         """
-        turn = self._turns.setdefault(session_id, _Turn(anyio.Lock(fast_acquire=True)))
+        turn = self._turns.get(session_id)
+        if turn is None:
+            turn = self._turns[session_id] = _Turn()
+        elif on_busy == "fail":
+            raise SessionBusy(session_id, "this process")
         turn.users += 1
         try:
-            if on_busy == "fail" and turn.lock.locked():
-                raise SessionBusy(session_id, "this process")
-            async with turn.lock:
+            await turn.wait()
+            try:
                 lease = await self._claim(session_id, on_busy)
                 owned = Owned(await self._fold_or_release(session_id, lease), lease)
                 try:
@@ -72,6 +94,8 @@ class Sessions:
                 finally:
                     if not owned.released:
                         await self._give_back(lease)
+            finally:
+                turn.pass_on()
         finally:
             turn.users -= 1
             if not turn.users:

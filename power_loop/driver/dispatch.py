@@ -154,7 +154,9 @@ class Hooks:
         """
         for entry in self._entries.get(point.name, ()):
             try:
-                value = await _call(entry, context)
+                value = entry.handler(context)
+                if value is not None and inspect.isawaitable(value):
+                    value = await _awaited(entry, value)
             except Exception as error:  # noqa: BLE001  a handler is foreign code
                 directive = _after_failure(point, entry, error, report)
                 if directive is not None:
@@ -206,12 +208,7 @@ class Hooks:
         raise HookError(f"no handler is registered as {name!r} (registered: {known})")
 
 
-async def _call(entry: _Entry, context: Any) -> Any:
-    value = entry.handler(context)
-    if value is None:
-        return None
-    if not inspect.isawaitable(value):
-        return value
+async def _awaited(entry: _Entry, value: Awaitable[Any]) -> Any:
     bound = DEFAULT_TIMEOUT if entry.timeout is None else entry.timeout
     with anyio.move_on_after(bound):
         return await own_cancellation(value)
