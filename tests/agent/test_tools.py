@@ -103,7 +103,8 @@ async def test_a_synchronous_tool_that_hangs_is_left_behind_and_knows_it() -> No
     """The run does not wait for its thread; the thread can see that nobody waits for it."""
     release, noticed = threading.Event(), threading.Event()
 
-    @tool(timeout=0.03)
+    # Long enough for a thread to begin on a busy machine.
+    @tool(timeout=0.5)
     def stubborn(context: ToolContext[Any]) -> str:
         """Does not stop."""
         release.wait(10)

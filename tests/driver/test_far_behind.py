@@ -150,4 +150,5 @@ async def test_a_hung_subscriber_hurts_no_run(kind: str, tmp_path: object) -> No
             session = (await loop.send("hi")).session_id
             for _ in range(19):
                 assert (await loop.send("again", session)).status == "completed"
+        await store.aclose()
     assert len(heard) == 1
