@@ -42,6 +42,7 @@ from power_loop.pipeline.progress import (
     end_round,
     filtered,
     filtered_results,
+    from_hook,
     repaired,
     where,
 )
@@ -105,7 +106,7 @@ async def _start_round(io: Ports) -> Break | Skip | None:
     if not isinstance(result, RoundStart):
         return result
     if result.append:
-        await append_messages(io, result.append)
+        await append_messages(io, from_hook(ROUND_START, result.append))
     return None
 
 
@@ -131,7 +132,7 @@ async def _recall(io: Ports) -> None:
     recalled = await io.recall(io.session.view)
     if recalled and io.listens(MEMORY_RECALLED):
         result = await io.fire(MEMORY_RECALLED, MemoryRecalled(**where(io), recalled=recalled))
-        recalled = () if isinstance(result, Skip) else result.recalled
+        recalled = () if isinstance(result, Skip) else from_hook(MEMORY_RECALLED, result.recalled)
     if recalled:
         await io.commit(Recalled(recalled), later=True)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import replace
 
-from llm_client.types import Message, Part, ToolResult
+from llm_client.types import Audio, File, Image, Message, Part, Text, ToolResult
 from power_loop.errors import HookError
 from power_loop.events import RoundEnded, TextRepaired
-from power_loop.hooks import MESSAGE_APPEND, ROUND_END, MessageAppend, RoundEnd
+from power_loop.hooks import MESSAGE_APPEND, ROUND_END, HookPoint, MessageAppend, RoundEnd
 from power_loop.pipeline.ports import Ports
 from power_loop.session.records import MessageAppended, ToolSettled
-from power_loop.session.text import is_sound, repaired_part
+from power_loop.session.text import is_sound, is_sound_message, repaired_part
+from power_loop.session.view import COMPACT_NOTE
 
 __all__ = [
     "Progress",
@@ -23,10 +24,17 @@ __all__ = [
     "end_round",
     "filtered",
     "filtered_results",
+    "from_hook",
     "repaired",
     "where",
     "with_own_id",
 ]
+
+
+_WELCOME = (
+    "legal there: a tuple of messages of role user or system, "
+    "with at least one part each: text, images, sounds, files"
+)
 
 
 class Progress:
@@ -80,12 +88,57 @@ async def filtered(io: Ports, message: Message, *, opens: str | None = None) -> 
         place |= {"run_id": opens, "round": 0}
     result = await io.fire(MESSAGE_APPEND, MessageAppend(**place, message=message))
     changed = result.message
+    if changed is message:
+        return message
+    why = _unfit(changed)
+    if why is not None:
+        raise HookError(f"a handler of {MESSAGE_APPEND.name} made of a message {why}")
     if _identity(changed) != _identity(message):
         raise HookError(
             f"a handler of {MESSAGE_APPEND.name} changed the id, role, calls or results of message "
             f"{message.id!r}; it may change text, images and files only"
         )
     return changed
+
+
+def from_hook(point: HookPoint[Any, Any], messages: object) -> tuple[Message, ...]:
+    """`messages`, as a handler of `point` wants to have them in the transcript.
+
+    Raises:
+        HookError: one of them does not belong there.
+    """
+    if not isinstance(messages, tuple | list):
+        raise HookError(f"a handler of {point.name} gave {_kind(messages)}; {_WELCOME}")
+    for message in cast("Sequence[object]", messages):
+        why = _unfit(message)
+        if why is None and not _comes_from_outside(cast("Message", message)):
+            why = "a message of the assistant or of a tool, or with parts that only those have"
+        if why is not None:
+            raise HookError(f"a handler of {point.name} gave {why}; {_WELCOME}")
+    return tuple(cast("Sequence[Message]", messages))
+
+
+def _unfit(message: object) -> str | None:
+    """Why `message` can be in no transcript; None if it can."""
+    if not isinstance(message, Message):
+        return _kind(message)
+    parts = cast("Sequence[object]", message.parts)
+    if not parts or not all(isinstance(part, Part) for part in parts):
+        return "a message without parts, or with something else among them"
+    if message.name == COMPACT_NOTE:
+        return f"a message named {COMPACT_NOTE!r}, a name that is taken"
+    if not is_sound_message(message):
+        return "text with a lone surrogate or a NUL character, which no provider takes"
+    return None
+
+
+def _comes_from_outside(message: Message) -> bool:
+    given = Text | Image | Audio | File
+    return message.role in ("user", "system") and all(isinstance(p, given) for p in message.parts)
+
+
+def _kind(value: object) -> str:
+    return f"a value of type {type(value).__name__}"
 
 
 def _identity(message: Message) -> tuple[object, ...]:
@@ -95,6 +148,8 @@ def _identity(message: Message) -> tuple[object, ...]:
 
 async def filtered_results(io: Ports, settled: Sequence[ToolSettled]) -> list[ToolSettled]:
     """Settlements with their messages as the message.append hooks leave them."""
+    if not io.listens(MESSAGE_APPEND):
+        return list(settled)
     return [ToolSettled(await filtered(io, one.message), one.how) for one in settled]
 
 

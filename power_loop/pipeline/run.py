@@ -14,6 +14,7 @@ from power_loop.pipeline.progress import (
     Progress,
     append_messages,
     filtered,
+    from_hook,
     where,
     with_own_id,
 )
@@ -69,8 +70,9 @@ async def _open(io: Ports, progress: Progress, opening: Sequence[Record]) -> Non
     if io.listens(SESSION_START):
         context = SessionStart(**where(io), messages=io.session.view)
         result = await io.fire(SESSION_START, context)
+        added = from_hook(SESSION_START, result.append)
         if io.session.phase is not Phase.MODEL:
             # A session that resumes a batch of calls takes no message before their results.
-            progress.deferred = result.append
-        elif result.append:
-            await append_messages(io, result.append)
+            progress.deferred = added
+        elif added:
+            await append_messages(io, added)

@@ -6,7 +6,7 @@ from llm_client.types import Message, Text
 from power_loop.errors import OutputInvalid
 from power_loop.hooks import COMPLETE_DECIDE, CompleteDecide, Continue
 from power_loop.pipeline.ports import Ports
-from power_loop.pipeline.progress import Progress, append_messages, where
+from power_loop.pipeline.progress import Progress, append_messages, from_hook, where
 from power_loop.session.outcome import Cancelled, Completed, Outcome, RoundLimit
 
 __all__ = ["round_limit_reached", "settle_phase"]
@@ -66,5 +66,6 @@ async def _goes_on(io: Ports, progress: Progress, reason: str, text: str) -> boo
     if not isinstance(decision, Continue):
         return False
     progress.limit = io.session.round + progress.skipped + decision.extra_rounds
-    await append_messages(io, [Message("user", (Text(decision.inject),), id=io.new_id())])
+    said = Message("user", (Text(decision.inject),), id=io.new_id())
+    await append_messages(io, from_hook(COMPLETE_DECIDE, (said,)))
     return True

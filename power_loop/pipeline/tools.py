@@ -56,6 +56,7 @@ from power_loop.session.records import (
     ToolStarted,
 )
 from power_loop.session.state import result_id
+from power_loop.session.text import repaired_text
 
 __all__ = ["tools_phase"]
 
@@ -250,6 +251,7 @@ async def _answered(io: Ports, open_call: OpenCall) -> bool:
 
 async def _request_approval(io: Ports, open_call: OpenCall, reason: str) -> None:
     token = io.new_id()
+    reason = repaired_text(reason)
     await io.commit(CallWaiting(open_call.call.id, "approval", token, reason))
     if io.listens(APPROVAL_REQUESTED):
         context = ApprovalRequested(**where(io), call=open_call.call, token=token, reason=reason)

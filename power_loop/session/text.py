@@ -10,9 +10,27 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from llm_client.types import File, Image, Part, Text, Thinking, ToolCall, ToolResult
+from llm_client.types import (
+    Audio,
+    File,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
 
-__all__ = ["is_sound", "repaired_part", "repaired_result", "repaired_strings", "repaired_text"]
+__all__ = [
+    "is_sound",
+    "is_sound_message",
+    "repaired_part",
+    "repaired_result",
+    "repaired_strings",
+    "repaired_text",
+]
 
 S = TypeVar("S", bound=Struct)
 
@@ -20,14 +38,24 @@ S = TypeVar("S", bound=Struct)
 def is_sound(part: Part) -> bool:
     """Whether all text of `part` can be stored and sent."""
     match part:
-        case Text() | Thinking():
+        case Text():
             return _sound(part.text)
         case ToolCall():
             return all(map(_sound, (part.id, part.name, part.arguments)))
         case ToolResult():
             return all(map(is_sound, part.content))
         case _:
-            return True
+            return _fields_are_sound(part)
+
+
+def is_sound_message(message: Message) -> bool:
+    """Whether all text of `message` can be stored and sent."""
+    meta = message.meta or {}
+    return (
+        all(map(is_sound, message.parts))
+        and _fields_are_sound(message)
+        and all(map(_sound, (*meta, *meta.values())))
+    )
 
 
 def repaired_text(text: str, counts: list[int] | None = None) -> str:
@@ -46,7 +74,7 @@ def repaired_part(part: Part, counts: list[int]) -> Part:
     match part:
         case Text():
             return Text(repaired_text(part.text, counts))
-        case Thinking() if not _sound(part.text):
+        case Thinking() if not is_sound(part):
             # A signature vouches for the exact text, so it cannot outlive a change.
             return Thinking(repaired_text(part.text, counts))
         case ToolCall():
@@ -54,6 +82,8 @@ def repaired_part(part: Part, counts: list[int]) -> Part:
             return ToolCall(*[repaired_text(field, counts) for field in fields])
         case ToolResult():
             return repaired_result(part, counts)
+        case Image() | Audio() | File() | Opaque():
+            return repaired_strings(part, counts)
         case _:
             return part
 
@@ -62,22 +92,25 @@ def repaired_result(result: ToolResult, counts: list[int] | None = None) -> Tool
     """`result` in a form that is sound; adds to `counts` as `repaired_text` does."""
     if is_sound(result):
         return result
-    content = tuple([_repaired_content(part, counts) for part in result.content])
+    content = tuple([repaired_strings(part, counts) for part in result.content])
     return ToolResult(result.call_id, content, result.is_error)
 
 
-def _repaired_content(part: Text | Image | File, counts: list[int] | None) -> Text | Image | File:
-    return Text(repaired_text(part.text, counts)) if isinstance(part, Text) else part
-
-
-def repaired_strings(value: S) -> S:
-    """`value` with those of its fields that are strings in a form that is sound."""
+def repaired_strings(value: S, counts: list[int] | None = None) -> S:
+    """`value` with those of its fields that are strings in a form that is sound; adds to `counts`
+    as `repaired_text` does.
+    """
     unsound = {
-        name: repaired_text(held)
+        name: repaired_text(held, counts)
         for name, held in asdict(value).items()
         if isinstance(held, str) and not _sound(held)
     }
     return replace(value, **unsound) if unsound else value
+
+
+def _fields_are_sound(value: Struct) -> bool:
+    held = asdict(value).values()
+    return all(_sound(each) for each in held if isinstance(each, str))
 
 
 def _sound(text: str) -> bool:
