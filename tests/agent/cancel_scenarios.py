@@ -14,11 +14,11 @@ from llm_client.errors import Overloaded
 from llm_client.retry import RetryPolicy
 from llm_client.types import LLMRequest
 from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
-from power_loop.hooks import POINTS
+from power_loop.hooks import POINTS, TOOL_BEFORE, Suspend
 from power_loop.runtime.stores.base import Store
 from tests.agent.scripted import Reply, Scripted, calls, fails, says
 
-__all__ = ["SCENARIOS", "Scenario", "World"]
+__all__ = ["SCENARIOS", "Scenario", "World", "approve"]
 
 
 class World:
@@ -31,6 +31,7 @@ class World:
         self.effects: list[tuple[str, str, str]] = []
         self.lock = threading.Lock()
         self.statuses: list[str] = []
+        self.steered = False
 
     def note(self, what: str, context: ToolContext[World]) -> None:
         """Something happened in the outer world; from any thread."""
@@ -47,7 +48,9 @@ class Scenario(Struct, frozen=True):
     config: AgentConfig = AgentConfig()
     hooks: bool = False
     sessions: int = 1
+    runs: int = 1
     sqlite: bool = False
+    suspends: bool = False
 
     def loop(self, world: World) -> AgentLoop[World]:
         """A loop for it."""
@@ -57,7 +60,7 @@ class Scenario(Struct, frozen=True):
             tools=[work, alone, in_thread],
             store=world.store,
             config=self.config,
-            hooks=_everywhere() if self.hooks else None,
+            hooks=_everywhere() if self.hooks else _guarded() if self.suspends else None,
         )
 
 
@@ -168,6 +171,7 @@ async def _steered(world: World, loop: AgentLoop[World]) -> None:
     async def steer() -> None:
         await anyio.lowlevel.checkpoint()
         await loop.steer(world.sessions[0], "steered", dedupe_key="steer")
+        world.steered = True
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(steer)
@@ -182,6 +186,32 @@ async def _both(world: World, loop: AgentLoop[World]) -> None:
     async with anyio.create_task_group() as tasks:
         for session in world.sessions:
             tasks.start_soon(one, session)
+
+
+async def _approved(world: World, loop: AgentLoop[World]) -> None:
+    """A call waits for an approval and gets it."""
+    await _send(world, loop)
+    await approve(world, loop, world.sessions[0])
+
+
+async def approve(world: World, loop: AgentLoop[World], session: str) -> None:
+    """Approves what waits, if anything does."""
+    answers = {call.token: "approve" for call in await loop.get_pending(session) if call.token}
+    if answers:
+        result = await loop.resume(session, answers=answers, deps=world)
+        world.statuses.append(result.status)
+
+
+async def _abandoned(world: World, loop: AgentLoop[World]) -> None:
+    """A call waits for an approval and is given up."""
+    await _send(world, loop)
+    await loop.abort_pending(world.sessions[0], "nobody answered")
+
+
+def _guarded() -> Hooks:
+    hooks = Hooks()
+    hooks.on(TOOL_BEFORE, lambda context: Suspend() if context.name == "work" else None)
+    return hooks
 
 
 def _everywhere() -> Hooks:
@@ -209,5 +239,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("typed output asked again", lambda: _typed, _typed_send),
     Scenario("round limit", lambda: _endless, _send, config=AgentConfig(max_rounds=2)),
     Scenario("two sessions", lambda: _one_tool, _both, sessions=2),
+    Scenario("approval", lambda: _three_tools, _approved, runs=2, suspends=True),
+    Scenario("given up", lambda: _one_tool, _abandoned, runs=2, suspends=True),
     Scenario("SQLite", lambda: _three_tools, _stream, sqlite=True),
 )

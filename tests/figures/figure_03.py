@@ -19,7 +19,13 @@ from msgspec import Struct
 from llm_client.types import ToolResult
 from power_loop import AgentLoop, MemoryStore, SQLiteStore
 from power_loop.runtime.stores.base import Store
-from power_loop.session.outcome import Cancelled, Completed, Outcome, RoundLimit
+from power_loop.session.outcome import (
+    AwaitingApproval,
+    Cancelled,
+    Completed,
+    Outcome,
+    RoundLimit,
+)
 from power_loop.session.records import (
     MessageAppended,
     Record,
@@ -28,7 +34,7 @@ from power_loop.session.records import (
     ToolSettled,
     ToolStarted,
 )
-from tests.agent.cancel_scenarios import SCENARIOS, Scenario, World
+from tests.agent.cancel_scenarios import SCENARIOS, Scenario, World, approve
 from tests.agent.stepping import Backend, Steps, run_stepwise, tasks_alive
 from tests.agent.stores import SlowStore, records_of
 from tests.figures.result import FigureResult
@@ -159,27 +165,38 @@ class _Trial:
 
     async def _go_on(self, loop: AgentLoop[World]) -> None:
         for session in self.world.sessions:
+            await approve(self.world, loop, session)
             result = await loop.send("and now?", session, deps=self.world)
-            if result.status not in ("completed", "round_limit"):
+            if result.status == "awaiting_approval":
+                await approve(self.world, loop, session)
+            elif result.status not in ("completed", "round_limit"):
                 self.bad.append(f"the next message ended {result.status}")
 
     def _judge(self, session: str, interrupted: list[Record], log: list[Record]) -> None:
         self.bad += violations(log, closed=True, idempotent=lambda _: False)
         opened = [r for r in interrupted if isinstance(r, RunOpened)]
         closed = [r for r in interrupted if isinstance(r, RunClosed)]
-        if len(opened) > 1 or len(opened) != len(closed):
+        if len(opened) > self.case.scenario.runs or len(opened) != len(closed):
             self.bad.append(f"{len(opened)} runs opened, {len(closed)} closed")
         for record in closed:
-            self._judge_ending(session, record.outcome)
+            self._judge_ending(record.outcome)
+        endings = [record.outcome for record in closed]
+        # Nothing is stored of a run that was cancelled before it had opened.
+        kept = any(isinstance(e, Cancelled) for e in endings) or (
+            not endings and "cancelled" in self.world.statuses
+        )
+        if self.accepted.get(session) and not kept:
+            self.bad.append(f"the wish to cancel was accepted, but it ended {endings}")
         self._judge_effects(session, log)
 
-    def _judge_ending(self, session: str, outcome: Outcome) -> None:
+    def _judge_ending(self, outcome: Outcome) -> None:
+        suspends = self.case.scenario.suspends
+        if isinstance(outcome, AwaitingApproval) and suspends:
+            return
         if not isinstance(outcome, Cancelled | Completed | RoundLimit):
             self.bad.append(f"it ended {outcome}")
-        if isinstance(outcome, Cancelled) and not self.hit:
+        if isinstance(outcome, Cancelled) and not self.hit and not suspends:
             self.bad.append(f"nobody cancelled it, but it ended {outcome}")
-        if self.accepted.get(session) and not isinstance(outcome, Cancelled):
-            self.bad.append(f"the wish to cancel was accepted, but it ended {outcome}")
 
     def _judge_effects(self, session: str, log: list[Record]) -> None:
         mine = {r.call_id for r in log if isinstance(r, ToolStarted)}
@@ -207,7 +224,7 @@ class _Trial:
     async def _judge_steering(self, log: list[Record]) -> None:
         seen = sum(isinstance(r, MessageAppended) and r.message.text == "steered" for r in log)
         waiting = len(await self.world.store.inbox(self.world.sessions[0]))
-        if seen > 1 or waiting:
+        if seen > 1 or waiting or (self.world.steered and not seen):
             self.bad.append(f"steering was delivered {seen} times, {waiting} are left")
 
 
