@@ -13,24 +13,26 @@ from llm_client.errors import (
     LLMError,
     MalformedResponse,
 )
-from llm_client.transport.base import WireRequest, without_frames
+from llm_client.transport.base import SafeHeaders, WireRequest, without_frames
 from llm_client.transport.deadlines import Stopwatch
 from llm_client.transport.line import Dialer
 
-__all__ = ["Connection", "Response"]
+__all__ = ["Connection", "Heads", "Response"]
 
 
 class Connection:
     """One connection: direct, or a proxy's pool of exactly one. Serves one exchange at a time."""
 
-    __slots__ = ("_dialer", "_http", "origin")
+    __slots__ = ("_dialer", "_heads", "_http", "origin")
 
     def __init__(
         self,
         http: httpcore.AsyncHTTPConnection | httpcore.AsyncConnectionPool,
         dialer: Dialer,
         origin: str,
+        heads: Heads,
     ) -> None:
+        self._heads = heads
         self._http = http
         self._dialer = dialer
         self.origin = origin
@@ -61,7 +63,7 @@ class Connection:
         if line is not None:
             line.muted = False
         try:
-            answer = await self._http.handle_async_request(_encoded(url, request))
+            answer = await self._http.handle_async_request(self._encoded(url, request))
         except (LLMError, httpcore.ProtocolError, httpcore.ProxyError) as error:
             failure = self.explain(error)
         except BaseException:
@@ -71,6 +73,19 @@ class Connection:
             return Response(self, answer, watch)
         await self.aclose()
         raise failure
+
+    def _encoded(self, url: httpcore.URL, request: WireRequest) -> httpcore.Request:
+        body = b"".join(request.body)
+        host = url.host
+        if url.port is not None:
+            host = b"%b:%d" % (host, url.port)
+        encoded = httpcore.Request(request.method, url, content=_Body(body))
+        encoded.headers = [
+            (b"host", host),
+            (b"content-length", b"%d" % len(body)),
+            *self._heads.wire_form(request.headers),
+        ]
+        return encoded
 
     def explain(self, error: Exception) -> LLMError:
         """The error of this package for one of the engine's, free of the engine's frames."""
@@ -163,14 +178,21 @@ class Response:
         return self.connection.is_free()
 
 
-def _encoded(url: httpcore.URL, request: WireRequest) -> httpcore.Request:
-    body = b"".join(request.body)
-    host = url.host
-    if url.port is not None:
-        host = b"%b:%d" % (host, url.port)
-    headers = [(b"host", host), (b"content-length", b"%d" % len(body))]
-    headers += [(name.encode(), value.encode()) for name, value in request.headers.items()]
-    return httpcore.Request(request.method, url, headers=headers, content=_Body(body))
+class Heads:
+    """Headers in wire form, shared by requests that send the same as the one before."""
+
+    __slots__ = ("_known", "_wire")
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._wire: tuple[tuple[bytes, bytes], ...] = ()
+
+    def wire_form(self, headers: SafeHeaders) -> tuple[tuple[bytes, bytes], ...]:
+        if headers != self._known:
+            # A copy: what is known must not change when the caller changes his.
+            self._known = SafeHeaders(headers)
+            self._wire = tuple([(name.encode(), value.encode()) for name, value in headers.items()])
+        return self._wire
 
 
 class _Body:

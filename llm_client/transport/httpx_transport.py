@@ -22,7 +22,7 @@ import httpcore
 from llm_client.errors import CallerError, ConfigError, ConnectionLost
 from llm_client.transport.base import WireRequest, WireResponse, origin_of
 from llm_client.transport.deadlines import Stopwatch
-from llm_client.transport.httpx_connection import Connection, Response
+from llm_client.transport.httpx_connection import Connection, Heads, Response
 from llm_client.transport.line import Dialer
 from llm_client.transport.places import Places
 
@@ -63,6 +63,7 @@ class HttpxTransport:
         self._idle: dict[str, deque[Connection]] = {}
         self._busy: set[Connection] = set()
         self._urls: dict[str, httpcore.URL] = {}
+        self._heads = Heads()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -170,7 +171,7 @@ class HttpxTransport:
             if self._proxy is None
             else _proxied(self._proxy, self._ssl_context, self._keepalive, dialer)
         )
-        return Connection(http, dialer, origin)
+        return Connection(http, dialer, origin, self._heads)
 
 
 class _Exchange:
