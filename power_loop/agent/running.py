@@ -138,9 +138,9 @@ class Runner:
             results=results or {},
         )
         timeout = options.get("timeout")
-        limits: dict[str, float] = {"rounds": max_rounds}
+        limits = {"rounds": float(max_rounds)}
         if timeout is not None:
-            limits["seconds"] = timeout
+            limits["seconds"] = float(timeout)
         return _Settings(
             plan=plan,
             tools=tools,

@@ -20,6 +20,7 @@ from power_loop.driver.hub import Hub
 from power_loop.driver.shield import own_cancellation
 from power_loop.events import Transient
 from power_loop.pipeline.ports import AttemptFailed
+from power_loop.session.text import repaired_strings, repaired_text
 
 __all__ = ["Asking"]
 
@@ -76,16 +77,15 @@ class Asking:
     def _tell(self, event: StreamEvent, attempt: str) -> None:
         match event:
             case TextDelta():
-                self._emit(events.TextDelta(attempt, event.text))
+                self._emit(events.TextDelta(attempt, repaired_text(event.text)))
             case ThinkingDelta() if event.text:
-                self._emit(events.ThinkingDelta(attempt, event.text))
+                self._emit(events.ThinkingDelta(attempt, repaired_text(event.text)))
             case ToolCallStarted():
-                self._calls[event.index] = event
-                self._emit(events.ToolCallDelta(attempt, event.index, event.id, event.name))
+                call = self._calls[event.index] = repaired_strings(event)
+                self._emit(events.ToolCallDelta(attempt, event.index, call.id, call.name))
             case ToolCallDelta():
                 call = self._calls[event.index]
-                self._emit(
-                    events.ToolCallDelta(attempt, event.index, call.id, call.name, event.arguments)
-                )
+                more = repaired_text(event.arguments)
+                self._emit(events.ToolCallDelta(attempt, event.index, call.id, call.name, more))
             case _:
                 pass

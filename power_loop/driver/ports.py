@@ -34,6 +34,7 @@ from power_loop.session.outcome import (
     WaitingForInput,
 )
 from power_loop.session.records import Record, ToolStarted, ViewChanged
+from power_loop.session.text import repaired_strings
 
 __all__ = ["Compact", "Recall", "RunPorts", "RunSetup"]
 
@@ -144,7 +145,7 @@ class RunPorts:
             failure.error_type,
             failure.message,
         )
-        self.emit(failure)
+        self.emit(repaired_strings(failure))
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────
 

@@ -77,7 +77,8 @@ async def _until_policy_gives_up(
         decision = io.plan.retry.decide(error, attempts, io.now() - began, io.random())
         if not isinstance(decision, RetryIn):
             return error, attempts
-        io.emit(RetryScheduled(attempt, decision.seconds, type(error).__name__, str(error)))
+        told = repaired_text(str(error))
+        io.emit(RetryScheduled(attempt, decision.seconds, type(error).__name__, told))
         await io.sleep(decision.seconds)
 
 

@@ -6,6 +6,7 @@ Nothing here loads pydantic, so that a driver can speak of tools without paying 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isnan
 from typing import Any, Generic, Protocol, cast, runtime_checkable
 
 import msgspec
@@ -14,6 +15,7 @@ from typing_extensions import TypeVar
 
 from llm_client.types import File, Image, Text, ToolSpec
 from power_loop.errors import ToolError
+from power_loop.session.text import repaired_text
 
 __all__ = [
     "DepsT",
@@ -99,6 +101,31 @@ def _never_cancelled() -> str | None:
 
 def _unheard(message: str, fraction: float | None, data: Any) -> None:
     """Progress that nobody listens to."""
+
+
+def _sound_progress(message: object, fraction: object, data: Any) -> tuple[str, float | None, Any]:
+    """Progress as events can carry it."""
+    if not isinstance(message, str):
+        raise ToolError(f"the message of progress is a str, not {type(message).__name__}")
+    share = None
+    if fraction is not None:
+        if not isinstance(fraction, float | int) or isnan(fraction):
+            raise ToolError(
+                f"the fraction of progress is a number in 0…1 or None, not {fraction!r}"
+            )
+        share = min(max(float(fraction), 0.0), 1.0)
+    if data is not None:
+        try:
+            data = msgspec.json.decode(msgspec.json.encode(data))
+        except (
+            msgspec.MsgspecError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ) as error:
+            raise ToolError(f"the data of progress does not serialise to JSON: {error}") from error
+    return repaired_text(message), share, data
 
 
 class ToolContext(Generic[DepsT]):
@@ -210,11 +237,14 @@ class ToolContext(Generic[DepsT]):
         """Tells readers of the run how far the work is. Never blocks.
 
         Args:
-            message: for people.
-            fraction: of the work that is done, in 0…1; None when unknown.
-            data: anything that serialises to JSON, for programs.
+            message: for people. What no reader could be sent is replaced, as in a result.
+            fraction: of the work that is done; brought into 0…1. None when unknown.
+            data: anything that serialises to JSON, for programs. They get the values of that JSON.
+
+        Raises:
+            ToolError: the message is no text, the fraction no number, or the data not of JSON.
         """
-        self._report(message, fraction, data)
+        self._report(*_sound_progress(message, fraction, data))
 
     def abandon(self, reason: str) -> None:
         """Marks the call as cancelled, for a thread that is left behind."""
