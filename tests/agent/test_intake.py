@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from llm_client.types import Audio, File, Image, Text
-from power_loop import AgentLoop
-from power_loop.agent.intake import to_message
+from power_loop import AgentLoop, SQLiteStore
+from power_loop.agent.intake import MAX_IMAGE_BYTES, to_message
 from power_loop.errors import InvalidInput
 from tests.agent.scripted import Scripted, says
 
@@ -55,6 +56,24 @@ async def test_a_part_that_no_model_can_be_sent_is_refused_and_the_session_goes_
             await loop.steer(session, bad)
         assert await loop.store.read(session) == before
         assert (await loop.send("again", session)).final_text == "two"
+
+
+async def test_an_image_that_no_provider_takes_is_refused_and_not_stored(tmp_path: Path) -> None:
+    """It would be in the way of every later message; the next one finds the session as it was
+    (I01).
+    """
+    llm, store = Scripted(says("one"), says("two")), SQLiteStore(tmp_path / "s.db")
+    async with AgentLoop(llm, store=store) as loop:
+        session = (await loop.send(["look", Image(data=b"x")])).session_id
+        before = await store.read(session)
+        with pytest.raises(InvalidInput, match=f"image of {MAX_IMAGE_BYTES + 1} bytes"):
+            await loop.send(["look", Image(data=bytes(MAX_IMAGE_BYTES + 1))], session)
+        with pytest.raises(InvalidInput, match="image of 0 bytes"):
+            await loop.send(["look", Image(data=b"")], session)
+        assert await store.read(session) == before
+        assert (await loop.send("again", session)).final_text == "two"
+        assert len(llm.requests[-1].messages) == 3
+    await store.aclose()
 
 
 def test_good_parts_are_taken_as_they_are() -> None:
