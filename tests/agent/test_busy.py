@@ -57,7 +57,7 @@ def _assert_not_interleaved(log: list[Any]) -> None:
 
 
 async def test_messages_for_one_session_run_one_after_the_other() -> None:
-    """Twenty at once on one loop: none is lost, none interleaves, the order is first come."""
+    """Twenty at once on one loop: none is lost, none interleaves, the order is first come (D09)."""
     llm = Scripted(by=lambda _: says("yes"), steps=3)
     with anyio.fail_after(20):
         async with AgentLoop(llm) as loop:
@@ -72,7 +72,7 @@ async def test_messages_for_one_session_run_one_after_the_other() -> None:
 
 
 async def test_a_busy_session_is_refused_by_choice_and_named() -> None:
-    """`fail` fails at once and changes nothing; `wait` gets its turn."""
+    """`fail` fails at once and changes nothing; `wait` gets its turn (D09)."""
     gate = Gate()
     llm = Scripted(says("one", gate=gate), says("two"))
     with anyio.fail_after(10):
@@ -191,7 +191,7 @@ async def test_a_session_that_was_made_anew_elsewhere_brings_no_old_history(tmp_
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_two_processes_on_one_file_lose_and_interleave_nothing(tmp_path: Path) -> None:
-    """Ten messages from each of two programs, and a model call for each and no more."""
+    """Ten messages from each of two programs, and a model call for each and no more (D09)."""
     path = tmp_path / "s.db"
     store = SQLiteStore(path)
     await store.create("s")

@@ -80,7 +80,7 @@ async def test_a_stream_of_events_replays_what_the_store_holds(kind: str, tmp_pa
 async def test_followers_that_disconnect_at_random_miss_and_repeat_nothing(
     kind: str, tmp_path: Path
 ) -> None:
-    """Hundreds of disconnects while the session goes on, by reading too little or by time."""
+    """Hundreds of disconnects while the session goes on, by reading too little or by time (M02)."""
     store = (
         MemoryStore() if kind == "memory" else SQLiteStore(tmp_path / "s.db", durability="normal")
     )

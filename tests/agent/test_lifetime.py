@@ -99,7 +99,7 @@ async def test_closing_does_not_wait_for_ever_for_a_tool_that_ignores_it() -> No
 @pytest.mark.parametrize("kind", ["return", "raise", "timeout", "scope", "break"])
 @pytest.mark.parametrize("slow", [False, True])
 async def test_no_task_outlives_what_started_it(kind: str, slow: bool) -> None:
-    """After each way out of a run, and after the loop."""
+    """After each way out of a run, and after the loop (fault C09)."""
     llm = Scripted(by=lambda r: says("x" * 50) if kind == "return" else hangs(Gate(), "x" * 50))
 
     async def subscriber(stamped: Any) -> None:
@@ -200,7 +200,9 @@ def test_a_program_cancelled_anywhere_closes_everything_it_opened(way: str) -> N
 
 
 def test_a_program_leaves_no_warning_behind() -> None:
-    """Streams broken off, followers abandoned, runs cancelled: silent under -W error."""
+    """Streams broken off, followers abandoned, runs cancelled: silent under -W
+    error (fault C06).
+    """
     program = """
 import gc, sys
 import anyio

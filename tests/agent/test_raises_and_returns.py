@@ -235,7 +235,7 @@ async def test_a_hook_that_breaks_its_contract_fails_the_run_with_a_usage_error(
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_stream_that_is_cut_is_tried_again_and_its_text_retracted(streamed: bool) -> None:
-    """The voided attempt keeps its text for the record; the answer does not contain it."""
+    """The voided attempt keeps its text for the record; the answer does not contain it (X12)."""
     llm = Scripted(fails(IncompleteStream("cut"), "The answer is 4"), says("It is 42."))
     with anyio.fail_after(10):
         async with AgentLoop(llm, config=QUICK) as loop:
@@ -281,7 +281,9 @@ async def test_native_cancellation_comes_out_and_the_session_is_legal(slow: bool
 
 
 async def test_a_store_that_fails_poisons_the_run_and_nothing_else() -> None:
-    """The error is the store's own; what was acknowledged is there; the session goes on later."""
+    """The error is the store's own; what was acknowledged is there; the session goes on later
+    (D04).
+    """
 
     class Full(SlowStore):
         full = False
@@ -319,7 +321,7 @@ async def test_a_store_that_fails_poisons_the_run_and_nothing_else() -> None:
 
 
 async def test_a_service_that_retries_by_itself_is_refused() -> None:
-    """Two retry layers multiply."""
+    """Two retry layers multiply (X03)."""
 
     class Retrying(Scripted):
         retries = True

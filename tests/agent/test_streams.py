@@ -250,7 +250,7 @@ async def test_without_a_reader_the_model_is_not_asked_to_stream() -> None:
 
 
 async def test_abandoned_streams_leave_nothing_behind() -> None:
-    """Not entered at all, or entered by a task that was cancelled."""
+    """Not entered at all, or entered by a task that was cancelled (fault C07)."""
     llm = Scripted(by=lambda _: hangs(Gate(), "x"), piece=1)
     with anyio.fail_after(10):
         async with AgentLoop(llm, config=AgentConfig(shutdown_grace=1)) as loop:

@@ -115,7 +115,7 @@ def judge(tried: Tried, where: str) -> None:
 def test_a_program_killed_at_any_point_of_its_journal_goes_on(
     zygote: Zygote, tmp_path: Path, variant: str
 ) -> None:
-    """Until it is to die at a point that it does not come to."""
+    """Until it is to die at a point that it does not come to (D12)."""
     tried = 0
     for kill_at in count(1, STRIDES[variant]):
         folder = tmp_path / str(kill_at)
@@ -146,7 +146,7 @@ def test_a_program_killed_again_while_it_recovers_goes_on_all_the_same(
 def test_sigkill_in_the_second_of_two_parallel_tools(
     zygote: Zygote, tmp_path: Path, variant: str, killed_in: str
 ) -> None:
-    """The finished one is not run again, the other is reported, unless it is idempotent."""
+    """The finished one is not run again, the other is reported, unless it is idempotent (D12)."""
     options = VARIANTS[variant]
     folder, hooks = str(tmp_path), options["hooks"]
     dying = Case(folder, kill_on=f"tool ends {killed_in}", hooks=hooks, second=True)

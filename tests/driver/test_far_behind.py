@@ -42,7 +42,7 @@ class Log:
 
 
 async def test_a_stuck_reader_holds_a_bounded_number_of_records() -> None:
-    """However many come; and it reads them all when it goes on."""
+    """However many come; and it reads them all when it goes on (M02)."""
     log = Log(page=500)
     reader = log.hub.reader()
     log.hub.attach(reader)

@@ -210,7 +210,7 @@ async def test_a_reader_wakes_everybody_who_waits_for_it_or_for_its_events() -> 
 async def test_whoever_waits_for_a_reader_is_let_go_when_it_leaves(
     how: Literal["close", "read"],
 ) -> None:
-    """A run never waits for somebody who is gone."""
+    """A run never waits for somebody who is gone (M02)."""
     reader = Reader(overflow="wait", limit=1)
     reader.push(stamped(TextDelta("a", "x"), 1, 1))
     with anyio.fail_after(5):

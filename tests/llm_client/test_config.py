@@ -281,7 +281,7 @@ def test_any_model_string_is_understood_or_refused_with_a_typed_error(text: str)
 
 
 def test_a_configuration_never_shows_its_key() -> None:
-    """Not in its repr, its service's, an error about it, a pickle or a copy."""
+    """Not in its repr, its service's, an error about it, a pickle or a copy (Z10)."""
     config = LLMProviderConfig.from_env(FULL)
     service = create_llm_service_from_config(config)
     told = repr(config) + str(config) + repr(service) + f"{config.auth_headers()}"

@@ -185,7 +185,7 @@ async def test_a_server_that_keeps_the_stream_open_after_the_end_holds_nobody_up
 async def test_a_connection_that_breaks_after_the_finish_reason_has_lost_nothing(
     driver: tuple[str, str],
 ) -> None:
-    """The model had finished; only the protocol's last word is missing."""
+    """The model had finished; only the protocol's last word is missing (S10)."""
     for cut in (0, 5):
         script: Answer = [*sse(*HELLO_WORLD[:-1], DONE[:cut] or b":\n", end=False), RESET]
         async with rigged(driver, script) as rig:
@@ -255,7 +255,7 @@ async def test_an_error_status_becomes_the_typed_error(
 async def test_a_page_of_html_is_a_typed_error_with_an_excerpt(
     driver: tuple[str, str], status: int, stream: bool
 ) -> None:
-    """What a proxy in between answers with, under either status."""
+    """What a proxy in between answers with, under either status (S29)."""
     page = b"<html><head><title>Bad gateway</title></head>" + b"<p>sorry</p>" * 2000
     script = answer(status, page, {"content-type": "text/html"})
     async with rigged(driver, script) as rig:
@@ -281,7 +281,7 @@ async def test_an_error_whose_body_never_ends_is_told_by_its_status(
 async def test_an_error_inside_the_stream_says_whether_something_had_been_handed_out(
     driver: tuple[str, str],
 ) -> None:
-    """Before any output it may be tried again blindly, afterwards not."""
+    """Before any output it may be tried again blindly, afterwards not (S08)."""
     trouble = frame({"error": {"message": "overloaded", "type": "overloaded_error"}})
     for before, after_output in (((), False), ((delta("Hel"),), True)):
         async with rigged(driver, sse(*before, trouble, DONE)) as rig:
@@ -297,7 +297,7 @@ async def test_an_error_inside_the_stream_says_whether_something_had_been_handed
 async def test_a_stream_that_breaks_off_is_never_a_completed_answer(
     driver: tuple[str, str], fault: Any, kind: type[LLMError]
 ) -> None:
-    """The text that had come is not an answer, and the error says that some had."""
+    """The text that had come is not an answer, and the error says that some had (S27)."""
     async with rigged(driver, sse(delta("Hel"), fault), deadlines=QUICK) as rig:
         error = await failure_of(rig.service)
         assert isinstance(error, kind)
@@ -308,7 +308,7 @@ async def test_a_stream_that_breaks_off_is_never_a_completed_answer(
 async def test_a_stream_that_just_ends_is_never_a_completed_answer(
     driver: tuple[str, str],
 ) -> None:
-    """A clean end of the bytes is not the end of an answer."""
+    """A clean end of the bytes is not the end of an answer (S09)."""
     async with rigged(driver, sse(delta("Hel"))) as rig:
         error = await failure_of(rig.service)
         assert isinstance(error, IncompleteStream)
@@ -327,7 +327,9 @@ async def test_after_an_error_the_stream_is_over(driver: tuple[str, str]) -> Non
 
 
 async def test_pings_keep_a_thinking_model_alive(driver: tuple[str, str]) -> None:
-    """Comments are bytes: a model that thinks for longer than the idle deadline is not cut off."""
+    """Comments are bytes: a model that thinks for longer than the idle deadline is not cut off
+    (S28).
+    """
     ping = chunk(b": ping\n\n")
     script: Answer = [
         *sse(delta("Hel"), end=False),
@@ -370,7 +372,9 @@ async def test_leaving_the_block_early_closes_the_connection(driver: tuple[str, 
 async def test_a_stream_that_is_made_but_not_entered_holds_nothing(
     driver: tuple[str, str],
 ) -> None:
-    """Resources are taken on entering; there is no coroutine that was never awaited."""
+    """Resources are taken on entering; there is no coroutine that was never awaited (faults C06,
+    C07).
+    """
     async with rigged(driver, answer(200, whole("x"))) as rig:
         _ = rig.service.stream(HELLO)
         assert rig.transport.in_flight == 0
@@ -380,7 +384,7 @@ async def test_a_stream_that_is_made_but_not_entered_holds_nothing(
 async def test_a_timeout_around_the_reading_task_is_honoured_within_the_stream(
     driver: tuple[str, str],
 ) -> None:
-    """Reading happens in the task that reads, not in a hidden one."""
+    """Reading happens in the task that reads, not in a hidden one (fault C04)."""
     async with rigged(driver, sse(delta("Hel"), STALL)) as rig:
         async with rig.service.stream(HELLO) as events:
             with anyio.move_on_after(0.05) as scope:
@@ -395,7 +399,7 @@ async def test_a_timeout_around_the_reading_task_is_honoured_within_the_stream(
 async def test_the_key_is_in_no_error_log_frame_or_repr(
     driver: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Even if the provider quotes it back."""
+    """Even if the provider quotes it back (Z10)."""
     caplog.set_level(logging.DEBUG)
     quoted = msgspec.json.encode({"error": {"message": f"Incorrect API key: {CANARY}"}})
     scripts: list[Answer] = [

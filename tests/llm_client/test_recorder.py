@@ -80,7 +80,7 @@ async def test_the_record_has_the_form_that_replay_reads(tmp_path: Path) -> None
 
 
 async def test_no_key_gets_into_the_record(tmp_path: Path) -> None:
-    """Not from headers, not from the address, not from a body that quotes it."""
+    """Not from headers, not from the address, not from a body that quotes it (Z10)."""
     path = tmp_path / "record.jsonl"
     quoted = f'{{"error":{{"message":"bad key {CANARY}"}}}}'.encode()
     async with serving(answer(401, quoted, {"set-cookie": "session=1"})) as server:

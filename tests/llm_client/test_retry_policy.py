@@ -93,7 +93,7 @@ def test_the_same_question_has_the_same_answer(
 def test_workers_told_the_same_instant_spread_out_after_it(
     retry_after: float, places: list[float]
 ) -> None:
-    """Different places in the jitter give different waits, all of them on top."""
+    """Different places in the jitter give different waits, all of them on top (X07)."""
     policy = RetryPolicy(total=None)
     waits: list[float] = []
     for place in sorted(places):
@@ -116,7 +116,7 @@ def test_the_waits_double_up_to_the_maximum() -> None:
 
 
 def test_a_wait_of_nothing_is_an_answer_and_no_hot_loop() -> None:
-    """Retry-After: 0 is not "not said", but the backoff still applies."""
+    """Retry-After: 0 is not "not said", but the backoff still applies (X04)."""
     policy = RetryPolicy(initial=0.5, jitter=0.0)
     assert policy.decide(limited(0.0), 1, 0.0, 0.0) == RetryIn(0.5)
 
@@ -131,12 +131,12 @@ def test_a_wait_of_nothing_is_an_answer_and_no_hot_loop() -> None:
     ],
 )
 def test_giving_up_says_why(error: LLMError, attempt: int, elapsed: float, reason: str) -> None:
-    """A wait of days is not slept through, and neither is one beyond the deadline."""
+    """A wait of days is not slept through, and neither is one beyond the deadline (X02)."""
     assert RetryPolicy().decide(error, attempt, elapsed, 0.0) == GiveUp(reason)
 
 
 def test_a_request_that_may_have_been_billed_is_tried_again_by_choice_only() -> None:
-    """A connection that never came about is tried again in any case."""
+    """A connection that never came about is tried again in any case (X09)."""
     careful = RetryPolicy(retry_sent_timeouts=False)
     assert careful.decide(late(sent=True), 1, 0.0, 0.0) == GiveUp("may_have_been_billed")
     assert isinstance(careful.decide(late(sent=False), 1, 0.0, 0.0), RetryIn)

@@ -191,7 +191,7 @@ async def test_an_answer_without_a_length_ends_with_its_connection(make: MakeTra
 async def test_each_silence_is_ended_by_the_deadline_of_its_own_phase(
     make: MakeTransport, script: Answer, phase: Phase
 ) -> None:
-    """The other deadlines are far away, so it can only be this one."""
+    """The other deadlines are far away, so it can only be this one (S27)."""
     async with opened(make, script) as (transport, server):
         request = structs.replace(
             request_to(server), deadlines=structs.replace(Deadlines(), **{phase: 0.05})
@@ -248,7 +248,7 @@ async def test_a_steady_drip_is_ended_by_the_total_deadline_only(make: MakeTrans
 
 
 async def test_any_byte_resets_the_idle_deadline(make: MakeTransport) -> None:
-    """Comments of four bytes, spread over several times the idle deadline."""
+    """Comments of four bytes, spread over several times the idle deadline (S28)."""
     pings = Drip(chunk(b": p\n") * 8, size=len(chunk(b": p\n")), pause=0.1)
     async with opened(make, [*sse(b"a", end=False), pings, chunk(b"")]) as (transport, server):
         status, body = await ask(transport, request_to(server, idle=0.5))
@@ -269,7 +269,7 @@ async def test_time_that_the_consumer_takes_does_not_count_as_silence(make: Make
 
 
 def test_the_default_deadlines_are_finite_and_each_can_be_set() -> None:
-    """No library default of hours hides behind any of them."""
+    """No library default of hours hides behind any of them (X14)."""
     usual = Deadlines()
     for name in usual.__struct_fields__:
         assert 0 < getattr(usual, name) <= 600
@@ -360,7 +360,9 @@ async def test_garbage_between_chunks_is_an_error(make: MakeTransport) -> None:
 async def test_a_connection_that_died_while_idle_is_replaced_without_an_error(
     make: MakeTransport,
 ) -> None:
-    """The server drops the reused connection instead of answering: sent once more, not twice."""
+    """The server drops the reused connection instead of answering: sent once more, not
+    twice (P02).
+    """
     dead: Answer = [CLOSE]
     good = answer(200, b"ok")
     async with opened(make, good, dead, good, dead, dead) as (transport, server):
@@ -438,7 +440,7 @@ async def test_cancelling_while_waiting_closes_the_connection(
 async def test_after_a_storm_of_cancellations_the_next_request_goes_out_at_once(
     make: MakeTransport,
 ) -> None:
-    """Ten places; 300 requests cancelled while they wait for one, connect, or read."""
+    """Ten places; 300 requests cancelled while they wait for one, connect, or read (P01)."""
 
     def script(received: Received) -> Answer:
         stormy = received.body == b"storm" and len(server.requests) % 3
@@ -484,7 +486,7 @@ async def test_a_closed_transport_refuses_requests_and_can_be_closed_again(
 async def test_no_error_or_log_or_frame_shows_the_key(
     make: MakeTransport, script: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither in words nor in the local variables that crash reporters collect."""
+    """Neither in words nor in the local variables that crash reporters collect (Z10)."""
     caplog.set_level(logging.DEBUG)
     async with opened(make, script) as (transport, server):
         request = request_to(server, idle=0.05, first_byte=0.05)

@@ -71,7 +71,9 @@ async def test_a_native_cancel_at_any_turn_leaves_no_place_and_no_connection(
 
 @pytest.mark.parametrize("kind", sorted(TRANSPORTS))
 async def test_cancelling_leaves_no_task_behind(kind: str) -> None:
-    """Neither the library's own nor one of the event loop's that finishes a generator."""
+    """Neither the library's own nor one of the event loop's that finishes a
+    generator (fault C09).
+    """
     with anyio.fail_after(10):
         async with serving(script) as server:
             transport = TRANSPORTS[kind]()

@@ -79,7 +79,7 @@ def test_the_whole_pipeline_runs_in_one_send() -> None:
 
 @pytest.mark.parametrize("stop", [StopReason.LENGTH, StopReason.CONTENT_FILTER])
 def test_the_last_call_of_an_answer_that_was_cut_off_is_never_run(stop: StopReason) -> None:
-    """Even if what arrived of its arguments is valid JSON; the calls before it are whole."""
+    """Even if what arrived of its arguments is valid JSON; the calls before it are whole (A03)."""
     wanted = calls(call("c1"), call("c2", arguments='{"path":"/"}'), stop=stop)
     io = FakePorts([wanted, text("ok")], READ)
     assert send(io) == Completed("ok")
@@ -91,7 +91,7 @@ def test_the_last_call_of_an_answer_that_was_cut_off_is_never_run(stop: StopReas
     "arguments", ['{"a"', "[1]", '"x"', "1", "null", '{"a":NaN}', '{"a":1,}', "{'a':1}", "{" * 5000]
 )
 def test_arguments_that_are_no_json_object_are_never_run(arguments: str) -> None:
-    """Whatever the finish reason; the model is told what is wrong and that nothing ran."""
+    """Whatever the finish reason; the model is told what is wrong and that nothing ran (A04)."""
     io = FakePorts([calls(call("c1", arguments=arguments), call("c2")), text("ok")], READ)
     assert send(io) == Completed("ok")
     assert [effect[0] for effect in io.effects] == ["c2"]
@@ -145,7 +145,7 @@ def test_an_answer_of_nothing_is_still_a_legal_message(parts: tuple[Text, ...]) 
 
 
 def test_a_finish_for_tool_calls_without_any_is_an_end() -> None:
-    """It does not make the loop go round for ever."""
+    """It does not make the loop go round for ever (F02)."""
     io = FakePorts([LLMResponse((Text("hm"),), StopReason.TOOL_CALLS)])
     assert send(io) == Completed("hm")
 

@@ -191,7 +191,9 @@ async def test_a_truncated_file_gives_a_typed_error_or_a_correct_prefix(tmp_path
 
 
 async def test_flipped_bits_are_noticed_or_harmless(tmp_path: Path) -> None:
-    """150 copies with one bit flipped each: what is read was written, or an error is raised."""
+    """150 copies with one bit flipped each: what is read was written, or an error is raised (D02,
+    D04).
+    """
     whole = tmp_path / "whole.db"
     await _written(whole)
     data = whole.read_bytes()
@@ -257,7 +259,7 @@ async def test_a_file_without_its_log_is_a_correct_prefix(tmp_path: Path) -> Non
 
 async def test_a_full_disk_is_said_to_be_full_and_loses_nothing(small_disk: Path) -> None:
     """Appends fail with StoreFull, whole; what was acknowledged is there, and it goes on when
-    there is room again.
+    there is room again (D04).
     """
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 3_400_000)
@@ -355,7 +357,7 @@ async def test_a_file_without_permission_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_file_size_limit_is_said_to_be_one(tmp_path: Path) -> None:
-    """The process may not write more: a typed error, and what was acknowledged is there."""
+    """The process may not write more: a typed error, and what was acknowledged is there (D04)."""
     path = tmp_path / "s.db"
     await _written(path)
     program = (
@@ -431,7 +433,7 @@ def test_the_file_system_of_a_path_is_that_of_its_deepest_mount(path: str, files
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
-    """Where the write-ahead log would corrupt, nothing is created."""
+    """Where the write-ahead log would corrupt, nothing is created (D02)."""
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"22 1 0:30 / {tmp_path} rw - nfs4 server:/ rw\n")
     path = tmp_path / "s.db"

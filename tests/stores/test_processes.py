@@ -88,7 +88,7 @@ async def test_a_stopped_holder_that_wakes_up_too_late_can_write_nothing(tmp_pat
 
 async def test_many_writers_in_many_processes_lose_nothing(tmp_path: Path) -> None:
     """4 processes, each opening the fresh file at the same moment and writing 10 sessions at once:
-    nothing lost, nothing doubled, and nobody hears that the database is locked.
+    nothing lost, nothing doubled, and nobody hears that the database is locked (D01).
     """
     path = tmp_path / "sessions.db"
     programs = [Program("many", path, f"p{n}", 10, 12) for n in range(4)]
@@ -110,7 +110,9 @@ async def test_many_writers_in_many_processes_lose_nothing(tmp_path: Path) -> No
 
 
 async def test_one_session_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
-    """3 processes take turns on one session, 15 times each: every pair of records lies together."""
+    """3 processes take turns on one session, 15 times each: every pair of records lies together
+    (D09).
+    """
     path = tmp_path / "sessions.db"
     programs = [Program("contend", path, f"p{n}", 15) for n in range(3)]
     try:
@@ -172,7 +174,9 @@ async def test_waiting_ends_when_another_process_appends(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("when", ["idle", "busy"])
 def test_a_store_survives_a_fork(when: str, tmp_path: Path) -> None:
-    """Parent and child both go on with the store; the child does not have its parent's lease."""
+    """Parent and child both go on with the store; the child does not have its parent's
+    lease (D03).
+    """
     records = 101 if when == "idle" else 102
     with Program("fork", tmp_path / "sessions.db", when) as program:
         assert program.rest() == f"child 0, {records} records"

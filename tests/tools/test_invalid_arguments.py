@@ -101,7 +101,9 @@ async def test_places_in_recursive_models_are_exact() -> None:
     ],
 )
 async def test_what_is_no_json_is_a_typed_error(arguments: str) -> None:
-    """Cut off, doubled, too long a number, too deep, NaN, lone surrogates: never a bare error."""
+    """Cut off, doubled, too long a number, too deep, NaN, lone surrogates: never a bare error
+    (A07).
+    """
     error = await invalid(probe, arguments)
     assert error.problems[0].path in ("", "count")
     str(error).encode()  # the text itself can be sent

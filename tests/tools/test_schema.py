@@ -49,7 +49,7 @@ def test_titles_go_and_properties_called_title_stay() -> None:
 
 
 def test_definitions_are_put_in_place_under_every_keyword() -> None:
-    """In anyOf, in additionalProperties, in lists: wherever a reference may stand."""
+    """In anyOf, in additionalProperties, in lists: wherever a reference may stand (J02)."""
 
     @tool
     def use(branches: list[Branch], either: Leaf | list[Branch] | None = None) -> None:
@@ -151,7 +151,7 @@ NOT_STRICT: list[tuple[dict[str, Any], str]] = [
 def test_what_strict_mode_does_not_take_is_said_with_its_place(
     part: dict[str, Any], word: str
 ) -> None:
-    """Such a schema with strict: true is a 400 for the whole request."""
+    """Such a schema with strict: true is a 400 for the whole request (J03)."""
     schema = {"type": "object", "properties": {"a": part}, "required": ["a"]}
     _, problems = strict_schema(schema)
     assert any(word in line and line.startswith("the arguments.properties.a") for line in problems)

@@ -146,7 +146,9 @@ HARMLESS = ("~", "$", "file:", "..\\", "%2e", "..%2f", "．．", "@workspace@", 
 
 
 async def test_no_attack_on_a_path_gets_out(tmp_path: Path) -> None:
-    """Every path with every tool: refused, and nothing outside is read, made or changed."""
+    """Every path with every tool: refused, and nothing outside is read, made or
+    changed (Z01, Z03).
+    """
     root, outside = arena(tmp_path)
     before = snapshot(outside)
     tools = tools_of(root)
@@ -172,7 +174,7 @@ async def test_no_attack_on_a_path_gets_out(tmp_path: Path) -> None:
 
 
 async def test_searching_does_not_follow_links(tmp_path: Path) -> None:
-    """Neither out of the workspace nor round in circles."""
+    """Neither out of the workspace nor round in circles (Z01)."""
     root, _ = arena(tmp_path)
     tools = tools_of(root)
     context = ToolContext.for_test()

@@ -221,7 +221,7 @@ def test_a_directory_swapped_for_a_link_while_it_is_read_leaks_nothing(tmp_path:
 def test_a_directory_swapped_for_a_link_while_it_is_written_to_stays_inside(
     tmp_path: Path,
 ) -> None:
-    """Also with directories that are made on the way, and for edits."""
+    """Also with directories that are made on the way, and for edits (Z02)."""
     outside = grow(tmp_path / "outside", {"f": SECRET})
     root = grow(tmp_path / "ws", {"real/f": "inside"})
     (root / "trap").symlink_to(outside)

@@ -38,7 +38,7 @@ async def test_permissions_of_a_replaced_file_are_kept(tmp_path: Path) -> None:
 
 
 async def test_a_link_inside_the_workspace_is_written_through(tmp_path: Path) -> None:
-    """The link stays a link; one that leads nowhere is not a way to create a file."""
+    """The link stays a link; one that leads nowhere is not a way to create a file (Z02)."""
     grow(tmp_path, {"real/a.txt": "old"})
     (tmp_path / "file").symlink_to("real/a.txt")
     (tmp_path / "dir").symlink_to("real")
