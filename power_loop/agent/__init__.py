@@ -3,7 +3,7 @@
 loop.py        AgentLoop: the verbs
 config.py      what holds for all runs of a loop
 result.py      what a run gives back
-intake.py      what callers may pass as input, checked at the edge
+intake.py      what callers may pass as input, checked at the edge; options.py for one run
 output.py      typed answers
 running.py     from a call of a verb to a run that is ready; prepared.py to its end
 opening.py     with which records a run opens; toolset.py with which tools

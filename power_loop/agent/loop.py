@@ -25,8 +25,9 @@ from power_loop.agent.feed import LoopEvents
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.lifetime import open_all
 from power_loop.agent.opening import PendingCall, abandonment, pending_calls
+from power_loop.agent.options import RunOptions
 from power_loop.agent.result import RunResult
-from power_loop.agent.running import Runner, RunOptions
+from power_loop.agent.running import Runner
 from power_loop.agent.stream import RunStream
 from power_loop.agent.toolset import AnyTool, Toolset
 from power_loop.driver.dispatch import Hooks

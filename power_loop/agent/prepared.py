@@ -10,6 +10,7 @@ import anyio
 from typing_extensions import TypeVar
 
 from llm_client.types import Usage
+from power_loop.agent.options import check_overflow
 from power_loop.agent.result import RunResult, attach_result
 from power_loop.agent.sessions import Owned
 from power_loop.agent.stream import RunStream
@@ -53,6 +54,7 @@ class PreparedRun(Generic[OutputT]):
     @asynccontextmanager
     async def streamed(self, overflow: Overflow) -> AsyncGenerator[RunStream[OutputT]]:
         """Runs while the block iterates over it; leaving the block early cancels the run."""
+        check_overflow(overflow)
         session_id = self._owned.session.id
         reader = self._hub.reader(overflow=overflow)
         stream = RunStream(self._run, session_id, reader, self._result)

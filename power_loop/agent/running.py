@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from msgspec import Struct
 from msgspec.structs import replace
-from typing_extensions import TypeVar
 
 from llm_client.service import LLMService
 from llm_client.types import LLMRequest, Message, Text, new_id
@@ -18,9 +17,10 @@ from power_loop import agent
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import for_input, for_resume, text_message
+from power_loop.agent.options import RunOptions, check_options
 from power_loop.agent.prepared import PreparedRun
 from power_loop.agent.sessions import OnBusy, Owned, Sessions
-from power_loop.agent.toolset import AnyTool, Toolset
+from power_loop.agent.toolset import Toolset
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.ports import RunSetup
@@ -31,31 +31,11 @@ from power_loop.log import logger
 from power_loop.pipeline.ports import RunPlan
 from power_loop.runtime.stores.base import CancelRequested, Store
 from power_loop.session.records import Record
-from power_loop.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
     from power_loop.agent.output import TypedOutput
 
-__all__ = ["RunOptions", "Runner"]
-
-DepsT = TypeVar("DepsT", default=Any)
-
-
-class RunOptions(TypedDict, Generic[DepsT], total=False):
-    """What can be set for one run."""
-
-    deps: DepsT
-    """Handed to tools and hooks."""
-    model: str
-    """Another model of the same service."""
-    tools: Iterable[AnyTool] | ToolRegistry
-    """These instead of the loop's."""
-    max_rounds: int
-    """Instead of the config's."""
-    timeout: float
-    """Seconds after which the run is cancelled."""
-    on_busy: OnBusy
-    """Wait for a session that somebody else is running (the default), or fail."""
+__all__ = ["Runner"]
 
 
 class _Settings(Struct, frozen=True, kw_only=True):
@@ -117,14 +97,14 @@ class Runner:
 
         Raises:
             ToolDefinitionError: the tools passed do not fit together.
-            UsageError: a limit that cannot be, or an output type that pydantic does not know.
+            UsageError: an option that is unknown or cannot be, or an output type that pydantic does
+                not know.
         """
+        check_options(options)
         config = self._config
         tools = Toolset(options["tools"]) if "tools" in options else self._tools
         typed = None if output_type is None else agent.output.TypedOutput[Any](output_type)
         max_rounds = options.get("max_rounds", config.max_rounds)
-        if max_rounds < 1:
-            raise UsageError(f"max_rounds must be at least 1, not {max_rounds}")
         model = options.get("model")
         plan = RunPlan(
             template=self._template(model, tools, typed),

@@ -14,8 +14,8 @@ from typing_extensions import TypeVar as DefaultTypeVar
 from llm_client.types import Message
 from power_loop.agent.intake import Input
 from power_loop.agent.opening import PendingCall
+from power_loop.agent.options import RunOptions
 from power_loop.agent.result import RunResult
-from power_loop.agent.running import RunOptions
 from power_loop.errors import SyncInAsyncError, UsageError
 from power_loop.runtime.stores.base import Posted
 

@@ -1,0 +1,103 @@
+"""What can be set for one run, checked at the edge: nothing is swallowed or misread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from typing import Any, Generic, TypedDict, get_args
+
+from typing_extensions import TypeVar
+
+from llm_client.providers import PROVIDERS
+from power_loop.agent.sessions import OnBusy
+from power_loop.agent.toolset import AnyTool
+from power_loop.driver.hub import Overflow
+from power_loop.errors import UsageError
+from power_loop.tools.registry import ToolRegistry
+
+__all__ = ["RunOptions", "check_options", "check_overflow"]
+
+DepsT = TypeVar("DepsT", default=Any)
+
+
+class RunOptions(TypedDict, Generic[DepsT], total=False):
+    """What can be set for one run."""
+
+    deps: DepsT
+    """Handed to tools and hooks."""
+    model: str
+    """Another model of the same service, by its bare name."""
+    tools: Iterable[AnyTool] | ToolRegistry
+    """These instead of the loop's."""
+    max_rounds: int
+    """Instead of the config's."""
+    timeout: float
+    """Seconds after which the run is cancelled. They count from its opening: the wait for a busy
+    session is not among them; see `on_busy`."""
+    on_busy: OnBusy
+    """Wait for a session that somebody else is running (the default), or fail."""
+
+
+_NAMES = ("deps", "model", "tools", "max_rounds", "timeout", "on_busy")
+_ALSO_MODELS = frozenset({"deepseek", "mistral", "qwen"})
+"""Providers whose names servers of open models use as well: `mistral:7b` is a model there."""
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Raises UsageError: one is unknown, or of a value that cannot be."""
+    for name, value in options.items():
+        match name:
+            case "deps":
+                pass
+            case "model":
+                _check_model(value)
+            case "tools":
+                _check_tools(value)
+            case "max_rounds":
+                if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                    raise UsageError(f"max_rounds must be a whole number from 1, not {value!r}")
+            case "timeout":
+                _check_timeout(value)
+            case "on_busy":
+                _check_one_of("on_busy", value, get_args(OnBusy))
+            case _:
+                raise UsageError(f"there is no option {name!r}; there are {', '.join(_NAMES)}")
+
+
+def check_overflow(overflow: object) -> None:
+    """Raises UsageError: there is no such way to deal with a slow reader."""
+    _check_one_of("overflow", overflow, get_args(Overflow))
+
+
+def _check_one_of(name: str, value: object, legal: tuple[str, ...]) -> None:
+    if value not in legal:
+        raise UsageError(f"{name} is one of {', '.join(map(repr, legal))}, not {value!r}")
+
+
+def _check_tools(value: object) -> None:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        kind = type(value).__name__
+        raise UsageError(f"tools is a list of tools or a registry, not a value of type {kind}")
+
+
+def _check_timeout(value: object) -> None:
+    match value:
+        case None:
+            pass
+        case float() | int() if isfinite(value) and value > 0 and value is not True:
+            pass
+        case _:
+            raise UsageError(f"timeout must be a number of seconds over 0, not {value!r}")
+
+
+def _check_model(value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"model is the name of a model, not {value!r}")
+    provider, colon, rest = value.partition(":")
+    if colon and provider in PROVIDERS and provider not in _ALSO_MODELS:
+        raise UsageError(
+            f"model={value!r} names a provider; a run takes another model of the loop's own "
+            f"service, by its bare name: model={rest!r}. Another provider needs another loop"
+        )
