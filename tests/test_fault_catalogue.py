@@ -1,0 +1,185 @@
+"""Faults that systems of this kind have had in the field, each ruled out by a test that names it.
+
+A test claims a fault by its id in the docstring, such as (S27). The rules of transcripts have ids
+that begin with C as well; so the faults of asyncio are claimed as "fault C04".
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+
+FAULTS = {
+    # Streams.
+    "S01": "a character's bytes arrive in two pieces",
+    "S02": "a line or an event arrives in two pieces",
+    "S04": "an error frame is not recognised in its place",
+    "S08": "an error frame ends the stream as if all were well",
+    "S09": "a connection that closes early counts as an end",
+    "S10": "a cut behind the finish reason loses a whole answer",
+    "S14": "calls without an index",
+    "S16": "two calls under one index",
+    "S18": "pieces of arguments go to the wrong call",
+    "S19": "a call whose id comes late or never",
+    "S20": "arguments before the name they are for",
+    "S27": "a server that falls silent and stays connected",
+    "S28": "pings that nobody takes for signs of life",
+    "S29": "a proxy's page instead of an answer",
+    # Arguments of tools.
+    "A03": "a call cut off by the output limit is run",
+    "A04": "broken arguments under a good finish reason are run",
+    "A05": "broken arguments in the history make each later request illegal",
+    "A07": "a number of thousands of digits",
+    "A09": "the provider itself refuses the model's call",
+    # How answers end.
+    "F02": "an announced call that never comes",
+    "F04": "a cut-off answer that looks whole",
+    "F05": "a tool that the provider ran counts as ours",
+    # Interrupted calls.
+    "O02": "cancellation leaves a call without a result",
+    "O03": "a session is unusable after a cancellation",
+    "O04": "a tool runs on after its run",
+    "O05": "one failing tool orphans the others",
+    "O06": "an interrupted tool is told as refused",
+    "O07": "cancellation comes out as some other error",
+    "O09": "a result of one turn in another",
+    "O12": "a request with missing results is sent",
+    # Reasoning that must come back.
+    "R03": "a signature of another vendor is sent",
+    "R05": "a signature is lost in the store",
+    "R11": "a vendor's own reasoning field is left out",
+    # Retries and time.
+    "X02": "a wait of days is obeyed",
+    "X03": "two layers that both retry",
+    "X04": "odd forms of Retry-After",
+    "X07": "all workers come back at the same instant",
+    "X09": "a request that may be billed twice",
+    "X12": "text or calls doubled by a second try",
+    "X13": "an empty account is asked again",
+    "X14": "a default deadline of hours",
+    # Connections.
+    "P01": "cancelled requests keep their places",
+    "P02": "a kept connection that had died",
+    # asyncio.
+    "C03": "a run's context reaches another run",
+    "C04": "a timeout that a hidden task does not feel",
+    "C06": "a coroutine that nobody awaited",
+    "C07": "something taken before the first iteration, never given back",
+    "C09": "a task that nobody owns",
+    # Memory and stores.
+    "M02": "waiting for a reader who has left",
+    "D01": "a database that says it is locked",
+    "D02": "a log on a file system that cannot keep it, or a damaged file",
+    "D03": "a database handle carried over a fork",
+    "D04": "a store's failure that is swallowed, or comes out raw",
+    "D09": "two messages at once in one session",
+    "D11": "history in the order of a clock",
+    "D12": "a resumed run repeats what had its effect",
+    # What is put into a request.
+    "K01": "a prompt that is too long, in a vendor's own words",
+    "K08": "one result larger than everything else",
+    "I01": "an image that no provider takes stays in the session",
+    "I02": "an empty text in a request",
+    "J02": "a reference in a corner of a schema",
+    "J03": "strict where the schema does not allow it",
+    # Security.
+    "Z01": "a link out of the workspace",
+    "Z02": "a file made or swapped through a link",
+    "Z03": "a path that climbs out",
+    "Z10": "a key in a log, an error, an event or a store",
+}
+"""What is ruled out by now, in our own words."""
+
+LATER = (
+    ("with the Anthropic protocol", ("S07", "S22")),
+    ("with the Responses protocol", ("S25", "R08", "R10")),
+    ("with the Gemini protocol", ("F03", "R06", "R07")),
+    ("with compaction", ("K03", "K04", "K05")),
+    ("with tools that fetch from the web", ("Z04", "Z06")),
+    ("with sub-agents and budgets", ("B01", "B02", "B04")),
+)
+"""What cannot happen yet, because the part that it would happen in does not exist. With that part
+comes its test.
+
+Of faults above, these sides come later as well: keeping the whole of a result that was cut (K08),
+other protocols' limits on images (I01), and Gemini's signatures (R05).
+"""
+
+_DEFERRED = {id for _, ids in LATER for id in ids}
+_ID = re.compile(r"\b[ABDFIJKMOPRSXZ]\d\d\b")
+_ASYNCIO_IDS = re.compile(r"\bfaults? (C\d\d(?:, C\d\d)*)")
+
+
+def claimed_in(docstring: str) -> set[str]:
+    """The faults that a test with this docstring claims to rule out."""
+    found = set(_ID.findall(docstring))
+    for ids in _ASYNCIO_IDS.findall(docstring):
+        found.update(ids.split(", "))
+    return found
+
+
+def checks_of(source: str) -> Iterator[tuple[str, str]]:
+    """Name and docstring of each test in a module that really checks something."""
+    for node in ast.parse(source).body:
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.name.startswith("test_")
+            and len(node.body) > 1
+        ):
+            yield node.name, ast.get_docstring(node) or ""
+
+
+@pytest.fixture(scope="module")
+def claims() -> dict[str, list[str]]:
+    """The tests by the fault that they claim."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for name, docstring in checks_of(path.read_text()):
+            for id in claimed_in(docstring):
+                found.setdefault(id, []).append(f"{path.relative_to(TESTS)}::{name}")
+    return found
+
+
+@pytest.mark.parametrize("id", FAULTS)
+def test_a_known_fault_is_ruled_out_by_a_test(id: str, claims: dict[str, list[str]]) -> None:
+    """Whoever removes the last test of a fault is told."""
+    assert claims.get(id), f"no test claims {id}: {FAULTS[id]}"
+
+
+def test_no_test_claims_what_is_not_in_the_table(claims: dict[str, list[str]]) -> None:
+    """A wrong id would rule out nothing; a fault ruled out early moves up into the table."""
+    assert {id: tests for id, tests in claims.items() if id not in FAULTS} == {}
+
+
+def test_a_fault_is_ruled_out_or_comes_later() -> None:
+    """Not both, and none is put off twice."""
+    assert _DEFERRED.isdisjoint(FAULTS)
+    assert len(_DEFERRED) == sum(len(ids) for _, ids in LATER)
+    assert len(FAULTS) + len(_DEFERRED) == 82
+
+
+@pytest.mark.parametrize(
+    ("docstring", "ids"),
+    [
+        ("A stalled stream (S27, X12).", {"S27", "X12"}),
+        ("S14: by id, else by position.", {"S14"}),
+        ("Nothing lives on (faults C06, C07).", {"C06", "C07"}),
+        ("Nothing lives on (fault C09); no S9 or XS270.", {"C09"}),
+        ("A rule of transcripts (C07).", set[str]()),
+    ],
+)
+def test_claims_are_read_from_docstrings(docstring: str, ids: set[str]) -> None:
+    """In the forms in which tests write them."""
+    assert claimed_in(docstring) == ids
+
+
+def test_a_test_that_only_has_a_docstring_claims_nothing() -> None:
+    """It could not fail."""
+    source = 'def test_x():\n    """(S27)"""\n\ndef test_y():\n    """(S28)"""\n    assert f()\n'
+    assert [name for name, _ in checks_of(source)] == ["test_y"]
