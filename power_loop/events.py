@@ -7,6 +7,7 @@ of its own, and is gone when nobody reads it.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, TypeGuard
 
 import msgspec
@@ -204,7 +205,12 @@ def is_record(event: Event) -> TypeGuard[Record]:
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Stamped)
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder[Stamped]:
+    # To look at every event's type takes milliseconds, and most programs never read one.
+    return msgspec.json.Decoder(Stamped)
 
 
 def encode_event(event: Stamped) -> bytes:
@@ -218,4 +224,4 @@ def decode_event(data: bytes | str) -> Stamped:
     Raises:
         msgspec.DecodeError: not JSON, or not an event of this version.
     """
-    return _decoder.decode(data)
+    return _decoder().decode(data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from hashlib import sha256
 from typing import Any
 
 from llm_client.types import Message, Text, ToolResult
@@ -216,6 +215,8 @@ async def _job(
     if traits is None:
         await _settle(io, _error(call_id, f"There is no tool {name!r}."), "not_run")
         return None
+    from hashlib import sha256  # noqa: PLC0415  it loads OpenSSL, which a program without tools spares
+
     started = ToolStarted(
         call_id,
         name,

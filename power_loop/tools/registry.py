@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -111,6 +110,8 @@ class ToolRegistry:
         return specs
 
     def _unknown(self, name: str) -> ToolDefinitionError:
+        import difflib  # noqa: PLC0415  for this message only
+
         close = difflib.get_close_matches(name, self._tools, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(self._tools)}"
         return ToolDefinitionError(f"there is no tool called {name!r}; {hint}")
