@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,22 +21,35 @@ from power_loop.runtime.stores.sqlite import SQLiteStore
 __all__ = ["main"]
 
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
+"""As a shell reports it of a program that the closed pipe has ended."""
+
+_LARGEST = 2**31 - 1
 
 Command = Callable[[Namespace, SQLiteStore], Awaitable[int]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status: 0 done, 1 failed, 2 wrong arguments."""
-    settings = CliSettings.from_env()
-    args = _parser(settings).parse_args(argv)
-    args.settings = settings
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        return anyio.run(_run, args)
+        settings = CliSettings.from_env()
+        args = _parser(settings).parse_args(argv)
+        args.settings = settings
+        status = anyio.run(_run, args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go, and must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     except (PowerLoopError, LLMError, OSError) as error:
         print(f"power-loop: {error}", file=sys.stderr)
         return 1
+    return status
 
 
 async def _run(args: Namespace) -> int:
@@ -92,7 +107,11 @@ def _add_running(commands: Any, common: ArgumentParser) -> None:
     )
     running.add_argument("--json", action="store_true", help="print events as JSON lines")
     running.add_argument(
-        "--max-rounds", type=int, default=12, metavar="N", help="model rounds (%(default)s)"
+        "--max-rounds",
+        type=_positive,
+        default=12,
+        metavar="N",
+        help="how often the model may be asked before it has to sum up (%(default)s)",
     )
 
     parser = commands.add_parser("ask", parents=[common, running], help="ask one question")
@@ -116,7 +135,9 @@ def _add_looking(commands: Any, common: ArgumentParser) -> None:
         required=True, metavar="COMMAND"
     )
     parser = group.add_parser("list", parents=[common], help="newest first")
-    parser.add_argument("--limit", type=int, default=50, metavar="N")
+    parser.add_argument(
+        "--limit", type=_positive, default=50, metavar="N", help="how many (%(default)s)"
+    )
     parser.set_defaults(command=sessions.list_sessions)
     parser = group.add_parser("show", parents=[common], help="the timeline of one")
     parser.add_argument("session")
@@ -127,10 +148,30 @@ def _add_looking(commands: Any, common: ArgumentParser) -> None:
 
     parser = commands.add_parser("events", parents=[common], help="records of a session")
     parser.add_argument("session")
-    parser.add_argument("--after", type=int, default=0, metavar="N", help="from record N + 1 on")
+    parser.add_argument(
+        "--after", type=_natural, default=0, metavar="N", help="from record N + 1 on"
+    )
     parser.add_argument("--follow", action="store_true", help="go on with what is appended")
     parser.add_argument("--json", action="store_true", help="as JSON lines")
     parser.set_defaults(command=sessions.follow)
 
     parser = commands.add_parser("doctor", parents=[common], help="what is installed and answers")
     parser.set_defaults(command=doctor.doctor)
+
+
+def _positive(text: str) -> int:
+    return _number(text, 1)
+
+
+def _natural(text: str) -> int:
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= _LARGEST:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return number

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.loop import AgentLoop
-from power_loop.agent.result import RunResult
-from power_loop.cli.display import Display, make_display
+from power_loop.cli.display import make_display
+from power_loop.cli.turn import show_run
 from power_loop.errors import UsageError
 from power_loop.runtime.stores.sqlite import SQLiteStore
 from power_loop.tools.builtin import workspace_tools
 
-__all__ = ["SYSTEM_PROMPT", "ask", "checked_workspace", "open_loop", "show_run"]
+__all__ = ["SYSTEM_PROMPT", "ask", "checked_workspace", "open_loop"]
 
 SYSTEM_PROMPT = (
     "You answer questions about the files in the workspace. Look at the files with the tools "
@@ -52,25 +52,17 @@ def checked_workspace(args: Namespace) -> Path:
 async def ask(args: Namespace, store: SQLiteStore) -> int:
     """`ask`: streams the answer; the session stays, to be gone on with."""
     loop = open_loop(args, store)
+    question = " ".join(args.question)
     try:
         async with loop:
-            display = make_display(json=args.json)
-            result = await show_run(loop, " ".join(args.question), args.session, display)
+            result = await show_run(
+                lambda on_busy: loop.stream(question, args.session, on_busy=on_busy),
+                make_display(json=args.json),
+                announce=not args.json,
+            )
     finally:
         await loop.close_llm()
-    if not args.json:
-        print(f"session {result.session_id}", file=sys.stderr)
+    if result.resumable and not args.json:
+        again = args.settings.command(args.db, "chat", "--session", result.session_id)
+        print(f"to go on: {again}, then /resume", file=sys.stderr)
     return 0 if result.status == "completed" else 1
-
-
-async def show_run(
-    loop: AgentLoop[None], question: str, session: str | None, display: Display
-) -> RunResult[None]:
-    """Sends a message and shows what comes of it."""
-    try:
-        async with loop.stream(question, session) as run:
-            async for stamped in run:
-                display.show(stamped)
-            return await run.result()
-    finally:
-        display.close()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from argparse import Namespace
-from collections.abc import Callable
 
 import anyio
-from anyio.lowlevel import current_token
+from anyio.abc import TaskStatus
 
 from llm_client.errors import LLMError
 from power_loop.agent.loop import AgentLoop
+from power_loop.agent.stream import RunStream
 from power_loop.cli.ask import open_loop
-from power_loop.cli.display import Display, make_display
+from power_loop.cli.display import make_display
+from power_loop.cli.keyboard import Lines, at_keyboard, read_lines
+from power_loop.cli.turn import Opener, when_free
 from power_loop.errors import PowerLoopError
 from power_loop.runtime.stores.sqlite import SQLiteStore
 
@@ -29,14 +30,15 @@ Anything else waits until it is done:
   /abort        give up calls that are still open
   /session      the session's id
   /help         this text
-  /quit         leave; the session stays (also Ctrl-D, or Ctrl-C when nothing runs)"""
+  /quit         leave; the session stays (also Ctrl-D, or Ctrl-C twice when nothing runs)"""
 
 
 async def chat(args: Namespace, store: SQLiteStore) -> int:
     """`chat`: reads lines until /quit or the end of the input."""
     loop = open_loop(args, store)
     if not args.json:
-        print(f"{loop.llm.model} in {args.workspace}. /help says what can be typed.")
+        place = args.workspace.resolve()
+        print(f"{loop.llm.model} in {place}. /help says what can be typed.", flush=True)
     try:
         async with loop:
             await _Conversation(loop, args.session, as_json=args.json).talk()
@@ -52,32 +54,43 @@ class _Conversation:
         self._loop = loop
         self._session = session
         self._json = as_json
-        self._running = False
-        self._lines: list[str | None] = []
-        self._steering: list[str] = []
-        self._line = anyio.Event()
+        self._lines = Lines()
+        self._steering = Lines()
+        self._everything = anyio.CancelScope()
+        self._turn: anyio.CancelScope | None = None
+        self._run: RunStream[None] | None = None
+        self._warned = False
 
     async def talk(self) -> None:
-        _read_lines(self._typed)
+        failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch_interrupts, tasks.cancel_scope)
-            while True:
-                self._prompt()
-                line = await self._next_line()
-                if line is None or line == "/quit":
-                    break
-                await self._guarded(line)
+            self._everything = tasks.cancel_scope
+            await tasks.start(self._watch_interrupts)
+            tasks.start_soon(self._steer)
+            read_lines(self._typed)
+            try:
+                await self._obey_lines()
+            except Exception as error:  # noqa: BLE001  raised again, out of the group
+                failure = error
             tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _obey_lines(self) -> None:
+        while True:
+            self._warned = False
+            self._prompt()
+            line = await self._lines.get()
+            if line is None or line == "/quit":
+                return
+            try:
+                await self._obey(line)
+            except (PowerLoopError, LLMError) as error:
+                _say(f"! {error}")
 
     def _prompt(self) -> None:
-        if sys.stdin.isatty() and not self._json:
+        if at_keyboard() and not self._json:
             print("> ", end="", flush=True)
-
-    async def _guarded(self, line: str) -> None:
-        try:
-            await self._obey(line)
-        except (PowerLoopError, LLMError) as error:
-            print(f"! {error}", file=sys.stderr)
 
     async def _obey(self, line: str) -> None:
         command, _, rest = line.partition(" ")
@@ -85,95 +98,86 @@ class _Conversation:
             case "":
                 return
             case "/help":
-                print(HELP)
+                print(HELP, flush=True)
             case "/session":
-                print(self._session or "none yet")
+                print(self._session or "none yet", flush=True)
             case "/resume" | "/abort" if self._session is None:
-                print("there is no session yet; type a message", file=sys.stderr)
+                _say("there is no session yet; type a message")
             case "/resume":
-                await self._resume()
+                session = self._session or ""
+                await self._show(lambda busy: self._loop.stream_resume(session, on_busy=busy))
             case "/abort":
-                assert self._session is not None
-                count = await self._loop.abort_pending(self._session)
-                print(f"gave up {count} open calls")
-            case "/steer":
-                print(f"nothing is running; sending it: {rest}")
+                count = await self._loop.abort_pending(self._session or "")
+                print(f"gave up {count} open calls", flush=True)
+            case "/steer" if rest.strip():
+                _say("(nothing is running; sending it)")
                 await self._send(rest)
+            case "/steer":
+                _say("/steer TEXT says something to a run that is going on")
             case _ if command.startswith("/"):
-                print(f"there is no command {command}; /help lists them", file=sys.stderr)
+                _say(f"there is no command {command}; /help lists them")
             case _:
                 await self._send(line)
 
     async def _send(self, text: str) -> None:
+        session = self._session
+        await self._show(lambda busy: self._loop.stream(text, session, on_busy=busy))
+
+    async def _show(self, open: Opener) -> None:
+        """Shows a run to its end. Until it begins, Ctrl-C gives up waiting for its session."""
         display = make_display(json=self._json)
-        self._running = True
+        began = False
         try:
-            async with self._loop.stream(text, self._session) as run:
-                self._session = run.session_id
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._steer_while_running)
+            with anyio.CancelScope() as self._turn:
+                async with when_free(open) as run:
+                    self._run, self._session, began = run, run.session_id, True
                     async for stamped in run:
                         display.show(stamped)
-                    tasks.cancel_scope.cancel()
+            if not began:
+                _say("(gave up waiting; nothing was sent)")
         finally:
-            self._running = False
+            self._run = self._turn = None
             display.close()
 
-    async def _resume(self) -> None:
-        assert self._session is not None
-        display: Display = make_display(json=self._json)
-        stop = self._loop.events.subscribe(display.show, inline=True)
-        self._running = True
-        try:
-            await self._loop.resume(self._session)
-        finally:
-            self._running = False
-            stop()
-            display.close()
-
-    async def _steer_while_running(self) -> None:
-        assert self._session is not None
+    async def _steer(self) -> None:
+        """Says what was typed with /steer to whoever runs the session."""
         while True:
-            while self._steering:
-                text = self._steering.pop(0)
-                await self._loop.steer(self._session, text)
-                print(f"(it will hear: {text})", file=sys.stderr)
-            self._line = anyio.Event()
-            await self._line.wait()
+            text = await self._steering.get()
+            assert text is not None
+            assert self._session is not None
+            try:
+                posted = await self._loop.steer(self._session, text)
+            except PowerLoopError as error:
+                _say(f"! {error}")
+            else:
+                _say(f"({'it' if posted.running else 'its next run'} will hear: {text})")
 
-    async def _watch_interrupts(self, everything: anyio.CancelScope) -> None:
+    async def _watch_interrupts(self, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGINT) as interrupts:
+            task_status.started()
             async for _ in interrupts:
-                if self._running and self._session is not None:
-                    await self._loop.cancel(self._session, "Ctrl-C")
-                else:
-                    everything.cancel()
+                self._interrupted()
 
-    async def _next_line(self) -> str | None:
-        while not self._lines:
-            self._line = anyio.Event()
-            await self._line.wait()
-        return self._lines.pop(0)
+    def _interrupted(self) -> None:
+        if self._run is not None:
+            self._run.cancel("Ctrl-C")
+        elif self._turn is not None:
+            self._turn.cancel()
+        elif self._warned:
+            self._everything.cancel()
+        else:
+            self._warned = True
+            _say("\n(nothing is running; Ctrl-C once more leaves, as do /quit and Ctrl-D)")
+            self._prompt()
 
     def _typed(self, line: str | None) -> None:
         command, _, text = (line or "").partition(" ")
-        if self._running and command == "/steer" and text.strip():
-            self._steering.append(text.strip())
+        busy = self._turn is not None and self._session is not None
+        if busy and command == "/steer" and text.strip():
+            self._steering.put(text.strip())
         else:
-            self._lines.append(line)
-        self._line.set()
+            self._lines.put(line)
 
 
-def _read_lines(typed: Callable[[str | None], None]) -> None:
-    """Reads standard input in a daemon thread: a blocking read must not keep the program alive."""
-    token = current_token()
-
-    def read() -> None:
-        try:
-            for line in sys.stdin:
-                anyio.from_thread.run_sync(typed, line.strip(), token=token)
-            anyio.from_thread.run_sync(typed, None, token=token)
-        except anyio.RunFinishedError:
-            return
-
-    threading.Thread(target=read, name="power-loop-input", daemon=True).start()
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

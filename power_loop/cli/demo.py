@@ -8,10 +8,11 @@ from typing import Any
 
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.loop import AgentLoop
-from power_loop.cli.ask import SYSTEM_PROMPT, checked_workspace, show_run
+from power_loop.cli.ask import SYSTEM_PROMPT, checked_workspace
 from power_loop.cli.display import make_display
 from power_loop.cli.settings import CliSettings
 from power_loop.cli.timeline import timeline
+from power_loop.cli.turn import show_run
 from power_loop.errors import UsageError
 from power_loop.runtime.stores.sqlite import SQLiteStore
 from power_loop.tools.base import Tool, ToolContext
@@ -35,7 +36,7 @@ async def demo(args: Namespace, store: SQLiteStore) -> int:
     settings: CliSettings = args.settings
     workspace = checked_workspace(args)
     question = " ".join(args.question)
-    if settings.is_local(args.model):
+    if settings.local_name(args.model) is not None:
         tools: tuple[Tool, ...] = (_file_reader(workspace),)
         question = question or _question(workspace)
         config = AgentConfig(
@@ -52,13 +53,18 @@ async def demo(args: Namespace, store: SQLiteStore) -> int:
         print(f"model      {loop.llm.model}\nworkspace  {workspace}\nquestion   {question}\n")
     try:
         async with loop:
-            result = await show_run(loop, question, None, make_display(json=args.json))
+            result = await show_run(
+                lambda on_busy: loop.stream(question, on_busy=on_busy),
+                make_display(json=args.json),
+                announce=False,
+            )
     finally:
         await loop.close_llm()
     if not args.json:
         print(f"\nstored as session {result.session_id} in {args.db}:\n")
         print("\n".join(timeline(await store.read(result.session_id))))
-        print(f"\nsee it again:  power-loop sessions show {result.session_id}")
+        again = settings.command(args.db, "sessions", "show", result.session_id)
+        print(f"\nsee it again:\n  {again}")
     return 0 if result.final_text.strip() else 1
 
 

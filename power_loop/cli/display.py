@@ -7,9 +7,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol, TextIO
 
-from llm_client.types import ToolResult
+from llm_client.types import ToolResult, Usage
 from power_loop.cli.timeline import one_line
 from power_loop.events import (
+    Event,
     HookFailed,
     RetryScheduled,
     Stamped,
@@ -18,13 +19,25 @@ from power_loop.events import (
     ToolProgress,
     encode_event,
 )
-from power_loop.session.outcome import status_of
-from power_loop.session.records import ModelEnded, RunClosed, ToolSettled, ToolStarted
+from power_loop.session.outcome import (
+    Cancelled,
+    Completed,
+    Degraded,
+    Failed,
+    NoProgress,
+    Outcome,
+    PlanFailed,
+    RoundLimit,
+    Stopped,
+    status_of,
+)
+from power_loop.session.records import ModelEnded, RunClosed, RunOpened, ToolSettled, ToolStarted
 
 __all__ = [
     "Display",
     "JsonDisplay",
     "PlainDisplay",
+    "Tally",
     "make_display",
     "settled_line",
     "told_transient",
@@ -76,10 +89,12 @@ class PlainDisplay:
         self._out = out
         self._in_text = False
         self._started: dict[str, Stamped] = {}
+        self._tally = Tally()
 
     def show(self, stamped: Stamped) -> None:
         """Writes what a person wants to know of an event."""
         event = stamped.event
+        self._tally.take(event)
         if isinstance(event, TextDelta):
             self._out.write(event.text)
             self._in_text = True
@@ -102,7 +117,7 @@ class PlainDisplay:
             case ModelEnded() if event.status != "ok":
                 return f"! the model call {event.status}; what it had written is void"
             case RunClosed():
-                return f"[{status_of(event.outcome)}]"
+                return self._tally.closing_line(event)
             case _:
                 return told_transient(stamped)
 
@@ -116,6 +131,57 @@ class PlainDisplay:
         if self._in_text:
             self._out.write("\n")
             self._in_text = False
+
+
+class Tally:
+    """The tokens of a run, as far as the provider told them."""
+
+    def __init__(self) -> None:
+        self._usage = Usage()
+
+    def take(self, event: Event) -> None:
+        """Counts what a model call has used, also one that was broken off."""
+        match event:
+            case RunOpened():
+                self._usage = Usage()
+            case ModelEnded():
+                self._usage += event.usage
+            case _:
+                pass
+
+    def closing_line(self, closed: RunClosed) -> str:
+        """How the run ended, why if not with an answer, what to do then, and what it took."""
+        outcome = closed.outcome
+        line = f"[{status_of(outcome)}]"
+        if not isinstance(outcome, Completed):
+            line += f" {'; '.join(filter(None, (_why(outcome), outcome.recommended_action)))}."
+        return f"{line} {self._told()}"
+
+    def _told(self) -> str:
+        usage = self._usage
+        if usage.input_tokens is None and usage.output_tokens is None:
+            return "tokens: not reported"
+        pair = (usage.input_tokens, usage.output_tokens)
+        asked, answered = ("?" if tokens is None else f"{tokens}" for tokens in pair)
+        return f"tokens: {asked} in, {answered} out"
+
+
+def _why(outcome: Outcome) -> str:
+    match outcome:
+        case (
+            Cancelled(reason=reason)
+            | Degraded(reason=reason)
+            | NoProgress(reason=reason)
+            | PlanFailed(reason=reason)
+            | Stopped(reason=reason)
+        ):
+            return one_line(reason, 300)
+        case Failed():
+            return one_line(f"{outcome.error_type}: {outcome.message}", 300)
+        case RoundLimit():
+            return f"all {outcome.limit} rounds are used up"
+        case _:
+            return ""
 
 
 def told_transient(stamped: Stamped) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from llm_client.errors import LLMError
+from llm_client.local import LOCAL_MODELS, LocalModel, LocalSettings, cached_weights
 from llm_client.types import LLMRequest, Message
 from power_loop.cli.settings import CliSettings
 from power_loop.errors import PowerLoopError
@@ -28,6 +32,8 @@ _PACKAGES = {
     "aiohttp": "extra fast: the quicker transport",
 }
 _PROBE_SECONDS = 20
+_MISSING = "not installed"
+_MEGABYTE = 1_000_000
 
 
 async def doctor(args: Namespace, store: SQLiteStore) -> int:
@@ -36,15 +42,17 @@ async def doctor(args: Namespace, store: SQLiteStore) -> int:
     for package, purpose in _PACKAGES.items():
         print(f"  {package:<10} {_version(package):<14} {purpose}")
     stored = await _check_store(args, store)
+    sound = await _check_weights()
+    _tell_keys(args.settings)
     answers = await _check_model(args)
-    return 0 if stored and answers else 1
+    return 0 if stored and sound and answers else 1
 
 
 def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return _MISSING
 
 
 async def _check_store(args: Namespace, store: SQLiteStore) -> bool:
@@ -57,10 +65,57 @@ async def _check_store(args: Namespace, store: SQLiteStore) -> bool:
     return True
 
 
+async def _check_weights() -> bool:
+    """Says of each local model whether it is here and whole."""
+    runtime = _version("xllamacpp")
+    if runtime == _MISSING:
+        print("local       xllamacpp is missing; get it: pip install 'power-loop[local]'")
+    else:
+        print(f"local       xllamacpp {runtime} is installed")
+    verdicts = [await _check_weights_of(model) for model in LOCAL_MODELS.values()]
+    return all(verdicts)
+
+
+async def _check_weights_of(model: LocalModel) -> bool:
+    cache = _cache()
+    path = cached_weights(model, cache)
+    if path is None:
+        there = (cache / "models" / model.file).exists()
+        print(
+            f"  {model.name:<10} {model.title} is {'incomplete' if there else 'not cached'}; its "
+            f"first use fetches {model.download // _MEGABYTE} MB into {cache / 'models'}"
+        )
+        return True
+    right = await anyio.to_thread.run_sync(_sha256, path) == model.sha256
+    verdict = "its checksum is right" if right else "its checksum is WRONG: delete the file"
+    size = path.stat().st_size // _MEGABYTE
+    print(f"  {model.name:<10} {model.title}, {size} MB, {verdict}\n{'':<13}{path}")
+    return right
+
+
+def _cache() -> Path:
+    return LocalSettings.from_env().cache_dir
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tell_keys(settings: CliSettings) -> None:
+    for name in settings.providers_with_key:
+        print(f"key         {name}: ready for --model {name}:NAME")
+
+
 async def _check_model(args: Namespace) -> bool:
     settings: CliSettings = args.settings
-    if args.model is None and not settings.configured:
-        print("model       none in the environment; the local model local:smollm2 is the default")
+    local = settings.local_name(args.model)
+    if local is not None and args.model is None:
+        print(f"model       none in the environment; the default is local:{local}")
+        return True
+    known = LOCAL_MODELS.get(local or "")
+    if known is not None and cached_weights(known, _cache()) is None:
+        print(f"model       local:{local} is not asked, as its weights are not here yet")
         return True
     try:
         service = settings.service(args.model)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from llm_client.types import Usage
-from power_loop.cli.display import settled_line, told_transient
+from power_loop.cli.display import Tally, settled_line, told_transient
 from power_loop.cli.timeline import one_line
-from power_loop.events import RoundEnded, Stamped, TextDelta, ThinkingDelta
-from power_loop.session.outcome import status_of
+from power_loop.events import Stamped, TextDelta, ThinkingDelta
+from power_loop.session.outcome import Completed
 from power_loop.session.records import (
     MessageAppended,
     ModelAsked,
@@ -25,6 +26,7 @@ from power_loop.session.records import (
 __all__ = ["LiveDisplay"]
 
 REFRESHES_PER_SECOND = 12
+ROWS_BESIDE_TEXT = 8
 
 
 class LiveDisplay:
@@ -37,11 +39,12 @@ class LiveDisplay:
         self._thinking = ""
         self._asking = False
         self._tools: dict[str, Stamped] = {}
-        self._usage = Usage()
+        self._tally = Tally()
 
     def show(self, stamped: Stamped) -> None:
         """Takes the next event in."""
         event = stamped.event
+        self._tally.take(event)
         match event:
             case RunOpened():
                 self._open()
@@ -51,8 +54,6 @@ class LiveDisplay:
                 self._tools[event.call_id] = stamped
             case ToolSettled():
                 self._print(Text(settled_line(event, self._tools, stamped), style="green"))
-            case RoundEnded():
-                self._usage = event.usage
             case _:
                 if not self._writing(stamped):
                     told = told_transient(stamped)
@@ -108,26 +109,35 @@ class LiveDisplay:
 
     def _closed(self, event: RunClosed) -> None:
         self.close()
-        status = status_of(event.outcome)
-        tokens = f"{self._usage.input_tokens or 0} in, {self._usage.output_tokens or 0} out"
-        style = "dim" if status == "completed" else "yellow"
-        self._console.print(Text(f"[{status}] tokens: {tokens}", style=style))
+        style = "dim" if isinstance(event.outcome, Completed) else "yellow"
+        self._print(Text(self._tally.closing_line(event), style=style))
 
     def _print(self, text: Text) -> None:
         self._console.print(text)
 
     def _refresh(self) -> None:
-        if self._live is None:
-            return
+        if self._live is not None:
+            self._live.update(self.moving())
+
+    def moving(self) -> RenderableType:
+        """What is going on now."""
         lines: list[RenderableType] = []
         if self._thinking:
             lines.append(Text(one_line(self._thinking[-400:]), style="dim italic"))
         if self._text:
-            lines.append(Text(self._text))
+            lines += self._end_of_text()
         for started in self._tools.values():
             event = started.event
             assert isinstance(event, ToolStarted)
             lines.append(Spinner("dots", f"{event.name} {one_line(event.arguments, 80)}"))
         if self._asking and not self._text:
             lines.append(Spinner("dots", Text("thinking", style="dim")))
-        self._live.update(Group(*lines))
+        return Group(*lines)
+
+    def _end_of_text(self) -> Sequence[Text]:
+        """As much of the answer as the screen has room for; the whole of it is printed once it is
+        there."""
+        console = self._console
+        room = max(1, console.height - ROWS_BESIDE_TEXT)
+        end = Text(self._text[-room * console.width :])
+        return list(end.wrap(console, console.width))[-room:]

@@ -7,10 +7,9 @@ import time
 from argparse import Namespace
 from datetime import UTC, datetime
 
-from power_loop.agent.feed import LoopEvents
+from power_loop.agent.feed import EventStream
 from power_loop.cli.display import JsonDisplay
 from power_loop.cli.timeline import describe, timeline
-from power_loop.driver.hub import Hub
 from power_loop.events import Stamped
 from power_loop.runtime.stores.sqlite import SQLiteStore
 
@@ -45,8 +44,7 @@ async def remove(args: Namespace, store: SQLiteStore) -> int:
 async def follow(args: Namespace, store: SQLiteStore) -> int:
     """`events`: records after a cursor, and on with what any process appends."""
     as_json = JsonDisplay(sys.stdout) if args.json else None
-    feed = LoopEvents(Hub(), store)
-    async for stamped in feed.stream(args.session, after=args.after, follow=args.follow):
+    async for stamped in EventStream(store, args.session, args.after, follow=args.follow):
         if as_json is not None:
             as_json.show(stamped)
         else:

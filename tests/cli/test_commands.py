@@ -4,54 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from llm_client.local import LOCAL_MODELS
 from power_loop.events import decode_event, is_record
+from tests.cli.support import COMMAND, SECONDS, environment, run, session_in, started
+from tests.local_weights import need_real_model
 from tests.model_server import Gate, model_server
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-COMMAND = [sys.executable, "-W", "error", "-c", "from power_loop.cli import main; exit(main())"]
-SECONDS = 60
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A directory with one file, to be the workspace."""
-    (tmp_path / "notes.txt").write_text("The meeting is on Tuesday.\n")
-    return tmp_path
-
-
-def environment(place: Path, variables: dict[str, str] | None = None) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("POWER_LOOP", "OPENAI"))}
-    database = str(place / "db" / "sessions.db")
-    return {**clean, "PYTHONPATH": str(ROOT), "POWER_LOOP_DB": database, **(variables or {})}
-
-
-def run(
-    place: Path, *arguments: str, variables: dict[str, str] | None = None, typed: str = ""
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=place,
-        env=environment(place, variables),
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-
-
-def session_in(text: str) -> str:
-    found = re.search(r"sess_[0-9a-f]+", text)
-    assert found is not None, text
-    return found.group()
 
 
 def test_ask_shows_the_call_its_result_and_the_answer(place: Path) -> None:
@@ -63,7 +26,7 @@ def test_ask_shows_the_call_its_result_and_the_answer(place: Path) -> None:
     assert lines[0].startswith("→ list_files")
     assert "notes.txt" in lines[1]
     assert "The tool says:" in done.stdout
-    assert lines[-1] == "[completed]"
+    assert lines[-1] == "[completed] tokens: 24 in, 10 out"
     assert "sess_" in done.stderr
 
 
@@ -107,6 +70,15 @@ def test_the_demo_shows_the_steps_and_what_is_stored(place: Path) -> None:
     assert "→ list_files" in done.stdout
     assert "tool finished" in done.stdout
     assert "run closed: completed" in done.stdout
+    again = done.stdout.splitlines()[-1]
+    elsewhere = environment(place)
+    del elsewhere["POWER_LOOP_DB"]
+    shown = subprocess.run(
+        again, shell=True, cwd="/", env=elsewhere, capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip()
+    assert shown.stdout in done.stdout
 
 
 def test_doctor_says_what_is_installed_and_who_answers(place: Path) -> None:
@@ -116,8 +88,37 @@ def test_doctor_says_what_is_installed_and_who_answers(place: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "httpcore" in done.stdout
     assert "scripted answers: 'Hello from the scripted model.'" in done.stdout
-    alone = run(place, "doctor")
-    assert "local:smollm2" in alone.stdout
+
+
+def test_doctor_says_which_local_model_is_cached_and_whether_it_is_whole(place: Path) -> None:
+    """Not fetched, half there, and damaged: for that it need not be started."""
+    (model,) = LOCAL_MODELS.values()
+    weights = place / "cache" / "models" / model.file
+    variables = {"POWER_LOOP_CACHE_DIR": str(place / "cache"), "GROQ_API_KEY": "k"}
+    missing = run(place, "doctor", variables=variables)
+    assert missing.returncode == 0, missing.stderr
+    assert "SmolLM2-135M-Instruct (Q4_1) is not cached" in missing.stdout
+    assert "xllamacpp" in missing.stdout
+    assert "the default is local:smollm2" in missing.stdout
+    assert "ready for --model groq:NAME" in missing.stdout
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"half")
+    asked = run(place, "doctor", "--model", "local:smollm2", variables=variables)
+    assert "is incomplete" in asked.stdout
+    assert "is not asked" in asked.stdout
+    os.truncate(weights, model.size)
+    damaged = run(place, "doctor", variables=variables)
+    assert damaged.returncode == 1
+    assert "98 MB, its checksum is WRONG" in damaged.stdout
+    assert str(weights) in damaged.stdout
+
+
+def test_doctor_says_that_the_weights_that_were_fetched_are_whole(place: Path) -> None:
+    """With the real ones."""
+    cache = need_real_model().cache_dir
+    done = run(place, "doctor", variables={"POWER_LOOP_CACHE_DIR": str(cache)})
+    assert done.returncode == 0, done.stderr
+    assert "98 MB, its checksum is right" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,12 @@ def test_doctor_says_what_is_installed_and_who_answers(place: Path) -> None:
         (("ask", "hi", "--model", "nobody:x"), {}, "nobody"),
         (("ask", "hi", "--workspace", "nowhere"), {}, "not a directory"),
         (("sessions", "show", "sess_0"), {}, "there is no session 'sess_0'"),
+        (("sessions", "show", ""), {}, "there is no session ''"),
         (("sessions", "list", "--db", "."), {}, "power-loop:"),
+        (("events", "sess_0", "--follow"), {}, "there is no session 'sess_0'"),
+        (("ask", " ", "--model", "vllm:x"), {}, "the input is empty"),
+        (("ask", "hi"), {"POWER_LOOP_BASE_URL": "127.0.0.1:1", "POWER_LOOP_MODEL": "m"}, "API_KEY"),
+        (("chat", "--model", "vllm:x"), {"POWER_LOOP_BASE_URL": "127.0.0.1:1"}, "must begin with"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(
@@ -141,6 +147,29 @@ def test_what_is_wrong_is_said_in_a_line(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ask", "hi", "--max-rounds", "0"),
+        ("chat", "--max-rounds", "many"),
+        ("demo", "--max-rounds", "9" * 30),
+        ("sessions", "list", "--limit", "0"),
+        ("sessions", "list", "--limit", "-1"),
+        ("events", "sess_0", "--after", "-1"),
+        ("events", "sess_0", "--after", "9" * 30),
+        ("nonsense",),
+        (),
+    ],
+)
+def test_wrong_arguments_are_told_with_the_usage(place: Path, arguments: tuple[str, ...]) -> None:
+    """Exit status 2, and the last line names the argument."""
+    done = run(place, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: power-loop")
+    assert "error:" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 def test_an_unreachable_provider_ends_degraded_and_the_session_stays(place: Path) -> None:
     """The message is stored; `resume` in a chat would go on."""
     variables = {
@@ -150,79 +179,76 @@ def test_an_unreachable_provider_ends_degraded_and_the_session_stays(place: Path
     }
     done = run(place, "ask", "hi", variables=variables)
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == "[degraded]"
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("[degraded] ")
+    assert "resume the session when the provider is back" in last
+    assert "then /resume" in done.stderr
     assert "degraded" in run(place, "sessions", "list").stdout
 
 
-def test_a_chat_answers_obeys_commands_and_ends(place: Path) -> None:
-    """Messages, commands, and unknown commands, read from standard input."""
+def closed_pipe() -> int:
+    """The writing end of a pipe that nobody reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+def run_unread(
+    place: Path, *arguments: str, variables: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """Runs a command whose output is not read; its exit status, and what it complains of."""
+    output = closed_pipe()
+    try:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=place,
+            env=environment(place, variables),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(output)
+    return done.returncode, done.stderr
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(place: Path) -> None:
+    """As with `| head`: no traceback, and a run is closed as cancelled."""
     with model_server() as variables:
-        typed = "/help\n/session\n/resume\nHello there\n/session\n/nonsense\n/quit\n"
-        done = run(place, "chat", variables=variables, typed=typed)
+        status, complaint = run_unread(place, "ask", "--json", "hi", variables=variables)
+        assert (status, complaint) == (141, "")
+        listed = run(place, "sessions", "list").stdout
+        assert "cancelled" in listed
+        session = session_in(listed)
+        assert run_unread(place, "events", session) == (141, "")
+        assert run_unread(place, "events", session, "--json", "--follow") == (141, "")
+        assert run_unread(place, "sessions", "list") == (141, "")
+        assert run_unread(place, "chat", variables=variables)[0] == 141
+        assert run_unread(place, "demo", variables=variables) == (141, "")
+
+
+def test_ctrl_c_ends_ask_and_leaves_a_session_that_goes_on(place: Path) -> None:
+    """Exit status 130; the run is closed as cancelled, and its id was told before."""
+    gate = Gate()
+    with (
+        model_server(gate) as variables,
+        started(place, "ask", "hi", variables=variables) as process,
+    ):
+        assert gate.asked.wait(SECONDS)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "run closed: cancelled" in run(place, "sessions", "show", session_in(errors)).stdout
+
+
+def test_output_that_the_encoding_cannot_carry_is_no_error(place: Path) -> None:
+    """Arrows become question marks."""
+    with model_server() as variables:
+        plain = {**variables, "PYTHONIOENCODING": "ascii"}
+        done = run(place, "ask", "What is here?", variables=plain)
     assert done.returncode == 0, done.stderr
-    assert "/steer TEXT" in done.stdout
-    assert "none yet" in done.stdout
-    assert "[completed]" in done.stdout
-    assert "sess_" in done.stdout
-    assert "there is no command /nonsense" in done.stderr
-
-
-def test_ctrl_c_in_a_chat_cancels_the_run_and_not_the_program(place: Path) -> None:
-    """The run ends cancelled, and the next line is still read."""
-    gate = Gate()
-    with model_server(gate) as variables:
-        chat = subprocess.Popen(
-            [*COMMAND, "chat"],
-            cwd=place,
-            env=environment(place, variables),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert chat.stdin is not None
-        chat.stdin.write("Hello\n")
-        chat.stdin.flush()
-        assert gate.asked.wait(SECONDS)
-        chat.send_signal(signal.SIGINT)
-        gate_closed_output: list[str] = []
-        assert chat.stdout is not None
-        for line in chat.stdout:
-            gate_closed_output.append(line)
-            if "[cancelled]" in line:
-                break
-        gate.open.set()
-        rest, errors = chat.communicate("/resume\n/quit\n", timeout=SECONDS)
-    assert chat.returncode == 0, errors
-    assert any("[cancelled]" in line for line in gate_closed_output)
-    assert "[completed]" in rest
-
-
-def test_steering_in_a_chat_reaches_the_next_round(place: Path) -> None:
-    """What is said with /steer while the model works is in the transcript of the same run."""
-    gate = Gate()
-    with model_server(gate) as variables:
-        chat = subprocess.Popen(
-            [*COMMAND, "chat"],
-            cwd=place,
-            env=environment(place, variables),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert chat.stdin is not None
-        chat.stdin.write("Hello\n")
-        chat.stdin.flush()
-        assert gate.asked.wait(SECONDS)
-        chat.stdin.write("/steer look at notes.txt\n/session\n/quit\n")
-        chat.stdin.flush()
-        assert chat.stderr is not None
-        said = chat.stderr.readline()
-        gate.open.set()
-        out, errors = chat.communicate(timeout=SECONDS)
-    assert chat.returncode == 0, errors
-    assert said == "(it will hear: look at notes.txt)\n"
-    shown = run(place, "sessions", "show", session_in(out)).stdout
-    assert shown.count("run opened") == 1
-    assert "user: look at notes.txt" in shown
+    assert "? list_files" in done.stdout

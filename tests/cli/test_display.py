@@ -8,11 +8,11 @@ from rich.console import Console
 
 from llm_client.types import Message, Text, ToolCall, Usage
 from power_loop import events
-from power_loop.cli.display import JsonDisplay, PlainDisplay, make_display
+from power_loop.cli.display import JsonDisplay, PlainDisplay, Tally, make_display
 from power_loop.cli.live import LiveDisplay
 from power_loop.cli.timeline import one_line, timeline
 from power_loop.events import Event, Stamped, decode_event
-from power_loop.session.outcome import Completed
+from power_loop.session.outcome import Cancelled, Completed, RoundLimit
 
 CALL = ToolCall("c1", "read_file", '{"path": "a.txt"}')
 RUN: list[Event] = [
@@ -49,7 +49,7 @@ def test_plain_lines_tell_the_story_in_order() -> None:
         '→ read_file {"path": "a.txt"}',
         "  … 50% reading",
         "← read_file finished after 2.000 s: hello world",
-        "[completed]",
+        "[completed] tokens: 3 in, 4 out",
     ]
 
 
@@ -75,6 +75,58 @@ def test_a_terminal_keeps_what_settled() -> None:
     assert "Let me look." in shown
     assert "← read_file finished after 2.000 s: hello world" in shown
     assert "[completed] tokens: 3 in, 4 out" in shown
+
+
+def test_a_run_that_was_cancelled_shows_what_it_is_known_to_have_used() -> None:
+    """Also in the middle of a round; and why it ended, and what can be done."""
+    cancelled: list[Event] = [
+        *RUN[:-2],
+        events.ModelAsked("a2", 2, "m"),
+        events.ModelEnded("a2", "cancelled", Usage(5, None)),
+        events.RunClosed("r1", Cancelled("Ctrl-C")),
+    ]
+    expected = (
+        "[cancelled] Ctrl-C; resume the session, or send the next message. tokens: 8 in, 4 out"
+    )
+    out = io.StringIO()
+    console = Console(file=io.StringIO(), width=200, record=True)
+    for display in (PlainDisplay(out), LiveDisplay(console)):
+        for event in cancelled:
+            display.show(Stamped("s", 1, 0, "s", 1, 10.0, "r1", 1, event))
+        display.close()
+    assert out.getvalue().splitlines()[-1] == expected
+    assert console.export_text().splitlines()[-1] == expected
+
+
+def test_each_run_is_counted_for_itself_and_unknown_is_not_nothing() -> None:
+    """A chat has many runs on one display; a provider may not tell."""
+    tally = Tally()
+    for event in RUN:
+        tally.take(event)
+    assert tally.closing_line(events.RunClosed("r1", Completed("x"))).endswith("3 in, 4 out")
+    tally.take(RUN[0])
+    assert tally.closing_line(events.RunClosed("r1", Completed("x"))).endswith("not reported")
+    tally.take(events.ModelEnded("a1", "ok", Usage(None, 4)))
+    limit = tally.closing_line(events.RunClosed("r1", RoundLimit(3, "so far")))
+    assert "all 3 rounds are used up" in limit
+    assert limit.endswith("tokens: ? in, 4 out")
+
+
+def test_a_long_answer_moves_past_on_a_terminal_and_is_printed_whole() -> None:
+    """While it is written, its end is what one sees."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=40, height=20, record=True)
+    display = LiveDisplay(console)
+    text = "\n".join(f"line {n}" for n in range(500))
+    display.show(Stamped("s", 1, 0, "s", 1, 10.0, "r1", 1, RUN[0]))
+    display.show(Stamped("s", 1, 1, "s", 1, 10.0, "r1", 1, events.TextDelta("a1", text)))
+    seen = "".join(segment.text for segment in console.render(display.moving()))
+    assert "line 499" in seen
+    assert "line 400" not in seen
+    message = Message("assistant", (Text(text),), id="m2")
+    appended = events.MessageAppended(message, "a1")
+    display.show(Stamped("s", 2, 0, "s", 2, 10.0, "r1", 1, appended))
+    display.close()
+    assert "line 0\n" in console.export_text()
 
 
 def test_what_is_no_terminal_gets_plain_lines() -> None:
