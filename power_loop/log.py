@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-import logging
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import logging
 
 __all__ = ["logger"]
 
-logger = logging.getLogger("power_loop")
-logger.addHandler(logging.NullHandler())
+
+class _Lazy:
+    """Stands for the logger: the logging module takes 3 ms to load, and most runs say nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        import logging  # noqa: PLC0415
+
+        real = logging.getLogger("power_loop")
+        if not real.handlers:
+            real.addHandler(logging.NullHandler())
+        return getattr(real, name)
+
+
+logger = cast("logging.Logger", _Lazy())
