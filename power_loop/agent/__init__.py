@@ -1,6 +1,6 @@
 """What people use: AgentLoop and what goes with it.
 
-loop.py        AgentLoop: the verbs
+loop.py        AgentLoop: the verbs that run the model; verbs.py the others
 config.py      what holds for all runs of a loop
 result.py      what a run gives back
 intake.py      what callers may pass as input, checked at the edge; options.py for one run

@@ -1,8 +1,8 @@
-"""AgentLoop: the verbs."""
+"""AgentLoop: the verbs that run the model; verbs.py has the others."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -17,25 +17,24 @@ from typing_extensions import TypeVar as DefaultTypeVar
 
 import llm_client
 from llm_client.service import LLMService
-from llm_client.types import Message, new_id
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.extensions import Extension
 from power_loop.agent.feed import LoopEvents
-from power_loop.agent.intake import Input, to_message
+from power_loop.agent.intake import Input
 from power_loop.agent.lifetime import open_all
-from power_loop.agent.opening import PendingCall, abandonment, pending_calls
+from power_loop.agent.opening import Decision
 from power_loop.agent.options import RunOptions
 from power_loop.agent.result import RunResult
 from power_loop.agent.running import Runner
 from power_loop.agent.stream import RunStream
 from power_loop.agent.toolset import AnyTool, Toolset
+from power_loop.agent.verbs import SessionVerbs
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import READ_AGAIN_PAGE, Hub, Overflow
 from power_loop.errors import UsageError
-from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, Store
+from power_loop.runtime.stores.base import Store
 from power_loop.runtime.stores.memory import MemoryStore
-from power_loop.session.view import full_history
 from power_loop.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ DepsT = DefaultTypeVar("DepsT", default=Any)
 T = TypeVar("T")
 
 
-class AgentLoop(Generic[DepsT]):
+class AgentLoop(SessionVerbs, Generic[DepsT]):
     """An agent: a model, tools, hooks, and a store for its sessions.
 
     Use it as a context manager. One loop serves any number of sessions at the same time::
@@ -283,7 +282,7 @@ class AgentLoop(Generic[DepsT]):
         self,
         session_id: str,
         *,
-        answers: Mapping[str, str] | None = None,
+        answers: Mapping[str, Decision] | None = None,
         results: Mapping[str, str] | None = None,
         **options: Unpack[RunOptions[DepsT]],
     ) -> RunResult[None]:
@@ -300,6 +299,7 @@ class AgentLoop(Generic[DepsT]):
 
         Raises:
             NothingToResume: the last run ended for good.
+            UsageError: an answer or a result is for nothing that waits; nothing was stored.
             SessionNotFound, SessionBusy: nothing was changed.
         """
         async with self._runner.resumed(session_id, options, answers, results) as run:
@@ -310,7 +310,7 @@ class AgentLoop(Generic[DepsT]):
         self,
         session_id: str,
         *,
-        answers: Mapping[str, str] | None = None,
+        answers: Mapping[str, Decision] | None = None,
         results: Mapping[str, str] | None = None,
         overflow: Overflow = "merge",
         **options: Unpack[RunOptions[DepsT]],
@@ -321,80 +321,3 @@ class AgentLoop(Generic[DepsT]):
             run.streamed(overflow) as stream,
         ):
             yield stream
-
-    async def abort_pending(self, session_id: str, reason: str = "given up") -> int:
-        """Gives up all open calls of a session, truthfully; returns how many there were.
-
-        Raises:
-            SessionNotFound, SessionBusy: nothing was changed.
-        """
-        async with self._runner.owned(session_id, "fail") as owned:
-            count = len(owned.session.open_calls)
-            records = abandonment(owned.session, new_id(), reason)
-            if records:
-                await self._runner.append(owned, records)
-            return count
-
-    async def cancel(self, session_id: str, reason: str = "cancelled") -> bool:
-        """Has the session's run end `cancelled`; False if none runs, or it has just ended.
-
-        A run of this loop is cancelled at once, one of another process at its next round.
-
-        Raises:
-            SessionNotFound: there is none of that id.
-        """
-        here = await self._runner.cancel(session_id, reason)
-        if here is not None:
-            return here
-        info = await self.store.info(session_id)
-        if info.status != "running":
-            return False
-        return (await self.store.post(session_id, CancelRequested(reason))).running
-
-    async def steer(
-        self, session_id: str, input: Input, *, dedupe_key: str | None = None
-    ) -> Posted:
-        """Says something to a session while it runs, from any process.
-
-        It is stored at once and enters at the next round, never between a call and its result. If
-        nothing is running it waits for the next run. A `dedupe_key` that was used before posts
-        nothing.
-
-        Raises:
-            InvalidInput, CallerError, SessionNotFound: nothing was stored.
-        """
-        message = self._runner.checked(to_message(input, new_id()))
-        return await self.store.post(session_id, Steer(message), dedupe_key=dedupe_key)
-
-    # ── looking ───────────────────────────────────────────────────────────────────────────────────
-
-    async def get_messages(
-        self, session_id: str, *, include_compacted: bool = False
-    ) -> Sequence[Message]:
-        """The session's messages as the model sees them, or all that there ever were.
-
-        Raises:
-            SessionNotFound: there is none of that id.
-        """
-        if not include_compacted:
-            return tuple((await self._runner.sessions.snapshot(session_id)).view)
-        records = await self.store.read(session_id)
-        return full_history([stamped.event for stamped in records])
-
-    async def get_pending(self, session_id: str) -> tuple[PendingCall, ...]:
-        """The session's open calls.
-
-        Raises:
-            SessionNotFound: there is none of that id.
-        """
-        return pending_calls(await self._runner.sessions.snapshot(session_id))
-
-    async def close_session(self, session_id: str, *, cascade: bool = True) -> int:
-        """Deletes a session and, with `cascade`, those of its sub-agents; returns how many.
-
-        Raises:
-            SessionNotFound, SessionBusy: nothing was deleted.
-        """
-        count = await self.store.delete(session_id, cascade=cascade)
-        self._runner.sessions.forget(session_id)
-        return count

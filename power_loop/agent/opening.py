@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, cast, get_args
 
 from msgspec import Struct
 
 from llm_client.types import Message, Text
-from power_loop.errors import NothingToResume, SessionPendingError
+from power_loop.errors import NothingToResume, SessionPendingError, UsageError
 from power_loop.session.closing import closing_calls
 from power_loop.session.machine import CallState, Phase, Session
 from power_loop.session.outcome import Cancelled, Crashed
 from power_loop.session.records import MessageAppended, Record, RunClosed, RunOpened
 
-__all__ = ["PendingCall", "abandonment", "for_input", "for_resume", "pending_calls"]
+__all__ = [
+    "Decision",
+    "PendingCall",
+    "abandonment",
+    "check_decisions",
+    "for_input",
+    "for_resume",
+    "pending_calls",
+]
+
+Decision = Literal["approve", "deny"]
+"""What a person may say to a call that waits for an approval."""
 
 
 class PendingCall(Struct, frozen=True):
@@ -83,6 +95,32 @@ def for_resume(
     opened = RunOpened(run_id, resumes=last, limits=dict(limits))
     ended_with_text = not crash and not session.open_calls and session.tail == "assistant"
     return (*crash, opened, MessageAppended(go_on)) if ended_with_text else (*crash, opened)
+
+
+def check_decisions(
+    session: Session, answers: Mapping[str, Decision], results: Mapping[str, str]
+) -> None:
+    """Raises UsageError: an answer is neither yes nor no, or nothing waits for an answer or result.
+
+    Anything but `approve` would count as a no, and what fits nowhere would be lost.
+    """
+    waiting = [call.token for call in session.open_calls.values() if call.state == "waiting"]
+    for token, answer in answers.items():
+        if answer not in get_args(Decision):
+            raise UsageError(f"the answer to {token!r} is 'approve' or 'deny', not {answer!r}")
+        if token not in waiting:
+            raise UsageError(
+                f"no call of session {session.id!r} waits for {token!r}; "
+                f"waited for: {', '.join(map(repr, waiting)) or 'nothing'}"
+            )
+    for call_id, result in cast("Mapping[str, object]", results).items():
+        if not isinstance(result, str):
+            raise UsageError(f"the result of {call_id!r} is text, not {type(result).__name__}")
+        if call_id not in session.open_calls:
+            raise UsageError(
+                f"no call {call_id!r} of session {session.id!r} is open; "
+                f"open: {', '.join(map(repr, session.open_calls)) or 'none'}"
+            )
 
 
 def abandonment(session: Session, run_id: str, reason: str) -> tuple[Record, ...]:

@@ -16,7 +16,7 @@ from llm_client.types import LLMRequest, Message, Text, new_id
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.intake import Input, to_message
-from power_loop.agent.opening import for_input, for_resume, text_message
+from power_loop.agent.opening import Decision, check_decisions, for_input, for_resume, text_message
 from power_loop.agent.options import RunOptions, check_options
 from power_loop.agent.prepared import PreparedRun
 from power_loop.agent.sessions import OnBusy, Owned, Sessions
@@ -90,7 +90,7 @@ class Runner:
         output_type: type[Any] | None,
         options: RunOptions[Any],
         *,
-        answers: Mapping[str, str] | None = None,
+        answers: Mapping[str, Decision] | None = None,
         results: Mapping[str, str] | None = None,
     ) -> _Settings:
         """What a run with these options is to do.
@@ -187,7 +187,7 @@ class Runner:
         self,
         session_id: str,
         options: RunOptions[Any],
-        answers: Mapping[str, str] | None,
+        answers: Mapping[str, Decision] | None,
         results: Mapping[str, str] | None,
     ) -> AsyncGenerator[PreparedRun[None]]:
         """A run that carries the last one on, ready to go.
@@ -200,6 +200,7 @@ class Runner:
         go_on = text_message(self._config.continue_prompt, new_id())
         async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)
+            check_decisions(owned.session, answers or {}, results or {})
             yield self.prepare(owned, opening, settings)
 
     def _check_open(self) -> None:

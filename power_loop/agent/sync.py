@@ -13,7 +13,7 @@ from typing_extensions import TypeVar as DefaultTypeVar
 
 from llm_client.types import Message
 from power_loop.agent.intake import Input
-from power_loop.agent.opening import PendingCall
+from power_loop.agent.opening import Decision, PendingCall
 from power_loop.agent.options import RunOptions
 from power_loop.agent.result import RunResult
 from power_loop.errors import SyncInAsyncError, UsageError
@@ -114,7 +114,7 @@ class SyncLoop(Generic[DepsT]):
         self,
         session_id: str,
         *,
-        answers: Mapping[str, str] | None = None,
+        answers: Mapping[str, Decision] | None = None,
         results: Mapping[str, str] | None = None,
         **options: Unpack[RunOptions[DepsT]],
     ) -> RunResult[None]:

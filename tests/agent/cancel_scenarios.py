@@ -14,6 +14,7 @@ from llm_client.errors import Overloaded
 from llm_client.retry import RetryPolicy
 from llm_client.types import LLMRequest
 from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
+from power_loop.agent.opening import Decision
 from power_loop.hooks import POINTS, TOOL_BEFORE, Suspend
 from power_loop.runtime.stores.base import Store
 from tests.agent.scripted import Reply, Scripted, calls, fails, says
@@ -196,7 +197,9 @@ async def _approved(world: World, loop: AgentLoop[World]) -> None:
 
 async def approve(world: World, loop: AgentLoop[World], session: str) -> None:
     """Approves what waits, if anything does."""
-    answers = {call.token: "approve" for call in await loop.get_pending(session) if call.token}
+    answers: dict[str, Decision] = {
+        call.token: "approve" for call in await loop.get_pending(session) if call.token
+    }
     if answers:
         result = await loop.resume(session, answers=answers, deps=world)
         world.statuses.append(result.status)

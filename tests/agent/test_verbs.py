@@ -320,7 +320,10 @@ async def test_steering_does_not_keep_a_run_from_suspending(store: Store, kind: 
                 gate.opened.set()
             assert results[0].status in ("awaiting_approval", "pending_tools")
             (pending,) = await loop.get_pending("s")
-            after = await loop.resume("s", answers={pending.token: "approve"}, results={"a": "4"})
+            if kind == "approval":
+                after = await loop.resume("s", answers={pending.token: "approve"})
+            else:
+                after = await loop.resume("s", results={"a": "4"})
             assert after.status == "completed"
             assert [m.role for m in llm.requests[1].messages][-2:] == ["tool", "user"]
             assert llm.requests[1].messages[-1].text == "hurry"

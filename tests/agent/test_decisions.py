@@ -1,0 +1,65 @@
+"""What a program says when it resumes: only what is waited for, and nothing else counts as a no."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llm_client.types import ToolSpec
+from power_loop import AgentLoop, Hooks, tool
+from power_loop.errors import NothingToResume, UsageError
+from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
+from tests.agent.scripted import Scripted, calls, says
+from tests.agent.support import check_log
+
+pytestmark = pytest.mark.anyio
+
+REMOTE = ToolSpec("remote", "Run elsewhere.", {"type": "object", "properties": {}})
+
+
+@tool
+async def pay() -> str:
+    """Pays."""
+    return "paid"
+
+
+def ask(context: ToolBefore) -> Suspend | None:
+    return Suspend() if context.name == "pay" else None
+
+
+@pytest.mark.parametrize(
+    ("answers", "results", "told"),
+    [
+        ({"TOKEN": "yes"}, {}, "'approve' or 'deny', not 'yes'"),
+        ({"TOKEN": True}, {}, "'approve' or 'deny', not True"),
+        ({"TOKEN": "Approve"}, {}, "'approve' or 'deny'"),
+        ({"other": "approve"}, {}, "waits for 'other'; waited for: '"),
+        ({"TOKEN": "approve", "other": "deny"}, {}, "waits for 'other'"),
+        ({}, {"other": "x"}, "no call 'other' .* open: 'p', 'r'"),
+        ({}, {"r": 3}, "is text, not int"),
+    ],
+)
+async def test_what_nobody_waits_for_is_refused_before_anything_is_stored(
+    answers: dict[str, Any], results: dict[str, Any], told: str
+) -> None:
+    """The call still waits, and the right answer is taken afterwards."""
+    llm = Scripted(calls(("p", "pay", {}), ("r", "remote", {})), says("done"))
+    hooks = Hooks()
+    hooks.on(TOOL_BEFORE, ask)
+    async with AgentLoop(llm, tools=[pay, REMOTE], hooks=hooks) as loop:
+        session = (await loop.send("pay")).session_id
+        token = next(call.token for call in await loop.get_pending(session) if call.token)
+        before = await loop.store.read(session)
+        given: dict[str, Any] = {key.replace("TOKEN", token): v for key, v in answers.items()}
+        with pytest.raises(UsageError, match=told):
+            await loop.resume(session, answers=given, results=results)
+        with pytest.raises(UsageError, match=told):
+            async with loop.stream_resume(session, answers=given, results=results):
+                pass
+        assert await loop.store.read(session) == before
+        done = await loop.resume(session, answers={token: "approve"}, results={"r": "seen"})
+        assert done.final_text == "done"
+        with pytest.raises(NothingToResume):
+            await loop.resume(session, answers={token: "approve"})
+        await check_log(loop, session)
