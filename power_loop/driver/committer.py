@@ -22,7 +22,7 @@ from power_loop.errors import Undelivered
 from power_loop.events import Stamped, Transient
 from power_loop.runtime.stores.base import Appended, Lease, Store
 from power_loop.session.closing import closing
-from power_loop.session.machine import Session
+from power_loop.session.machine import IllegalRecord, Session
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import Record, RunClosed, RunOpened
 from power_loop.session.text import repaired_strings
@@ -231,7 +231,13 @@ class Committer:
         records = closing(self.session, *self._last)
         if not records:
             return
-        await self._append(self._apply(records), (), final=True)
+        try:
+            unit = self._apply(records)
+        except IllegalRecord as error:
+            # A defect of ours, which must not leave anybody waiting for the end.
+            self.failure = error
+            return
+        await self._append(unit, (), final=True)
 
     async def _flush(self) -> None:
         queue, self._queue = self._queue, []
