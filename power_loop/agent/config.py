@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from math import isfinite
+from types import MappingProxyType
+
 from msgspec import Struct
 
 from llm_client.retry import RetryPolicy
+from llm_client.types import Text
+from power_loop.errors import UsageError
 from power_loop.pipeline.ports import ROUND_LIMIT_PROMPT
+from power_loop.session.text import is_sound
 
 __all__ = ["AgentConfig"]
 
@@ -31,6 +37,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         cached_sessions: folded sessions kept in memory between runs.
         round_limit_prompt: what the model is told when its rounds are used up.
         continue_prompt: what the model is told when a run is resumed that had ended with a text.
+
+    Raises:
+        UsageError: a value that cannot be; names it.
     """
 
     system_prompt: str | None = None
@@ -51,12 +60,51 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     continue_prompt: str = "Go on."
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_rounds",
-            "tool_concurrency",
-            "tool_timeout",
-            "result_limit",
-            "lease_seconds",
-        ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, is {getattr(self, name)}")
+        for name, least in _COUNTS.items():
+            value: object = getattr(self, name)
+            if not _is_count(value, least) and not (value is None and name in _MAY_BE_NONE):
+                raise UsageError(f"{name} must be a whole number from {least}, is {value!r}")
+        for name, may_be_zero in _NUMBERS.items():
+            value = getattr(self, name)
+            if not _is_number(value, may_be_zero) and not (value is None and name in _MAY_BE_NONE):
+                raise UsageError(f"{name} must be a finite number over 0, is {value!r}")
+        for name in ("system_prompt", "round_limit_prompt", "continue_prompt"):
+            text: object = getattr(self, name)
+            if name == "system_prompt" and text in (None, ""):
+                continue
+            if not isinstance(text, str) or not text.strip() or not is_sound(Text(text)):
+                raise UsageError(f"{name} must be a text, without NUL and lone surrogates")
+
+
+_COUNTS = MappingProxyType(
+    {
+        "max_rounds": 1,
+        "max_output_tokens": 1,
+        "output_reasks": 0,
+        "tool_concurrency": 1,
+        "result_limit": 1,
+        "cached_sessions": 1,
+    }
+)
+"""Whole numbers, and the least that each may be."""
+_NUMBERS = MappingProxyType(
+    {
+        "temperature": True,
+        "tool_timeout": False,
+        "lease_seconds": False,
+        "hook_grace": True,
+        "shutdown_grace": True,
+    }
+)
+"""Other numbers, and whether each may be 0."""
+_MAY_BE_NONE = ("max_output_tokens", "temperature")
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object, may_be_zero: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
+        return False
+    return value > 0 or (value == 0 and bool(may_be_zero))
