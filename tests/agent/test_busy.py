@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections import Counter
@@ -11,10 +12,13 @@ from typing import Any
 import anyio
 import pytest
 
+from llm_client.types import ToolSpec
 from power_loop import AgentLoop, MemoryStore, SQLiteStore
-from power_loop.errors import SessionBusy, SessionNotFound
+from power_loop.errors import SessionBusy, SessionNotFound, SessionPendingError
+from power_loop.runtime.stores.base import Lease
 from power_loop.session.records import RunClosed, RunOpened
-from tests.agent.scripted import Gate, Scripted, hangs, says
+from tests.agent.scripted import Gate, Scripted, calls, hangs, says
+from tests.agent.stores import SlowStore
 from tests.agent.support import check_log
 
 pytestmark = pytest.mark.anyio
@@ -160,6 +164,35 @@ async def test_a_busy_session_of_another_loop_fails_or_waits_too(tmp_path: Path)
             assert _inputs(await check_log(one, "s")) == ["one", "two"]
         for store in stores:
             await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_lease_is_given_back_even_if_its_holder_is_cancelled_meanwhile() -> None:
+    """A native cancellation would pass through a mere shield; the session would stay locked."""
+    giving_back, go = anyio.Event(), anyio.Event()
+
+    class Holding(SlowStore):
+        async def release(self, lease: Lease) -> None:
+            giving_back.set()
+            await go.wait()
+            await super().release(lease)
+
+    spec = ToolSpec("ask", "Asks.", {"type": "object", "properties": {}})
+    store = Holding()
+    async with AgentLoop(Scripted(calls(("a", "ask", {}))), tools=[spec], store=store) as loop:
+        session = (await loop.send("hi")).session_id
+        task = asyncio.ensure_future(loop.send("refused: a call is open", session))
+        with anyio.fail_after(5):
+            await giving_back.wait()
+            task.cancel()
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.sleep(0)
+            go.set()
+            await asyncio.wait({task})
+        assert task.cancelled()
+        with pytest.raises(SessionPendingError):
+            await loop.send("still refused, but not busy", session, on_busy="fail")
 
 
 async def test_a_session_that_was_made_anew_elsewhere_brings_no_old_history(tmp_path: Path) -> None:

@@ -417,6 +417,26 @@ async def test_session_end_tells_of_every_ending_and_may_not_take_for_ever() -> 
     assert endings == ["Completed: fine", "Cancelled: "]
 
 
+@pytest.mark.parametrize("slow", [False, True])
+async def test_session_end_hears_of_a_run_whose_caller_was_cancelled(slow: bool) -> None:
+    """It may even await something; the cancellation comes out afterwards."""
+    endings: list[str] = []
+    hooks = Hooks()
+
+    @hooks.on(SESSION_END)
+    async def end(context: SessionEnd[Any]) -> None:
+        await anyio.lowlevel.checkpoint()
+        endings.append(type(context.outcome).__name__)
+
+    llm = Scripted(says("never", gate=Gate()))
+    with anyio.fail_after(10):
+        async with AgentLoop(llm, hooks=hooks, store=SlowStore() if slow else None) as loop:
+            with anyio.move_on_after(0.02) as scope:
+                await loop.send("hi")
+            assert scope.cancelled_caught
+    assert endings == ["Cancelled"]
+
+
 async def test_a_session_end_that_raises_is_raised_with_the_true_result() -> None:
     """The run has completed, and stays so."""
     hooks = Hooks()

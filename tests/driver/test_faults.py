@@ -10,12 +10,12 @@ import anyio
 import pytest
 
 from llm_client.errors import BadRequest
-from llm_client.types import LLMRequest, ToolResult
+from llm_client.types import LLMRequest, Message, ToolResult
 from power_loop import AgentLoop, Hooks, MemoryStore, ToolContext, result_of, tool
 from power_loop.errors import SessionNotFound, StoreUnavailable
 from power_loop.events import Stamped, is_record
 from power_loop.hooks import POINTS, TOOL_AFTER, HookPoint
-from power_loop.runtime.stores.base import Appended, InboxItem, Lease
+from power_loop.runtime.stores.base import Appended, CancelRequested, InboxItem, Lease, Steer
 from power_loop.session.outcome import Cancelled, Completed, Crashed, Failed
 from power_loop.session.records import (
     MessageAppended,
@@ -361,6 +361,52 @@ async def test_a_session_deleted_under_a_run_ends_it_with_a_typed_error() -> Non
                 await loop.send("hi", "t")
 
 
+@pytest.mark.parametrize("item", [Steer(Message.user("wait!")), CancelRequested("stop!")])
+async def test_what_is_posted_while_the_run_closes_is_not_left_behind(
+    item: Steer | CancelRequested,
+) -> None:
+    """After the last look into the inbox, and before the close is stored."""
+
+    class Racing(SlowStore):
+        posted = False
+
+        async def append(
+            self,
+            lease: Lease,
+            expected_seq: int,
+            records: Sequence[Stamped],
+            *,
+            take: Sequence[str] = (),
+            final: bool = False,
+            refuse_if_inbox: bool = False,
+        ) -> Appended:
+            if final and not self.posted:
+                self.posted = True
+                assert (await self.post("s", item)).running
+            return await super().append(
+                lease,
+                expected_seq,
+                records,
+                take=take,
+                final=final,
+                refuse_if_inbox=refuse_if_inbox,
+            )
+
+    store = Racing()
+    with anyio.fail_after(10):
+        async with AgentLoop(Scripted(says("one"), says("two")), store=store) as loop:
+            await store.create("s")
+            result = await loop.send("hi", "s")
+            log = records_of(await store.read("s"))
+            assert violations(log, closed=True) == []
+            assert sum(isinstance(r, RunClosed) for r in log) == 1
+            assert await store.inbox("s") == ()
+    if isinstance(item, Steer):
+        assert (result.status, result.final_text) == ("completed", "two")
+    else:
+        assert result.outcome == Cancelled("stop!")
+
+
 async def test_no_event_is_seen_that_is_not_durable() -> None:
     """Subscribers hear of a record only once the store has it."""
 
@@ -412,7 +458,10 @@ async def test_the_partial_answer_of_a_cancelled_or_failed_run_is_told_once() ->
     """The next run's record does not hold the text of this one."""
     gate = Gate()
     llm = Scripted(
-        hangs(gate, "first part"), fails(BadRequest("bad", status=400), "second part"), says("x")
+        hangs(gate, "first part"),
+        fails(BadRequest("bad", status=400), "second part"),
+        says("x"),
+        hangs(Gate(), "never seen"),
     )
     with anyio.fail_after(10):
         async with AgentLoop(llm) as loop:
@@ -425,6 +474,9 @@ async def test_the_partial_answer_of_a_cancelled_or_failed_run_is_told_once() ->
                     await run.result()
             async with loop.stream("hi", "s") as run:
                 await run.result()
+            # Not streamed: nothing of it can have arrived.
+            with anyio.move_on_after(0.02):
+                await loop.send("hi", "s")
             log = records_of(await loop.store.read("s"))
             partials = [r.partial for r in log if isinstance(r, ModelEnded)]
-    assert partials == ["first part", "second part", ""]
+    assert partials == ["first part", "second part", "", ""]

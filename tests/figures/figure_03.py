@@ -291,7 +291,7 @@ def _plan(*, full: bool) -> Iterator[tuple[Scenario, Backend, Way, Kind, int, in
                             yield scenario, backend, way, kind, second, 1
                 else:
                     second = 0 if way == "verb" else (0, 1, 3)[(number + turn) % 3]
-                    yield scenario, backend, way, kind, second, 7 if kind == "slow" else 5
+                    yield scenario, backend, way, kind, second, 4 if kind == "slow" else 3
 
 
 def run(full: bool) -> FigureResult:
