@@ -167,6 +167,24 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         """
         return agent.sync.open_sync(self)
 
+    @overload
+    def send_sync(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: None = None,
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[None]: ...
+    @overload
+    def send_sync(
+        self,
+        input: Input,
+        session_id: str | None = None,
+        *,
+        output_type: type[T],
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[T]: ...
     def send_sync(
         self,
         input: Input,
@@ -176,6 +194,8 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         **options: Unpack[RunOptions[DepsT]],
     ) -> RunResult[Any]:
         """`with loop.sync() as s: return s.send(…)`: for one message, from a script.
+
+        A service that was passed in is closed by it: for several messages use `sync()`.
 
         Raises:
             SyncInAsyncError: inside a running event loop.
@@ -278,14 +298,35 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         ):
             yield stream
 
+    @overload
     async def resume(
         self,
         session_id: str,
         *,
         answers: Mapping[str, Decision] | None = None,
         results: Mapping[str, str] | None = None,
+        output_type: None = None,
         **options: Unpack[RunOptions[DepsT]],
-    ) -> RunResult[None]:
+    ) -> RunResult[None]: ...
+    @overload
+    async def resume(
+        self,
+        session_id: str,
+        *,
+        answers: Mapping[str, Decision] | None = None,
+        results: Mapping[str, str] | None = None,
+        output_type: type[T],
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[T]: ...
+    async def resume(
+        self,
+        session_id: str,
+        *,
+        answers: Mapping[str, Decision] | None = None,
+        results: Mapping[str, str] | None = None,
+        output_type: type[Any] | None = None,
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[Any]:
         """Carries an interrupted run on: after a crash, a cancellation, a limit, or a wait.
 
         Calls that have settled are never run again. One that had begun is run again only if its
@@ -295,6 +336,7 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
             session_id: the session.
             answers: `approve` or `deny` for each token that a call waits for.
             results: results of calls to tools that this program runs itself, by call id.
+            output_type: what the answer must be, as in `send`; a run does not hand it on.
             options: see `RunOptions`.
 
         Raises:
@@ -302,9 +344,31 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
             UsageError: an answer or a result is for nothing that waits; nothing was stored.
             SessionNotFound, SessionBusy: nothing was changed.
         """
-        async with self._runner.resumed(session_id, options, answers, results) as run:
+        async with self._runner.resumed(session_id, output_type, options, answers, results) as run:
             return await run.finish()
 
+    @overload
+    def stream_resume(
+        self,
+        session_id: str,
+        *,
+        answers: Mapping[str, Decision] | None = None,
+        results: Mapping[str, str] | None = None,
+        output_type: None = None,
+        overflow: Overflow = "merge",
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> AbstractAsyncContextManager[RunStream[None]]: ...
+    @overload
+    def stream_resume(
+        self,
+        session_id: str,
+        *,
+        answers: Mapping[str, Decision] | None = None,
+        results: Mapping[str, str] | None = None,
+        output_type: type[T],
+        overflow: Overflow = "merge",
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> AbstractAsyncContextManager[RunStream[T]]: ...
     @asynccontextmanager
     async def stream_resume(
         self,
@@ -312,12 +376,13 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         *,
         answers: Mapping[str, Decision] | None = None,
         results: Mapping[str, str] | None = None,
+        output_type: type[Any] | None = None,
         overflow: Overflow = "merge",
         **options: Unpack[RunOptions[DepsT]],
-    ) -> AsyncGenerator[RunStream[None]]:
+    ) -> AsyncGenerator[RunStream[Any]]:
         """`resume`, as a run to iterate over while it goes on; see `stream`."""
         async with (
-            self._runner.resumed(session_id, options, answers, results) as run,
+            self._runner.resumed(session_id, output_type, options, answers, results) as run,
             run.streamed(overflow) as stream,
         ):
             yield stream

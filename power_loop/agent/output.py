@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterator
+from json import JSONDecoder, dumps
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar, cast
 
 from msgspec import json
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -16,7 +19,17 @@ __all__ = ["TypedOutput"]
 
 T = TypeVar("T")
 
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+_OPENING = MappingProxyType({"{": re.compile(r"\{"), "{[": re.compile(r"[{\[]")})
+_DECODER = JSONDecoder(parse_constant=_refused)
+_TRIES = 20
+"""Places in an answer at which a value may begin: an endless row of braces is not searched."""
+_NO_JSON = "there is no JSON object in the answer"
 _ERRORS_TOLD = 5
 
 
@@ -58,11 +71,21 @@ class TypedOutput(Generic[T]):
         Raises:
             ValueError: it is not JSON, or not of the type.
         """
-        raw = _json_in(text)
+        failure: ValueError | None = None
+        for found in _values_in(text, "{[" if self._wrapped else "{"):
+            try:
+                return self._validated(found)
+            except ValueError as error:
+                failure = failure or error
+        raise failure or ValueError(_NO_JSON)
+
+    def _validated(self, found: str) -> T:
         if self._wrapped:
-            wrapper = TypeAdapter(dict[str, Any]).validate_json(raw)
-            return self._adapter.validate_python(wrapper.get("value"))
-        return self._adapter.validate_json(raw)
+            value = _DECODER.decode(found)
+            if isinstance(value, dict) and list(cast("dict[str, Any]", value)) == ["value"]:
+                return self._adapter.validate_json(dumps(value["value"]))
+        # Models also give the bare value that they were asked to wrap.
+        return self._adapter.validate_json(found)
 
     def fault(self, text: str) -> str | None:
         """What is wrong with an answer, in words for the model; None if nothing is."""
@@ -79,12 +102,32 @@ class TypedOutput(Generic[T]):
         return None
 
 
-def _json_in(text: str) -> str:
+def _values_in(text: str, opening: str) -> Iterator[str]:
+    """The JSON values in `text`: all of it or of a fence, else what stands between words there.
+
+    Those begin with one of the characters of `opening`.
+    """
     fence = _FENCE.search(text)
-    candidate = (fence.group(1) if fence else text).strip()
-    if candidate.startswith(("{", "[")):
-        return candidate
-    start, end = candidate.find("{"), candidate.rfind("}")
-    if start == -1 or end < start:
-        raise ValueError("there is no JSON object in the answer")
-    return candidate[start : end + 1]
+    body = (fence.group(1) if fence else text).strip()
+    if _end_of_value(body, 0) == len(body):
+        yield body
+        return
+    start = 0
+    for _ in range(_TRIES):
+        place = _OPENING[opening].search(body, start)
+        if place is None:
+            return
+        start = place.start()
+        end = _end_of_value(body, start)
+        if end is None:
+            start += 1
+        else:
+            yield body[start:end]
+            start = end
+
+
+def _end_of_value(text: str, start: int) -> int | None:
+    try:
+        return _DECODER.raw_decode(text, start)[1]
+    except (ValueError, RecursionError):
+        return None

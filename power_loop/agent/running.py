@@ -186,17 +186,18 @@ class Runner:
     async def resumed(
         self,
         session_id: str,
+        output_type: type[Any] | None,
         options: RunOptions[Any],
         answers: Mapping[str, Decision] | None,
         results: Mapping[str, str] | None,
-    ) -> AsyncGenerator[PreparedRun[None]]:
+    ) -> AsyncGenerator[PreparedRun[Any]]:
         """A run that carries the last one on, ready to go.
 
         Raises:
             UsageError, SessionError: nothing was stored.
         """
         self._check_open()
-        settings = self.settings(None, options, answers=answers, results=results)
+        settings = self.settings(output_type, options, answers=answers, results=results)
         go_on = text_message(self._config.continue_prompt, new_id())
         async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)

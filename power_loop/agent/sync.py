@@ -110,16 +110,44 @@ class SyncLoop(Generic[DepsT]):
         call = partial(self._loop.send, input, session_id, output_type=output_type, **options)
         return self._call(call)
 
+    @overload
     def resume(
         self,
         session_id: str,
         *,
         answers: Mapping[str, Decision] | None = None,
         results: Mapping[str, str] | None = None,
+        output_type: None = None,
         **options: Unpack[RunOptions[DepsT]],
-    ) -> RunResult[None]:
+    ) -> RunResult[None]: ...
+    @overload
+    def resume(
+        self,
+        session_id: str,
+        *,
+        answers: Mapping[str, Decision] | None = None,
+        results: Mapping[str, str] | None = None,
+        output_type: type[T],
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[T]: ...
+    def resume(
+        self,
+        session_id: str,
+        *,
+        answers: Mapping[str, Decision] | None = None,
+        results: Mapping[str, str] | None = None,
+        output_type: type[Any] | None = None,
+        **options: Unpack[RunOptions[DepsT]],
+    ) -> RunResult[Any]:
         """See `AgentLoop.resume`."""
-        call = partial(self._loop.resume, session_id, answers=answers, results=results, **options)
+        call = partial(
+            self._loop.resume,
+            session_id,
+            answers=answers,
+            results=results,
+            output_type=output_type,
+            **options,
+        )
         return self._call(call)
 
     def abort_pending(self, session_id: str, reason: str = "given up") -> int:
