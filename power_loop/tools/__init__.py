@@ -29,6 +29,7 @@ from power_loop.tools.base import (
 if TYPE_CHECKING:
     from power_loop.tools.arguments import Arguments as Arguments
     from power_loop.tools.builtin import Workspace, workspace_tools
+    from power_loop.tools.docstring import parse_docstring as parse_docstring
     from power_loop.tools.function import FunctionTool, ToolDecorator, tool
     from power_loop.tools.json_tool import JsonSchemaHandler, JsonSchemaTool
     from power_loop.tools.registry import ToolRegistry
@@ -74,6 +75,7 @@ _LAZY = {
     "ToolDecorator": "function",
     "ToolRegistry": "registry",
     "Workspace": "builtin",
+    "parse_docstring": "docstring",
     "strict_schema": "schema",
     "to_output": "results",
     "tool": "function",

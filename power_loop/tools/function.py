@@ -21,7 +21,6 @@ from llm_client.types import ToolSpec
 from power_loop import tools as door
 from power_loop.errors import ToolDefinitionError, ToolError
 from power_loop.tools.base import ToolContext, ToolOutput
-from power_loop.tools.docstring import parse_docstring
 from power_loop.tools.naming import check_name, check_timeout
 from power_loop.tools.schema import strict_schema
 from power_loop.tools.signature import Signature, function_label, read_signature, refuse
@@ -209,8 +208,8 @@ def tool(
 
     def decorate(function: Callable[..., Any], /) -> FunctionTool[..., Any]:
         signature = read_signature(function, names)
-        documentation = parse_docstring(function.__doc__)
-        # Through the door: pydantic is loaded when the first function is read, not at import.
+        # Through the door: what reads functions, pydantic above all, is loaded with the first one.
+        documentation = door.parse_docstring(function.__doc__)
         arguments = door.Arguments(function, signature.parameters, documentation.parameters)
         called = function.__name__ if name is None else name
         told = description if description is not None else documentation.summary
