@@ -13,11 +13,13 @@ import anyio
 import pytest
 
 from llm_client.types import ToolSpec
-from power_loop import AgentLoop, MemoryStore, SQLiteStore
+from power_loop import AgentLoop, MemoryStore, SQLiteStore, tool
 from power_loop.errors import SessionBusy, SessionNotFound, SessionPendingError
 from power_loop.runtime.stores.base import Lease
+from power_loop.session.outcome import Cancelled
 from power_loop.session.records import RunClosed, RunOpened
 from tests.agent.scripted import Gate, Scripted, calls, hangs, says
+from tests.agent.stepping import Backend, Steps, run_stepwise
 from tests.agent.stores import SlowStore
 from tests.agent.support import check_log
 
@@ -42,6 +44,25 @@ async def main(path, name, count):
     await store.aclose()
 
 anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
+"""
+
+
+POSTER = """
+import sys
+import anyio
+from power_loop import AgentLoop, SQLiteStore
+from tests.agent.scripted import Scripted
+
+async def main(path, verb):
+    store = SQLiteStore(path)
+    async with AgentLoop(Scripted(), store=store) as loop:
+        if verb == "cancel":
+            assert await loop.cancel("s", "from another process")
+        else:
+            assert (await loop.steer("s", "from another process")).running
+    await store.aclose()
+
+anyio.run(main, sys.argv[1], sys.argv[2])
 """
 
 
@@ -250,3 +271,80 @@ async def test_two_processes_on_one_file_lose_and_interleave_nothing(tmp_path: P
     _assert_not_interleaved(log)
     assert [type(r).__name__ for r in log].count("ModelAsked") == 20
     await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("verb", ["steer", "cancel"])
+async def test_another_process_can_steer_and_cancel_a_run(tmp_path: Path, verb: str) -> None:
+    """It reaches the run at its next round, once."""
+    path = tmp_path / "s.db"
+
+    @tool
+    async def let_others_speak() -> str:
+        """Waits for another process."""
+        program = [sys.executable, "-W", "error", "-c", POSTER, str(path), verb]
+        done = await anyio.run_process(program, cwd=ROOT, check=False)
+        return done.stderr.decode() or "they have spoken"
+
+    store = SQLiteStore(path)
+    llm = Scripted(calls(("a", "let_others_speak", {})), says("as you like"))
+    with anyio.fail_after(60):
+        async with AgentLoop(llm, tools=[let_others_speak], store=store) as loop:
+            await store.create("s")
+            result = await loop.send("go", "s")
+            assert await store.inbox("s") == ()
+            texts = [m.text for m in await loop.get_messages("s")]
+            if verb == "steer":
+                assert result.status == "completed"
+                assert texts.count("from another process") == 1
+            else:
+                assert result.outcome == Cancelled("from another process")
+                assert len(llm.requests) == 1
+            await check_log(loop, "s")
+        await store.aclose()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_cancelling_one_of_two_who_want_a_session_never_stops_the_other(backend: Backend) -> None:
+    """At each step of the first one's run, and while it waits for its turn."""
+    for victim in (0, 1):
+        step = 0
+        while True:
+            step += 1
+            steps = Steps()
+            told = _two_senders(backend, victim, step, steps)
+            assert told[1 - victim] == "completed", f"{victim} at {step}: {told}"
+            if told[victim] == "completed" and step > steps.count:
+                break
+        assert step > 10
+
+
+def _two_senders(backend: Backend, victim: int, step: int, steps: Steps) -> list[str]:
+    told = ["", ""]
+    scopes: list[anyio.CancelScope] = []
+    llm = Scripted(by=lambda _: says("yes"))
+
+    async def main() -> None:
+        store = SlowStore()
+        await store.create("s")
+        scopes.extend([anyio.CancelScope(), anyio.CancelScope()])
+        with anyio.fail_after(10):
+            async with AgentLoop(llm, store=store) as loop:
+
+                async def send(number: int) -> None:
+                    with scopes[number]:
+                        told[number] = (await loop.send(f"{number}", "s")).status
+
+                steps.counting = True
+                async with anyio.create_task_group() as tasks:
+                    for number in (0, 1):
+                        tasks.start_soon(send, number)
+                steps.counting = False
+                assert (await loop.send("again", "s", on_busy="fail")).status == "completed"
+                log = await check_log(loop, "s")
+                assert str(1 - victim) in _inputs(log)
+
+    steps.at(step, lambda: scopes[victim].cancel())
+    run_stepwise(main, steps, backend)
+    assert llm.illegal == []
+    return told
