@@ -51,6 +51,7 @@ __all__ = [
     "TextRepaired",
     "ThinkingDelta",
     "ToolCallDelta",
+    "ToolEmitted",
     "ToolProgress",
     "ToolSettled",
     "ToolStarted",
@@ -108,6 +109,14 @@ class ToolProgress(Struct, frozen=True, tag="tool_progress"):
     data: Any = None
 
 
+class ToolEmitted(Struct, frozen=True, tag="tool_emitted"):
+    """An event of a running tool's own making; it knows what `name` and `data` mean."""
+
+    call_id: str
+    name: str
+    data: Any = None
+
+
 class RetryScheduled(Struct, frozen=True, tag="retry_scheduled"):
     """A model call failed and will be made again after `delay` seconds."""
 
@@ -150,6 +159,7 @@ Transient = (
     | ThinkingDelta
     | ToolCallDelta
     | ToolProgress
+    | ToolEmitted
     | RetryScheduled
     | HookFailed
     | TextRepaired

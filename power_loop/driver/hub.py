@@ -17,6 +17,7 @@ from power_loop.events import (
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
+    ToolEmitted,
     ToolProgress,
     is_record,
 )
@@ -34,6 +35,7 @@ RECORDS_HELD = 10_000
 READ_AGAIN_PAGE = 500
 """Records that it then reads from the store at a time."""
 _DELTAS = frozenset({TextDelta, ThinkingDelta, ToolCallDelta})
+_OF_TOOLS = frozenset({ToolEmitted, ToolProgress})
 
 
 class Reader:
@@ -136,7 +138,7 @@ class Reader:
 
     def _waited_for(self, stamped: Stamped) -> bool:
         """Whether the run waits for this reader. A tool does not: it may say what it likes."""
-        return self.overflow == "wait" and type(stamped.event) is not ToolProgress
+        return self.overflow == "wait" and type(stamped.event) not in _OF_TOOLS
 
     def _drop(self, stamped: Stamped) -> None:
         self._dropped += 1

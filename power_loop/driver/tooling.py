@@ -14,7 +14,7 @@ from sniffio import current_async_library
 from llm_client.types import Text, ToolResult, ToolSpec
 from power_loop.driver.shield import own_cancellation
 from power_loop.errors import ToolError
-from power_loop.events import ToolProgress, Transient
+from power_loop.events import ToolEmitted, ToolProgress, Transient
 from power_loop.log import logger
 from power_loop.pipeline.ports import ToolTraits, Used
 from power_loop.session.records import ToolStarted
@@ -82,7 +82,8 @@ class ToolRunner:
             attempt=started.attempt,
             deps=self._deps,
             cancel_reason=self._cancel_reason,
-            report=reporter,
+            report=reporter.progress,
+            announce=reporter.announce,
         )
         # What an earlier attempt gave is no result of this one.
         self.finished.pop(started.call_id, None)
@@ -154,7 +155,7 @@ class _Home:
 
 
 class _Reporter:
-    """Takes progress of one call, from any thread, until the call is over.
+    """Takes what one call says of itself, from any thread, until the call is over.
 
     A thread that is left behind may report later: nobody listens then.
     """
@@ -167,10 +168,15 @@ class _Reporter:
         self._emit = emit
         self._home = home
 
-    def __call__(self, message: str, fraction: float | None, data: Any) -> None:
+    def progress(self, message: str, fraction: float | None, data: Any) -> None:
+        self._tell(ToolProgress(self._call_id, message, fraction, data))
+
+    def announce(self, name: str, data: Any) -> None:
+        self._tell(ToolEmitted(self._call_id, name, data))
+
+    def _tell(self, event: Transient) -> None:
         if self.closed:
             return
-        event = ToolProgress(self._call_id, message, fraction, data)
         if get_ident() == self._home.thread:
             self._emit(event)
             return

@@ -114,18 +114,27 @@ def _sound_progress(message: object, fraction: object, data: Any) -> tuple[str, 
                 f"the fraction of progress is a number in 0…1 or None, not {fraction!r}"
             )
         share = min(max(float(fraction), 0.0), 1.0)
-    if data is not None:
-        try:
-            data = msgspec.json.decode(msgspec.json.encode(data))
-        except (
-            msgspec.MsgspecError,
-            TypeError,
-            ValueError,
-            OverflowError,
-            RecursionError,
-        ) as error:
-            raise ToolError(f"the data of progress does not serialise to JSON: {error}") from error
-    return repaired_text(message), share, data
+    return repaired_text(message), share, _sound_data(data)
+
+
+def _sound_data(data: Any) -> Any:
+    """Data as events can carry it: the values of its JSON."""
+    if data is None:
+        return None
+    try:
+        return msgspec.json.decode(msgspec.json.encode(data))
+    except (
+        msgspec.MsgspecError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise ToolError(f"the data of an event does not serialise to JSON: {error}") from error
+
+
+def _unannounced(name: str, data: Any) -> None:
+    """Events that nobody listens to."""
 
 
 class ToolContext(Generic[DepsT]):
@@ -147,6 +156,7 @@ class ToolContext(Generic[DepsT]):
 
     __slots__ = (
         "_abandoned",
+        "_announce",
         "_reason",
         "_report",
         "attempt",
@@ -170,6 +180,7 @@ class ToolContext(Generic[DepsT]):
         deps: DepsT,
         cancel_reason: Callable[[], str | None] = _never_cancelled,
         report: Callable[[str, float | None, Any], None] = _unheard,
+        announce: Callable[[str, Any], None] = _unannounced,
     ) -> None:
         """Built by the driver.
 
@@ -185,6 +196,7 @@ class ToolContext(Generic[DepsT]):
         self.deps = deps
         self._reason = cancel_reason
         self._report = report
+        self._announce = announce
         self._abandoned: str | None = None
 
     @staticmethod
@@ -199,6 +211,7 @@ class ToolContext(Generic[DepsT]):
         attempt: int = 1,
         cancel_reason: Callable[[], str | None] = _never_cancelled,
         report: Callable[[str, float | None, Any], None] = _unheard,
+        announce: Callable[[str, Any], None] = _unannounced,
     ) -> ToolContext[GivenT]:
         """A context for calling a tool in a test, with no loop around it."""
         return ToolContext(
@@ -211,6 +224,7 @@ class ToolContext(Generic[DepsT]):
             deps=deps,
             cancel_reason=cancel_reason,
             report=report,
+            announce=announce,
         )
 
     @property
@@ -245,6 +259,20 @@ class ToolContext(Generic[DepsT]):
             ToolError: the message is no text, the fraction no number, or the data not of JSON.
         """
         self._report(*_sound_progress(message, fraction, data))
+
+    def emit(self, name: str, data: Any = None) -> None:
+        """Sends an event of the tool's own to readers of the run. Never blocks.
+
+        Args:
+            name: what kind of event it is; readers find it in `ToolEmitted.name`.
+            data: anything that serialises to JSON. Readers get the values of that JSON.
+
+        Raises:
+            ToolError: the name is no text or empty, or the data not of JSON.
+        """
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance] # tools are foreign code
+            raise ToolError(f"the name of an event is a str that is not empty, not {name!r}")
+        self._announce(repaired_text(name), _sound_data(data))
 
     def abandon(self, reason: str) -> None:
         """Marks the call as cancelled, for a thread that is left behind."""

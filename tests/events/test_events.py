@@ -12,6 +12,7 @@ from power_loop.events import (
     RECORD_TYPES,
     Stamped,
     TextDelta,
+    ToolEmitted,
     ToolProgress,
     decode_event,
     encode_event,
@@ -55,7 +56,8 @@ JSON = st.recursive(
     st.integers(0, 2**40),
     st.floats(0, 4e9),
     st.builds(TextDelta, TEXT, TEXT)
-    | st.builds(ToolProgress, TEXT, TEXT, st.none() | st.floats(0, 1), JSON),
+    | st.builds(ToolProgress, TEXT, TEXT, st.none() | st.floats(0, 1), JSON)
+    | st.builds(ToolEmitted, TEXT, TEXT, JSON),
 )
 def test_any_text_number_and_tool_data_survives(
     session: str, seq: int, at: float, event: TextDelta | ToolProgress

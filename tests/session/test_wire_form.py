@@ -73,6 +73,7 @@ TRANSIENT_FORMS: dict[str, str] = {
     "text_delta": r'{"type":"text_delta","attempt":"t1","text":"Hel"}',
     "thinking_delta": r'{"type":"thinking_delta","attempt":"t1","text":"hm"}',
     "tool_call_delta": r'{"type":"tool_call_delta","attempt":"t1","index":0,"call_id":"c1","name":"read","arguments":"{\"pa"}',
+    "tool_emitted": r'{"type":"tool_emitted","call_id":"c1","name":"saved","data":{"path":"a.txt"}}',
     "tool_progress": r'{"type":"tool_progress","call_id":"c1","message":"halfway","fraction":0.5,"data":{"lines":7}}',
     "retry_scheduled": r'{"type":"retry_scheduled","attempt":"t1","delay":0.5,"error_type":"ServerError","message":"it broke"}',
     "hook_failed": r'{"type":"hook_failed","point":"llm.before","handler":"audit","error_type":"ValueError","message":"bad"}',
@@ -161,7 +162,7 @@ def test_no_field_is_pinned_only_at_its_default() -> None:
 def test_tags_are_told_apart_in_one_union() -> None:
     """Records and transient events share an envelope, so their tags must not meet."""
     tags = [kind.__struct_config__.tag for u in (Record, Transient) for kind in struct_types(u)]
-    assert len(tags) == len(set(tags)) == 21
+    assert len(tags) == len(set(tags)) == 22
 
 
 def test_a_field_of_a_newer_version_is_skipped() -> None:

@@ -26,6 +26,7 @@ from power_loop.events import (
     TextRepaired,
     ThinkingDelta,
     ToolCallDelta,
+    ToolEmitted,
     ToolProgress,
     Transient,
 )
@@ -144,6 +145,7 @@ TRANSIENTS: dict[str, Transient] = {
     "text_delta": TextDelta("t1", "Hel"),
     "thinking_delta": ThinkingDelta("t1", "hm"),
     "tool_call_delta": ToolCallDelta("t1", 0, "c1", "read", '{"pa'),
+    "tool_emitted": ToolEmitted("c1", "saved", {"path": "a.txt"}),
     "tool_progress": ToolProgress("c1", "halfway", 0.5, {"lines": 7}),
     "retry_scheduled": RetryScheduled("t1", 0.5, "ServerError", "it broke"),
     "hook_failed": HookFailed("llm.before", "audit", "ValueError", "bad"),
