@@ -20,7 +20,7 @@ from llm_client.errors import LocalProtocolError
 __all__ = ["START", "Encoded", "Walk", "check_end", "walk"]
 
 
-class Encoded(Struct, frozen=True):
+class Encoded(Struct, frozen=True, gc=False):
     """A message in wire form. `values` are the JSON values it becomes; `calls` and `results` the
     wire ids that it opens and answers; `attachments` content parts that tool messages cannot
     carry."""
@@ -32,12 +32,12 @@ class Encoded(Struct, frozen=True):
     attachments: tuple[bytes, ...] = ()
 
 
-class Walk(Struct, frozen=True):
+class Walk(Struct, frozen=True, gc=False):
     """What of the messages so far bears on the next one."""
 
     turn: tuple[str, ...] = ()
     """The call ids of the latest assistant turn, while nothing but results has followed it."""
-    open: frozenset[str] = frozenset()
+    open: tuple[str, ...] = ()
     attachments: tuple[bytes, ...] = ()
     after_tool: bool = False
 
@@ -67,7 +67,7 @@ def walk(
     values = list(encoded.values)
     if encoded.role == "assistant":
         if encoded.calls:
-            return Walk(encoded.calls, frozenset(encoded.calls)), values
+            return Walk(encoded.calls, encoded.calls), values
     elif dialect.bridge and state.after_tool and encoded.role == "user" and values:
         values.insert(0, _BRIDGE)
     return (START if values else state), values
@@ -76,7 +76,7 @@ def walk(
 def _tool(
     state: Walk, encoded: Encoded, position: int, dialect: ChatDialect
 ) -> tuple[Walk, list[bytes]]:
-    still_open = set(state.open)
+    still_open = list(state.open)
     for call_id in encoded.results:
         if call_id not in state.turn:
             raise LocalProtocolError(
@@ -89,11 +89,11 @@ def _tool(
                 f"messages[{position}] answers the call {call_id!r} a second time; keep one result",
                 rule="C08",
             )
-        still_open.discard(call_id)
+        still_open.remove(call_id)
     values = list(encoded.values)
     attachments = state.attachments + encoded.attachments
     if still_open:
-        return Walk(state.turn, frozenset(still_open), attachments), values
+        return Walk(state.turn, tuple(still_open), attachments), values
     if not attachments:
         return Walk(state.turn, after_tool=True), values
     # Tool messages hold text only, and nothing may stand between them: what else the tools returned
@@ -117,5 +117,5 @@ def check_end(state: Walk) -> None:
         )
 
 
-def _names(ids: frozenset[str]) -> str:
+def _names(ids: tuple[str, ...]) -> str:
     return ", ".join(sorted(map(repr, ids)))
