@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic
+from typing import Generic, Literal, cast
 
 from msgspec import Struct
 from typing_extensions import TypeVar
@@ -10,9 +10,28 @@ from typing_extensions import TypeVar
 from llm_client.types import StopReason, Usage
 from power_loop.session.outcome import Outcome, status_of
 
-__all__ = ["RunResult", "result_of"]
+__all__ = ["RunResult", "Status", "result_of"]
 
 OutputT = TypeVar("OutputT", default=None)
+
+Status = Literal[
+    "completed",
+    "stopped",
+    "round_limit",
+    "budget_exhausted",
+    "no_progress",
+    "plan_failed",
+    "awaiting_approval",
+    "approval_denied",
+    "approval_expired",
+    "waiting_for_input",
+    "pending_tools",
+    "cancelled",
+    "degraded",
+    "failed",
+    "crashed",
+]
+"""The tags of all outcomes, so that a type checker sees a comparison that can never be true."""
 
 _ATTRIBUTE = "__power_loop_result__"
 
@@ -43,9 +62,9 @@ class RunResult(Struct, Generic[OutputT], frozen=True):
     stop_reason: StopReason | None = None
 
     @property
-    def status(self) -> str:
+    def status(self) -> Status:
         """The outcome's tag: `completed`, `round_limit`, `cancelled` …"""
-        return status_of(self.outcome)
+        return cast("Status", status_of(self.outcome))
 
     @property
     def resumable(self) -> bool:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from llm_client.types import Image, Text
 from power_loop import AgentLoop, MemoryStore, PendingCall, RunResult, Stamped, ToolContext, tool
+from power_loop.agent.result import Status
 from power_loop.events import TextDelta
 from power_loop.runtime.stores.base import Posted, Store
 from power_loop.session.records import RunClosed
@@ -41,7 +42,7 @@ async def main() -> None:
         result = await loop.send("hi", deps=Deps())
         assert_type(result, RunResult[None])
         assert_type(result.output, None)
-        assert_type(result.status, str)
+        assert_type(result.status, Status)
         typed = await loop.send("hi", result.session_id, output_type=Answer, deps=Deps())
         assert_type(typed.output, Answer)
         assert_type((await loop.send("hi", output_type=int)).output, int)
