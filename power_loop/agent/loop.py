@@ -131,7 +131,13 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise UsageError("this loop is open already")
-        if self._llm_closed and self._model_string is not None:
+        if self._llm_closed:
+            if self._model_string is None:
+                raise UsageError(
+                    "the model service that was passed in has been closed, by send_sync() or by "
+                    "leaving sync(); send all messages in one `with loop.sync() as s:` block, "
+                    "or make the loop from a model string"
+                )
             self.llm = self._runner.llm = llm_client.create_llm_service(self._model_string)
             self._llm_closed = False
         self._stack = await open_all(

@@ -17,6 +17,7 @@ from llm_client.errors import BadRequest
 from power_loop import AgentLoop, ToolContext, result_of, tool
 from power_loop.errors import SessionNotFound, SyncInAsyncError, UsageError
 from tests.agent.scripted import Scripted, calls, fails, says
+from tests.model_server import model_server
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -64,14 +65,29 @@ def test_a_block_that_has_been_left_says_so() -> None:
 
 
 def test_send_sync_can_be_used_again_and_again() -> None:
-    """Each opens and closes the loop; sessions stay."""
-    llm = Scripted(says("a"), says("b"))
-    loop = AgentLoop(llm)
-    first = loop.send_sync("hi")
-    second = loop.send_sync("hi again", first.session_id)
-    assert [m.text for m in llm.requests[1].messages] == ["hi", "a", "hi again"]
-    assert second.final_text == "b"
+    """Each opens and closes the loop and its service; sessions stay."""
+    with pytest.MonkeyPatch.context() as environment, model_server() as variables:
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        loop = AgentLoop("openai:scripted")
+        first = loop.send_sync("hi")
+        second = loop.send_sync("hi again", first.session_id)
+        assert second.final_text == first.final_text
+        with loop.sync() as s:
+            messages = s.get_messages(first.session_id)
+        assert [m.role for m in messages] == ["user", "assistant"] * 2
     assert threading.active_count() < 10
+
+
+def test_a_service_that_was_passed_in_serves_one_block_and_the_next_is_told_so() -> None:
+    """Its connections have ended with their event loop; nothing is stored of the second message."""
+    loop = AgentLoop(Scripted(says("a"), says("b")))
+    first = loop.send_sync("hi")
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"one `with loop\.sync\(\) as s:` block"):
+            loop.send_sync("hi again", first.session_id)
+        with pytest.raises(UsageError, match="has been closed"), loop.sync():
+            pass
 
 
 def test_errors_come_out_with_their_result() -> None:
