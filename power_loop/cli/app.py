@@ -26,6 +26,16 @@ _BROKEN_PIPE = 141
 
 _LARGEST = 2**31 - 1
 
+_EPILOG = """\
+examples:
+  power-loop ask "What does this project do?"
+  power-loop ask --model openai:gpt-5-mini "..."   with the key in OPENAI_API_KEY
+  power-loop chat                                  without a key, on a small local model
+
+Without --model the provider in the environment is used (POWER_LOOP_BASE_URL,
+POWER_LOOP_API_KEY, POWER_LOOP_MODEL, POWER_LOOP_PROVIDER), and if there is none,
+the local model. COMMAND --help says more."""
+
 Command = Callable[[Namespace, SQLiteStore], Awaitable[int]]
 
 
@@ -67,12 +77,9 @@ async def _run(args: Namespace) -> int:
 def _parser(settings: CliSettings) -> ArgumentParser:
     parser = ArgumentParser(
         prog="power-loop",
-        description="An agent that survives anything, on the command line.",
+        description="An agent that works on the files of a directory and stores every step.",
         formatter_class=RawDescriptionHelpFormatter,
-        epilog=(
-            "Without --model the provider in the environment is used (POWER_LOOP_BASE_URL,\n"
-            "POWER_LOOP_API_KEY, POWER_LOOP_MODEL), and if there is none, a small local model."
-        ),
+        epilog=_EPILOG,
     )
     common = ArgumentParser(add_help=False)
     common.add_argument(
@@ -102,9 +109,6 @@ def _add_running(commands: Any, common: ArgumentParser) -> None:
         metavar="DIR",
         help="the directory whose files the agent may use (the current one)",
     )
-    running.add_argument(
-        "--write", action="store_true", help="let it also write and edit files there"
-    )
     running.add_argument("--json", action="store_true", help="print events as JSON lines")
     running.add_argument(
         "--max-rounds",
@@ -114,40 +118,47 @@ def _add_running(commands: Any, common: ArgumentParser) -> None:
         help="how often the model may be asked before it has to sum up (%(default)s)",
     )
 
-    parser = commands.add_parser("ask", parents=[common, running], help="ask one question")
-    parser.add_argument("question", nargs="+")
+    parser = _command(commands, "ask", "ask one question about the files here", common, running)
+    parser.add_argument("question", nargs="+", help="in words, with or without quotes")
+    _add_write(parser)
     parser.add_argument("--session", metavar="ID", help="go on in this session")
     parser.set_defaults(command=ask.ask)
 
-    parser = commands.add_parser("chat", parents=[common, running], help="talk")
+    parser = _command(commands, "chat", "talk with it about the files here", common, running)
     parser.add_argument("--session", metavar="ID", help="go on in this session")
+    _add_write(parser)
     parser.set_defaults(command=chat.chat)
 
-    parser = commands.add_parser(
-        "demo", parents=[common, running], help="a question about the files here, step by step"
+    parser = _command(
+        commands, "demo", "answer a question about the files here, step by step", common, running
     )
-    parser.add_argument("question", nargs="*")
-    parser.set_defaults(command=demo.demo)
+    parser.add_argument("question", nargs="*", help="another one than the demo's own")
+    parser.set_defaults(command=demo.demo, write=False)
+
+
+def _add_write(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--write", action="store_true", help="let it also write and edit files there"
+    )
 
 
 def _add_looking(commands: Any, common: ArgumentParser) -> None:
-    group = commands.add_parser("sessions", help="what is stored").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
-    parser = group.add_parser("list", parents=[common], help="newest first")
+    sessions_parser = _command(commands, "sessions", "list, show or delete what is stored")
+    group = sessions_parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = _command(group, "list", "list sessions, newest first", common)
     parser.add_argument(
         "--limit", type=_positive, default=50, metavar="N", help="how many (%(default)s)"
     )
     parser.set_defaults(command=sessions.list_sessions)
-    parser = group.add_parser("show", parents=[common], help="the timeline of one")
-    parser.add_argument("session")
+    parser = _command(group, "show", "show a session, a line a record", common)
+    parser.add_argument("session", metavar="ID")
     parser.set_defaults(command=sessions.show)
-    parser = group.add_parser("rm", parents=[common], help="delete one")
-    parser.add_argument("session")
+    parser = _command(group, "rm", "delete a session", common)
+    parser.add_argument("session", metavar="ID")
     parser.set_defaults(command=sessions.remove)
 
-    parser = commands.add_parser("events", parents=[common], help="records of a session")
-    parser.add_argument("session")
+    parser = _command(commands, "events", "print the records of a session, and follow it", common)
+    parser.add_argument("session", metavar="ID")
     parser.add_argument(
         "--after", type=_natural, default=0, metavar="N", help="from record N + 1 on"
     )
@@ -155,8 +166,17 @@ def _add_looking(commands: Any, common: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON lines")
     parser.set_defaults(command=sessions.follow)
 
-    parser = commands.add_parser("doctor", parents=[common], help="what is installed and answers")
+    parser = _command(
+        commands, "doctor", "say what is installed, which model answers, what is cached", common
+    )
     parser.set_defaults(command=doctor.doctor)
+
+
+def _command(group: Any, name: str, what: str, *parents: ArgumentParser) -> ArgumentParser:
+    parser: ArgumentParser = group.add_parser(
+        name, parents=parents, help=what, description=f"{what[0].upper()}{what[1:]}."
+    )
+    return parser
 
 
 def _positive(text: str) -> int:

@@ -9,16 +9,23 @@ from pathlib import Path
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.loop import AgentLoop
 from power_loop.cli.display import make_display
-from power_loop.cli.turn import show_run
+from power_loop.cli.settings import CliSettings
+from power_loop.cli.small import small_config, small_tools
+from power_loop.cli.turn import show_run, warm_up
 from power_loop.errors import UsageError
 from power_loop.runtime.stores.sqlite import SQLiteStore
 from power_loop.tools.builtin import workspace_tools
 
-__all__ = ["SYSTEM_PROMPT", "ask", "checked_workspace", "open_loop"]
+__all__ = ["SMALL", "ask", "checked_workspace", "open_loop"]
 
 SYSTEM_PROMPT = (
     "You answer questions about the files in the workspace. Look at the files with the tools "
     "before you answer, and say only what you found there."
+)
+
+SMALL = (
+    "(the local model is a very small one, good for trying things out; "
+    "--model openai:gpt-5-mini, for one, takes a larger one)"
 )
 
 
@@ -28,13 +35,14 @@ def open_loop(args: Namespace, store: SQLiteStore) -> AgentLoop[None]:
     Raises:
         ConfigError: the model is unknown or not configured.
     """
+    settings: CliSettings = args.settings
     workspace = checked_workspace(args)
-    return AgentLoop[None](
-        args.settings.service(args.model),
-        tools=workspace_tools(workspace, read_only=not args.write),
-        store=store,
-        config=AgentConfig(system_prompt=SYSTEM_PROMPT, max_rounds=args.max_rounds),
-    )
+    if settings.local_name(args.model) is not None and not args.write:
+        tools, config = small_tools(workspace), small_config(args.max_rounds)
+    else:
+        tools = workspace_tools(workspace, read_only=not args.write)
+        config = AgentConfig(system_prompt=SYSTEM_PROMPT, max_rounds=args.max_rounds)
+    return AgentLoop[None](settings.service(args.model), tools=tools, store=store, config=config)
 
 
 def checked_workspace(args: Namespace) -> Path:
@@ -53,7 +61,10 @@ async def ask(args: Namespace, store: SQLiteStore) -> int:
     """`ask`: streams the answer; the session stays, to be gone on with."""
     loop = open_loop(args, store)
     question = " ".join(args.question)
+    if args.settings.local_name(args.model) is not None:
+        print(SMALL, file=sys.stderr)
     try:
+        await warm_up(loop.llm)
         async with loop:
             result = await show_run(
                 lambda on_busy: loop.stream(question, args.session, on_busy=on_busy),

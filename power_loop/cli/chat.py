@@ -12,10 +12,10 @@ from anyio.abc import TaskStatus
 from llm_client.errors import LLMError
 from power_loop.agent.loop import AgentLoop
 from power_loop.agent.stream import RunStream
-from power_loop.cli.ask import open_loop
+from power_loop.cli.ask import SMALL, open_loop
 from power_loop.cli.display import make_display
 from power_loop.cli.keyboard import Lines, at_keyboard, read_lines
-from power_loop.cli.turn import Opener, when_free
+from power_loop.cli.turn import Opener, warm_up, when_free
 from power_loop.errors import PowerLoopError
 from power_loop.runtime.stores.sqlite import SQLiteStore
 
@@ -37,9 +37,12 @@ async def chat(args: Namespace, store: SQLiteStore) -> int:
     """`chat`: reads lines until /quit or the end of the input."""
     loop = open_loop(args, store)
     if not args.json:
-        place = args.workspace.resolve()
-        print(f"{loop.llm.model} in {place}. /help says what can be typed.", flush=True)
+        model = args.settings.model_in_words(args.model, loop.llm)
+        print(f"{model}, in {args.workspace.resolve()}. /help says what can be typed.", flush=True)
+        if args.settings.local_name(args.model) is not None:
+            _say(SMALL)
     try:
+        await warm_up(loop.llm)
         async with loop:
             await _Conversation(loop, args.session, as_json=args.json).talk()
     finally:

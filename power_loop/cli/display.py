@@ -40,6 +40,7 @@ __all__ = [
     "Tally",
     "make_display",
     "settled_line",
+    "started_line",
     "told_transient",
 ]
 
@@ -111,7 +112,7 @@ class PlainDisplay:
         match event:
             case ToolStarted():
                 self._started[event.call_id] = stamped
-                return f"→ {event.name} {one_line(event.arguments)}"
+                return started_line(event)
             case ToolSettled():
                 return settled_line(event, self._started, stamped)
             case ModelEnded() if event.status != "ok":
@@ -198,6 +199,11 @@ def told_transient(stamped: Stamped) -> str:
             return f"! text of the {event.source} held characters no model takes; replaced"
         case _:
             return ""
+
+
+def started_line(event: ToolStarted) -> str:
+    """What is called with what."""
+    return f"→ {event.name} {one_line(event.arguments)}"
 
 
 def settled_line(settled: ToolSettled, started: dict[str, Stamped], stamped: Stamped) -> str:

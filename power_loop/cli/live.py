@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from power_loop.cli.display import Tally, settled_line, told_transient
+from power_loop.cli.display import Tally, settled_line, started_line, told_transient
 from power_loop.cli.timeline import one_line
 from power_loop.events import Stamped, TextDelta, ThinkingDelta
 from power_loop.session.outcome import Completed
@@ -52,6 +52,7 @@ class LiveDisplay:
                 self._closed(event)
             case ToolStarted():
                 self._tools[event.call_id] = stamped
+                self._print(Text(started_line(event), style="cyan"))
             case ToolSettled():
                 self._print(Text(settled_line(event, self._tools, stamped), style="green"))
             case _:
@@ -113,6 +114,9 @@ class LiveDisplay:
         self._print(Text(self._tally.closing_line(event), style=style))
 
     def _print(self, text: Text) -> None:
+        if self._live is not None:
+            # What has settled must not be seen a second time below.
+            self._live.update(self.moving(), refresh=True)
         self._console.print(text)
 
     def _refresh(self) -> None:
@@ -129,7 +133,7 @@ class LiveDisplay:
         for started in self._tools.values():
             event = started.event
             assert isinstance(event, ToolStarted)
-            lines.append(Spinner("dots", f"{event.name} {one_line(event.arguments, 80)}"))
+            lines.append(Spinner("dots", Text(f"{event.name} is running", style="dim")))
         if self._asking and not self._text:
             lines.append(Spinner("dots", Text("thinking", style="dim")))
         return Group(*lines)

@@ -89,6 +89,11 @@ class CliSettings(Struct, frozen=True, kw_only=True):
             return None if self.configured else self.local_model.removeprefix(_LOCAL)
         return model.removeprefix(_LOCAL) if model.startswith(_LOCAL) else None
 
+    def model_in_words(self, model: str | None, service: LLMService) -> str:
+        """Which model `service` for `--model` reaches, and where."""
+        local = self.local_name(model)
+        return service.model if local is None else f"{_LOCAL}{local} on this machine"
+
     def command(self, database: Path, *words: str) -> str:
         """The command line that has this program do something else with the same sessions."""
         where = () if database == self.usual_database else ("--db", str(database.absolute()))

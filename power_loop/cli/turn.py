@@ -6,15 +6,27 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
+from llm_client.local import LocalLLMService
+from llm_client.service import LLMService
 from power_loop.agent.result import RunResult
 from power_loop.agent.sessions import OnBusy
 from power_loop.agent.stream import RunStream
 from power_loop.cli.display import Display
 from power_loop.errors import SessionBusy
 
-__all__ = ["Opener", "show_run", "when_free"]
+__all__ = ["Opener", "show_run", "warm_up", "when_free"]
 
 Opener = Callable[[OnBusy], AbstractAsyncContextManager[RunStream[None]]]
+
+
+async def warm_up(service: LLMService) -> None:
+    """Fetches and starts a local model before anything else moves on the screen.
+
+    Raises:
+        LLMError: it cannot be fetched or started; says what to do.
+    """
+    if isinstance(service, LocalLLMService):
+        await service.start()
 
 
 @asynccontextmanager
