@@ -86,6 +86,7 @@ class PreparedRun(Generic[OutputT]):
         run, session = self._run, self._owned.session
         if run.outcome is None:
             assert run.error is not None
+            _name_session(run.error, session.id)
             raise run.error
         text = final_text(session) if run.opened else ""
         output = None
@@ -105,3 +106,10 @@ class PreparedRun(Generic[OutputT]):
             attach_result(run.error, result)
             raise run.error
         return result
+
+
+def _name_session(error: Exception, session_id: str) -> None:
+    """An error without a result says at least where its run was to be stored, or is in part."""
+    note = f"This was a run of session {session_id!r}."
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)

@@ -24,8 +24,8 @@ from power_loop.agent.toolset import Toolset
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.ports import RunSetup
-from power_loop.driver.run import Run
-from power_loop.errors import UsageError
+from power_loop.driver.run import INSIDE, Run
+from power_loop.errors import SessionBusy, SessionError, StoreError, UsageError
 from power_loop.events import Stamped
 from power_loop.log import logger
 from power_loop.pipeline.ports import RunPlan
@@ -82,7 +82,15 @@ class Runner:
         self._open = False
 
     def owned(self, session_id: str, on_busy: OnBusy) -> AbstractAsyncContextManager[Owned]:
-        """See `Sessions.owned`."""
+        """See `Sessions.owned`.
+
+        Raises:
+            SessionBusy: at once, if a hook or a tool of the session's own run asks: it would wait
+                for itself.
+        """
+        run = self._running.get(session_id)
+        if run is not None and run.run_id in INSIDE.get():
+            raise SessionBusy(session_id, "the very run that asks for it")
         return self.sessions.owned(session_id, on_busy)
 
     def settings(
@@ -175,12 +183,18 @@ class Runner:
         self._check_open()
         settings = self.settings(output_type, options)
         message = self.checked(to_message(input, new_id()), settings.plan.template)
+        is_new = session_id is None
         if session_id is None:
             session_id = new_id("sess_")
             await self._store.create(session_id, at=time.time())
-        async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
-            opening = for_input(owned.session, new_id(), message, settings.limits)
-            yield self.prepare(owned, opening, settings)
+        try:
+            async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
+                opening = for_input(owned.session, new_id(), message, settings.limits)
+                yield self.prepare(owned, opening, settings)
+        except Exception:
+            if is_new:
+                await self._discard_if_empty(session_id)
+            raise
 
     @asynccontextmanager
     async def resumed(
@@ -203,6 +217,17 @@ class Runner:
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)
             check_decisions(owned.session, answers or {}, results or {})
             yield self.prepare(owned, opening, settings)
+
+    async def _discard_if_empty(self, session_id: str) -> None:
+        """Deletes a session that was made for a run which could not open, if the store still can.
+
+        Nobody has learnt its id but from the error.
+        """
+        try:
+            if (await self._store.info(session_id)).seq == 0:
+                await self._store.delete(session_id)
+        except (StoreError, SessionError) as error:
+            logger.warning("the empty session %r stays behind: %s", session_id, error)
 
     def _check_open(self) -> None:
         if not self._open:

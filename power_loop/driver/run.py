@@ -8,6 +8,7 @@ that. Whatever ends the pipeline, the committer closes the run truthfully before
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import anyio
 
@@ -19,9 +20,12 @@ from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Completed, Failed, Outcome, RoundLimit
 from power_loop.session.records import Record, RunOpened
 
-__all__ = ["Run", "final_text"]
+__all__ = ["INSIDE", "Run", "final_text"]
 
 _MESSAGE_LIMIT = 1000
+
+INSIDE: ContextVar[tuple[str, ...]] = ContextVar("power_loop.inside", default=())
+"""Ids of the runs that the current code works for, as a hook or a tool."""
 
 
 class Run:
@@ -72,6 +76,8 @@ class Run:
 
     async def _in_child_task(self) -> None:
         ports = self.ports
+        # This task's own context: it ends with the run, and all hooks and tools inherit it.
+        INSIDE.set((*INSIDE.get(), self.run_id))
         ending: Outcome = Cancelled("the caller's task was cancelled")
         try:
             with self._scope:
