@@ -28,19 +28,23 @@ async def charge(card: str) -> str:
 
 async def begin() -> None:
     """Runs until the tool kills the process."""
-    async with AgentLoop(MODEL, tools=[charge], store=SQLiteStore(DATABASE)) as loop:
+    async with (
+        SQLiteStore(DATABASE) as store,
+        AgentLoop(MODEL, tools=[charge], store=store) as loop,
+    ):
         await loop.send("Charge the card 4711")
 
 
 async def go_on() -> None:
     """Finds the interrupted session and resumes it."""
-    store = SQLiteStore(DATABASE)
-    async with AgentLoop(MODEL, tools=[charge], store=store) as loop:
+    async with (
+        SQLiteStore(DATABASE) as store,
+        AgentLoop(MODEL, tools=[charge], store=store) as loop,
+    ):
         session = (await store.list())[0].id
         print("open calls:", [(c.name, c.state) for c in await loop.get_pending(session)])
         result = await loop.resume(session)
         print(result.status, "-", result.final_text)
-    await store.aclose()
 
 
 if "--die" in sys.argv:
