@@ -155,7 +155,7 @@ class SessionStart(HookContext[DepsT], frozen=True, kw_only=True):
 
 
 class SessionEnd(HookContext[DepsT], frozen=True, kw_only=True):
-    """A run is about to close with `outcome`."""
+    """A run has closed with `outcome`: it is in the store."""
 
     outcome: Outcome
     final_text: str

@@ -7,7 +7,6 @@ the program does with its own.
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 from abc import ABC, abstractmethod
@@ -20,6 +19,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from power_loop.errors import InvalidInput, PowerLoopError, StoreError, StoreUnavailable
+from power_loop.log import logger as _log
 from power_loop.runtime.stores._sqlite_errors import concerns_all, translate
 from power_loop.runtime.stores._sqlite_open import Settings, connect
 from power_loop.runtime.stores._sqlite_peek import Peek
@@ -38,8 +38,6 @@ _POLL = 0.025
 """Seconds between two looks at what other processes wrote, while somebody waits for it."""
 _RENEWALS = 3
 """Renewals of a lease within its time to live."""
-
-_log = logging.getLogger("power_loop")
 
 
 class _Stop(Work[None]):
