@@ -83,7 +83,7 @@ async def _check_weights_of(model: LocalModel) -> bool:
         there = (cache / "models" / model.file).exists()
         print(
             f"  {model.name:<10} {model.title} is {'incomplete' if there else 'not cached'}; its "
-            f"first use fetches {model.download // _MEGABYTE} MB into {cache / 'models'}"
+            f"first use fetches {model.download / _MEGABYTE:.0f} MB into {cache / 'models'}"
         )
         return True
     right = await anyio.to_thread.run_sync(_sha256, path) == model.sha256
