@@ -9,6 +9,7 @@ from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import PendingCall, abandonment, pending_calls
 from power_loop.agent.running import Runner
 from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, Store
+from power_loop.session.text import repaired_text
 from power_loop.session.view import full_history
 
 __all__ = ["SessionVerbs"]
@@ -32,7 +33,7 @@ class SessionVerbs:
         """
         async with self._runner.owned(session_id, "fail") as owned:
             count = len(owned.session.open_calls)
-            records = abandonment(owned.session, new_id(), reason)
+            records = abandonment(owned.session, new_id(), repaired_text(reason))
             if records:
                 await self._runner.append(owned, records)
             return count
@@ -51,7 +52,7 @@ class SessionVerbs:
         info = await self.store.info(session_id)
         if info.status != "running":
             return False
-        return (await self.store.post(session_id, CancelRequested(reason))).running
+        return (await self.store.post(session_id, CancelRequested(repaired_text(reason)))).running
 
     async def steer(
         self, session_id: str, input: Input, *, dedupe_key: str | None = None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from llm_client.types import ToolSpec
 from power_loop import AgentLoop, Hooks, tool
 from power_loop.errors import NothingToResume, UsageError
 from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
-from tests.agent.scripted import Scripted, calls, says
-from tests.agent.support import check_log
+from tests.agent.scripted import Gate, Reply, Scripted, calls, says
+from tests.agent.support import check_log, opened_store
 
 pytestmark = pytest.mark.anyio
 
@@ -63,3 +65,45 @@ async def test_what_nobody_waits_for_is_refused_before_anything_is_stored(
         with pytest.raises(NothingToResume):
             await loop.resume(session, answers={token: "approve"})
         await check_log(loop, session)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_reason_is_stored_in_a_sound_form(kind: str, tmp_path: Path) -> None:
+    """It is for people; nothing may keep a session from being put in order."""
+    llm = Scripted(calls(("r", "remote", {})), says("fine"))
+    async with (
+        opened_store(kind, tmp_path) as store,
+        AgentLoop(llm, tools=[REMOTE], store=store) as loop,
+    ):
+        session = (await loop.send("go")).session_id
+        assert await loop.abort_pending(session, "a\ud800\x00") == 1
+        assert (await loop.send("again", session)).status == "completed"
+        await check_log(loop, session)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_reason_to_cancel_from_elsewhere_is_stored_in_a_sound_form(
+    kind: str, tmp_path: Path
+) -> None:
+    """The run that takes it ends as it should."""
+    gate = Gate()
+    llm = Scripted(Reply(calls(("p", "pay", {})).parts, gate=gate), says("never"))
+    statuses: list[str] = []
+    with anyio.fail_after(10):
+        async with (
+            opened_store(kind, tmp_path) as store,
+            AgentLoop(llm, tools=[pay], store=store) as here,
+            AgentLoop(Scripted(), store=store) as elsewhere,
+        ):
+            await store.create("s")
+
+            async def send() -> None:
+                statuses.append(str((await here.send("go", "s")).outcome))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                await gate.reached.wait()
+                assert await elsewhere.cancel("s", "b\ud800")
+                gate.opened.set()
+            assert statuses == ["cancelled(reason='b\ufffd')"]
+            await check_log(here, "s")
