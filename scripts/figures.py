@@ -37,7 +37,7 @@ class Figure(Struct, frozen=True):
 
 
 FIGURES: dict[int, Figure] = {
-    3: Figure(("figure_03",), 700, 700, 15_000),
+    3: Figure(("figure_03",), 1_300, 1_300, 18_000),
     4: Figure(("figure_04",), 10, 2_184, 6_552),
     5: Figure(("figure_05",), 600, 19_000, 5_000_000),
     6: Figure(("figure_06", "figure_06_loopback"), 270, 29_000, 1_700_000),
