@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from sqlite3 import Connection
 from typing import Generic, TypeVar
 
@@ -52,7 +53,7 @@ class Work(Generic[T]):
         """Nobody waits any more; not to be begun."""
 
 
-class Write(Work[T]):
+class Write(Work[T], ABC):
     """A change. `prepare` runs before the transaction begins, `execute` inside it."""
 
     __slots__ = ()
@@ -60,9 +61,9 @@ class Write(Work[T]):
     def prepare(self) -> None:
         """Does what needs no database."""
 
+    @abstractmethod
     def execute(self, tx: Transaction) -> T:
         """Raises a `PowerLoopError` before it has written anything, or writes all of it."""
-        raise NotImplementedError
 
 
 def owner_of(tx: Transaction, text: str) -> Owner:
