@@ -41,8 +41,8 @@ _OF_TOOLS = frozenset({ToolEmitted, ToolProgress})
 class Reader:
     """One reader's place in the stream of events: an asynchronous iterator of `Stamped`.
 
-    Records are never dropped: a reader that is more than `RECORDS_HELD` of them behind reads them
-    from the store when it comes to them. At most `limit` transient events wait; beyond that,
+    Records are never dropped: a reader that is more than `held` of them behind reads them from the
+    store, with `fetch`, when it comes to them. At most `limit` transient events wait; beyond that,
     `overflow` rules. Iteration ends when the reader is closed and what waits has been read.
     """
 
@@ -51,6 +51,7 @@ class Reader:
         "_closed",
         "_drained",
         "_dropped",
+        "_held",
         "_items",
         "_last_dropped",
         "_merging",
@@ -69,6 +70,7 @@ class Reader:
         limit: int = DEFAULT_LIMIT,
         types: Collection[type[Event]] | None = None,
         fetch: Fetch | None = None,
+        held: int = RECORDS_HELD,
     ) -> None:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
@@ -77,6 +79,7 @@ class Reader:
         self._types = None if types is None else frozenset(types)
         self._items: deque[Stamped] = deque()
         self._records = 0
+        self._held = held
         self._catch_up = None if fetch is None else CatchUp(fetch)
         self._transients = 0
         self._dropped = 0
@@ -127,7 +130,7 @@ class Reader:
         if catch_up is None:
             return False
         if not catch_up.covers(stamped.session) and (
-            self._records < RECORDS_HELD or not is_record(stamped.event)
+            self._records < self._held or not is_record(stamped.event)
         ):
             return False
         if is_record(stamped.event):

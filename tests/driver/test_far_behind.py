@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from llm_client.testing import ScriptedLLM, reply
 from power_loop import AgentConfig, AgentLoop, MemoryStore, SQLiteStore
-from power_loop.driver import hub as hub_module
-from power_loop.driver.hub import RECORDS_HELD, Hub
+from power_loop.driver.hub import RECORDS_HELD, Hub, Reader
 from power_loop.events import ModelAsked, RoundStarted, Stamped, ToolProgress, is_record
 from power_loop.session.records import Record
 
@@ -94,7 +93,7 @@ def test_each_record_comes_once_and_in_order(steps: list[str], held: int, page: 
 
     async def world() -> None:
         log = Log(page)
-        reader = log.hub.reader(overflow="drop", limit=2)
+        reader = Reader(overflow="drop", limit=2, fetch=log.read, held=held)
         log.hub.attach(reader)
         seen: dict[str, list[int]] = {session: [] for session in SESSIONS}
 
@@ -115,12 +114,7 @@ def test_each_record_comes_once_and_in_order(steps: list[str], held: int, page: 
             take(each)
         assert seen == {s: [r.seq for r in records] for s, records in log.records.items()}
 
-    before = hub_module.RECORDS_HELD
-    hub_module.RECORDS_HELD = held
-    try:
-        anyio.run(world)
-    finally:
-        hub_module.RECORDS_HELD = before
+    anyio.run(world)
 
 
 async def test_a_flood_of_progress_is_bounded_for_a_reader_that_is_waited_for() -> None:

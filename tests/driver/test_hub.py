@@ -217,12 +217,16 @@ async def test_whoever_waits_for_a_reader_is_let_go_when_it_leaves(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(reader.drained)
             await anyio.wait_all_tasks_blocked()
+            assert reader.behind
             if how == "close":
                 reader.close()
             else:
                 await reader.__anext__()
+    assert not reader.behind
     reader.close()
+    waiting = len(reader)
     reader.push(stamped(TextDelta("a", "x"), 1, 2))
+    assert len(reader) == waiting
 
 
 def test_a_hub_knows_whether_anybody_reads() -> None:
