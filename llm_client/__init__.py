@@ -5,7 +5,7 @@
 
 Who lives where, and who may import whom (down only):
 
-    types  stream  errors  retry            values and pure functions
+    parts  types  stream  errors  retry     values and pure functions
     codec  sse  codecs/                     wire protocols without I/O
     transport/                              HTTP exchanges with deadlines
     service  http_service                   the protocol, and its implementation over HTTP
@@ -54,6 +54,7 @@ from llm_client.stream import (
     Accumulator,
     Finished,
     PartCompleted,
+    PartSealed,
     RefusalDelta,
     ResponseStarted,
     StreamEvent,
@@ -65,6 +66,8 @@ from llm_client.stream import (
 )
 from llm_client.types import (
     Audio,
+    CachePoint,
+    Citation,
     File,
     Image,
     LLMRequest,
@@ -75,6 +78,7 @@ from llm_client.types import (
     OutputSchema,
     Part,
     Role,
+    Seal,
     StopReason,
     Text,
     Thinking,
@@ -125,6 +129,9 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "ToolCall",
     "ToolResult",
     "Opaque",
+    "Seal",
+    "Citation",
+    "CachePoint",
     "ToolSpec",
     "ToolChoice",
     "NamedTool",
@@ -142,6 +149,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "RefusalDelta",
     "ToolCallStarted",
     "ToolCallDelta",
+    "PartSealed",
     "PartCompleted",
     "UsageReported",
     "Finished",

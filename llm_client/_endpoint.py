@@ -65,7 +65,7 @@ class Endpoint:
         self.model = model
         self.provider = provider
         self._address = address.rstrip("/")
-        self._query = f"?{query}" if query else ""
+        self._query = query
         self._headers = SafeHeaders({**_OURS, **headers})
         self._merged: dict[bool, tuple[Mapping[str, str], SafeHeaders]] = {}
         self._deadlines = deadlines
@@ -89,8 +89,15 @@ class Endpoint:
         if merged is None or merged[0] is not encoded.headers:
             both = SafeHeaders({**encoded.headers, **self._headers})
             merged = self._merged[stream] = (encoded.headers, both)
-        url = f"{self._address}{encoded.path}{self._query}"
-        return self.transport.send(WireRequest(url, merged[1], encoded.body, self._deadlines))
+        return self.transport.send(
+            WireRequest(self._url(encoded.path), merged[1], encoded.body, self._deadlines)
+        )
+
+    def _url(self, path: str) -> str:
+        if not self._query:
+            return self._address + path
+        joint = "&" if "?" in path else "?"
+        return f"{self._address}{path}{joint}{self._query}"
 
     def check(self, request: LLMRequest) -> None:
         """Encodes `request` for nothing.

@@ -19,7 +19,8 @@ __all__ = ["Codec", "Decoder", "HttpRequest"]
 
 
 class HttpRequest(Struct, frozen=True):
-    """What to send: `path` below the base address, and the body as pieces to be sent in order.
+    """What to send: `path` below the base address, with a query or without, and the body as pieces
+    to be sent in order.
 
     Pieces let an encoder hand out what it has encoded before without copying it again.
     """

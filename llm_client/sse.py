@@ -24,6 +24,9 @@ class SSEParser:
 
     __slots__ = ("_after_cr", "_ends_line", "_limit", "_pending", "_size", "_start")
 
+    begins_with = b""
+    """No event begins as a JSON body or a page does."""
+
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._limit = limit
         self._pending: list[bytes] = []

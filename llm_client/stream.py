@@ -11,12 +11,23 @@ from typing import assert_never
 
 from msgspec import Struct
 
-from llm_client.types import LLMResponse, Part, StopReason, Text, Thinking, ToolCall, Usage
+from llm_client.types import (
+    Citation,
+    LLMResponse,
+    Part,
+    Seal,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+)
 
 __all__ = [
     "Accumulator",
     "Finished",
     "PartCompleted",
+    "PartSealed",
     "RefusalDelta",
     "ResponseStarted",
     "StreamEvent",
@@ -42,10 +53,9 @@ class TextDelta(Struct, frozen=True, tag="text_delta"):
 
 
 class ThinkingDelta(Struct, frozen=True, tag="thinking_delta"):
-    """More reasoning, or the signature that seals the reasoning so far."""
+    """More reasoning."""
 
     text: str
-    signature: str | None = None
 
 
 class RefusalDelta(Struct, frozen=True, tag="refusal_delta"):
@@ -60,6 +70,7 @@ class ToolCallStarted(Struct, frozen=True, tag="tool_call_started"):
     index: int
     id: str
     name: str
+    seal: Seal | None = None
 
 
 class ToolCallDelta(Struct, frozen=True, tag="tool_call_delta"):
@@ -67,6 +78,16 @@ class ToolCallDelta(Struct, frozen=True, tag="tool_call_delta"):
 
     index: int
     arguments: str
+
+
+class PartSealed(Struct, frozen=True, tag="part_sealed"):
+    """The text or reasoning so far is a part of its own; deltas that follow belong to another.
+
+    Text may cite sources, and a part may have to go back to its provider under a seal.
+    """
+
+    seal: Seal | None = None
+    citations: tuple[Citation, ...] = ()
 
 
 class PartCompleted(Struct, frozen=True, tag="part_completed"):
@@ -95,6 +116,7 @@ StreamEvent = (
     | RefusalDelta
     | ToolCallStarted
     | ToolCallDelta
+    | PartSealed
     | PartCompleted
     | UsageReported
     | Finished
@@ -102,29 +124,32 @@ StreamEvent = (
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "name")
+    __slots__ = ("arguments", "begun")
 
-    def __init__(self, id: str, name: str) -> None:
-        self.id = id
-        self.name = name
+    def __init__(self, begun: ToolCallStarted) -> None:
+        self.begun = begun
         self.arguments: list[str] = []
 
 
 class _Run:
     """Consecutive text or thinking deltas, joined once at the end."""
 
-    __slots__ = ("pieces", "signature", "thinking")
+    __slots__ = ("pieces", "sealed", "thinking")
 
     def __init__(self, *, thinking: bool) -> None:
         self.thinking = thinking
         self.pieces: list[str] = []
-        self.signature: str | None = None
+        self.sealed = _UNSEALED
 
     def part(self) -> Part | None:
         text = "".join(self.pieces)
-        if self.thinking:
-            return Thinking(text, self.signature) if text or self.signature else None
-        return Text(text) if text else None
+        seal, citations = self.sealed.seal, self.sealed.citations
+        if not text and seal is None:
+            return None
+        return Thinking(text, seal) if self.thinking else Text(text, citations, seal)
+
+
+_UNSEALED = PartSealed()
 
 
 class Accumulator:
@@ -163,18 +188,26 @@ class Accumulator:
             case TextDelta():
                 self._open(thinking=False).pieces.append(event.text)
             case ThinkingDelta():
-                self._think(event)
+                self._open(thinking=True).pieces.append(event.text)
+            case PartSealed():
+                if self._run is not None:
+                    self._run.sealed, self._run = event, None
             case ToolCallStarted():
                 self._run = None
-                call = self._by_index[event.index] = _Call(event.id, event.name)
+                call = self._by_index[event.index] = _Call(event)
                 self._items.append(call)
             case ToolCallDelta():
                 self._by_index[event.index].arguments.append(event.arguments)
-            case RefusalDelta():
-                self._refusal.append(event.text)
             case PartCompleted():
                 self._run = None
                 self._items.append(event.part)
+            case _:
+                self._note(event)
+
+    def _note(self, event: RefusalDelta | UsageReported | ResponseStarted | Finished) -> None:
+        match event:
+            case RefusalDelta():
+                self._refusal.append(event.text)
             case UsageReported():
                 self._usage = event.usage
             case ResponseStarted():
@@ -184,14 +217,6 @@ class Accumulator:
                 self.finished = True
             case _:
                 assert_never(event)
-
-    def _think(self, event: ThinkingDelta) -> None:
-        run = self._open(thinking=True)
-        run.pieces.append(event.text)
-        if event.signature is not None:
-            # A signature seals its block: thinking that follows is a block of its own.
-            run.signature = event.signature
-            self._run = None
 
     def _open(self, *, thinking: bool) -> _Run:
         run = self._run
@@ -214,8 +239,9 @@ class Accumulator:
                     part = item.part()
                     if part is not None:
                         parts.append(part)
-                case _Call():
-                    parts.append(ToolCall(item.id, item.name, "".join(item.arguments)))
+                case _Call(begun=begun):
+                    arguments = "".join(item.arguments)
+                    parts.append(ToolCall(begun.id, begun.name, arguments, begun.seal))
                 case _:
                     parts.append(item)
         stop = self._stop or Finished(StopReason.OTHER)

@@ -2,8 +2,7 @@
 
 Every value is frozen and serialises losslessly with msgspec. A message carries an id of its own, so
 that history can be addressed, cached and stored without comparing contents. Nothing here does I/O.
-What is at its default is left out when written. Values of text alone cannot form cycles, so the
-garbage collector need not know of them.
+What is at its default is left out when written. The parts of a message are in `parts`.
 
     LLMRequest ── messages: Sequence[Message] ── parts: tuple[Part, ...]
     LLMResponse ── parts, stop_reason, usage
@@ -19,8 +18,25 @@ from typing import Any, Literal, overload
 import msgspec
 from msgspec import Struct, field
 
+from llm_client.parts import (
+    Audio,
+    CachePoint,
+    Citation,
+    File,
+    Image,
+    Opaque,
+    Part,
+    Seal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+
 __all__ = [
     "Audio",
+    "CachePoint",
+    "Citation",
     "File",
     "Image",
     "LLMRequest",
@@ -31,6 +47,7 @@ __all__ = [
     "OutputSchema",
     "Part",
     "Role",
+    "Seal",
     "StopReason",
     "Text",
     "Thinking",
@@ -49,89 +66,6 @@ def new_id(prefix: str = "") -> str:
     return prefix + os.urandom(12).hex()
 
 
-# ── parts ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Text(Struct, frozen=True, omit_defaults=True, gc=False, tag="text"):
-    """Plain text."""
-
-    text: str
-
-
-class Thinking(Struct, frozen=True, omit_defaults=True, gc=False, tag="thinking"):
-    """A model's reasoning.
-
-    `signature` is the provider's proof that the block is its own; blocks are replayed verbatim or
-    not at all. `redacted` holds an encrypted block whose text the provider keeps to itself.
-    """
-
-    text: str
-    signature: str | None = None
-    redacted: str | None = None
-
-
-class Image(Struct, frozen=True, omit_defaults=True, gc=False, tag="image"):
-    """An image: exactly one of `data` (bytes of `media_type`) and `url`."""
-
-    data: bytes | None = None
-    url: str | None = None
-    media_type: str | None = None
-    detail: Literal["auto", "low", "high"] | None = None
-
-
-class Audio(Struct, frozen=True, omit_defaults=True, gc=False, tag="audio"):
-    """Sound: input as `data` in `format` (wav, mp3 …); a model's own speech also has an `id`."""
-
-    data: bytes | None = None
-    format: str | None = None
-    id: str | None = None
-    transcript: str | None = None
-
-
-class File(Struct, frozen=True, omit_defaults=True, gc=False, tag="file"):
-    """A document: `data` with `media_type`, or the `id` a provider knows it by, or a `url`."""
-
-    data: bytes | None = None
-    url: str | None = None
-    id: str | None = None
-    name: str | None = None
-    media_type: str | None = None
-
-
-class ToolCall(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_call"):
-    """A call the model asks for. `arguments` is the JSON text exactly as received, valid or not."""
-
-    id: str
-    name: str
-    arguments: str = "{}"
-
-
-class ToolResult(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_result"):
-    """What a call came to. `content` holds text, images and files for the model to read."""
-
-    call_id: str
-    content: tuple[Text | Image | File, ...]
-    is_error: bool = False
-
-    @property
-    def text(self) -> str:
-        """All text of the result, joined."""
-        return "".join(part.text for part in self.content if isinstance(part, Text))
-
-
-class Opaque(Struct, frozen=True, omit_defaults=True, gc=False, tag="opaque"):
-    """Something a provider returned that is not modelled here, kept to be sent back unchanged.
-
-    `provider` names the codec that understands it, `kind` the provider's own word for it, `json` is
-    its exact JSON text.
-    """
-
-    provider: str
-    kind: str
-    json: str
-
-
-Part = Text | Thinking | Image | Audio | File | ToolCall | ToolResult | Opaque
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -243,8 +177,12 @@ class LLMRequest(Struct, frozen=True):
 
     `system` is the system prompt (kept out of `messages`). `model` None means the service's own.
     `max_output_tokens`, `temperature`, `top_p`, `seed` and `stop` are sent only when set.
-    `cache_key` names the conversation: an encoder may keep what it has encoded under it. `extra` is
-    merged into the body last, for parameters that only one vendor has.
+    `server_tools` are tools that the provider itself runs, each in the provider's own form.
+    `reasoning_effort` is a word such as "low", "medium", "high", or "none"; `thinking_tokens`
+    bounds the reasoning in tokens, where a provider counts it so. `cache` asks the provider to keep
+    the prompt for that long, where it must be asked. `cache_key` names the conversation: an encoder
+    may keep what it has encoded under it. `extra` is merged into the body last, for parameters that
+    only one vendor has.
     """
 
     messages: Sequence[Message]
@@ -259,7 +197,10 @@ class LLMRequest(Struct, frozen=True):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     output_schema: OutputSchema | None = None
+    server_tools: tuple[dict[str, Any], ...] = ()
     reasoning_effort: str | None = None
+    thinking_tokens: int | None = None
+    cache: Literal["5m", "1h"] | None = None
     cache_key: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 

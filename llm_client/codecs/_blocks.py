@@ -20,7 +20,7 @@ S = TypeVar("S")
 
 _SEAL_AT = 64 * 1024
 
-Step = Callable[[S, Message, int], tuple[S, list[bytes]]]
+Step = Callable[[S, Message, int], tuple[S, Sequence[bytes]]]
 """Encodes one message: from the state before it, the message and its position, the state after it
 and the JSON values it becomes. Raises LocalProtocolError if it may not stand there."""
 

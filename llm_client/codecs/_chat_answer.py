@@ -114,12 +114,14 @@ class ChatAnswer:
                 return
         self._take_unusual(payload, out)
 
-    def take_whole(self, value: dict[str, Any], out: list[StreamEvent]) -> None:
+    def take_whole(self, body: object, out: list[StreamEvent]) -> None:
         """Takes in the body of an answer that was not streamed.
 
         Raises:
             LLMError: it is an error, or makes no sense.
         """
+        # Gemini's compatible endpoint puts its errors into a list.
+        value = as_dict(next(iter(body), None) if is_array(body) else body)
         error = self._error_in(value)
         if error is not None:
             raise error

@@ -12,7 +12,13 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
+from llm_client.codecs._names import NINE_LETTERS, IdForm
+
 __all__ = ["COMPATIBLE", "DIALECTS", "ChatDialect", "ReasoningEcho", "chat_dialect"]
+
+
+_LONG = IdForm(r"(?s).{0,64}")
+_SHORT = IdForm(r"(?s).{0,40}")
 
 
 class ReasoningEcho(Struct, frozen=True):
@@ -39,8 +45,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
         seed: the name of the seed.
         required: the word for "must call some tool".
         stream_options: `stream_options.include_usage` is understood.
-        longest_id: the most characters a call id may have; longer ones are mapped.
-        short_ids: call ids are exactly nine letters and digits; others are mapped.
+        call_id: the form of call ids; others are mapped to it.
         json_schema: the answer can be bound to a schema.
         effort: reasoning effort is a plain parameter, or an object `reasoning`.
         echo: how reasoning is sent back, None to leave it out.
@@ -56,8 +61,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     seed: Literal["seed", "random_seed"] = "seed"
     required: Literal["required", "any"] = "required"
     stream_options: bool = True
-    longest_id: int = 64
-    short_ids: bool = False
+    call_id: IdForm = _LONG
     json_schema: bool = True
     effort: Literal["reasoning_effort", "reasoning"] = "reasoning_effort"
     echo: ReasoningEcho | None = None
@@ -68,7 +72,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
 
 COMPATIBLE = ChatDialect(provider="compatible")
 
-_OPENAI = ChatDialect(provider="openai", max_tokens="max_completion_tokens", longest_id=40)
+_OPENAI = ChatDialect(provider="openai", max_tokens="max_completion_tokens", call_id=_SHORT)
 
 _ALL = (
     COMPATIBLE,
@@ -98,7 +102,7 @@ _ALL = (
         seed="random_seed",
         required="any",
         stream_options=False,
-        short_ids=True,
+        call_id=NINE_LETTERS,
         bridge=True,
     ),
     ChatDialect(provider="openrouter", effort="reasoning", reasoning_details=True),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import re
 from typing import Any
 
 import msgspec
@@ -12,9 +10,11 @@ import msgspec
 from llm_client.codecs._chat_dialect import ChatDialect
 from llm_client.codecs._chat_rules import Encoded
 from llm_client.codecs._json import encode, object_text
+from llm_client.codecs._names import wire_name
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import (
     Audio,
+    CachePoint,
     File,
     Image,
     Message,
@@ -26,39 +26,7 @@ from llm_client.types import (
     ToolResult,
 )
 
-__all__ = ["NAME", "encode_message", "wire_id", "wire_name"]
-
-NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What a function may be called (rules C01, C02)."""
-
-_NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")
-_SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
-_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-
-def wire_id(call_id: str, dialect: ChatDialect) -> str:
-    """`call_id` as the vendor accepts it. The same id always becomes the same, so that a call and
-    its result still belong together."""
-    if dialect.short_ids:
-        if _SHORT_ID.fullmatch(call_id):
-            return call_id
-        number = int.from_bytes(_digest(call_id)[:8])
-        return "".join(_BASE36[number // 36**place % 36] for place in range(9))
-    if len(call_id) <= dialect.longest_id:
-        return call_id
-    return "call_" + _digest(call_id).hex()[:32]
-
-
-def wire_name(name: str) -> str:
-    """A tool's name as it may be sent back. A model can make up a name that no tool may have, and
-    the history it is in must stay sendable."""
-    if NAME.fullmatch(name):
-        return name
-    return _NOT_IN_NAME.sub("_", name)[:64] or "unnamed"
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+__all__ = ["encode_message"]
 
 
 def encode_message(message: Message, dialect: ChatDialect) -> Encoded:
@@ -99,10 +67,10 @@ class _Said:
                 self.texts.append(text)
             case ToolCall():
                 self.calls.append(part)
-            case Thinking(text, None, None):
+            case Thinking(text, None):
                 self.thinking.append(text)
-            case Thinking():
-                pass  # Signed or encrypted: another protocol's, which means nothing here.
+            case Thinking() | CachePoint():
+                pass  # Sealed reasoning is another protocol's, which means nothing here.
             case Opaque():
                 if part.provider == dialect.provider and dialect.reasoning_details:
                     self.fields[part.kind] = _decoded(part)
@@ -166,7 +134,7 @@ def _says_more(fields: dict[str, Any], dialect: ChatDialect) -> bool:
 
 
 def _call_ids(message: Message, calls: list[ToolCall], dialect: ChatDialect) -> tuple[str, ...]:
-    ids = tuple([wire_id(call.id, dialect) for call in calls])
+    ids = tuple([dialect.call_id(call.id) for call in calls])
     if any(not call.id for call in calls):
         raise LocalProtocolError(
             f"{_what(message)} makes a call without an id; give each call one", rule="C13"
@@ -189,7 +157,7 @@ def _tool(message: Message, dialect: ChatDialect) -> Encoded:
             raise LocalProtocolError(
                 f"{_what(message)} holds a result without the id of its call", rule="C06"
             )
-        call_id = wire_id(part.call_id, dialect)
+        call_id = dialect.call_id(part.call_id)
         others = [item for item in part.content if not isinstance(item, Text)]
         text = part.text
         if others:
@@ -208,7 +176,7 @@ def _tool(message: Message, dialect: ChatDialect) -> Encoded:
 
 
 def _user_content(message: Message) -> str | list[dict[str, Any]]:
-    if all(isinstance(part, Text) for part in message.parts):
+    if all(isinstance(part, Text | CachePoint) for part in message.parts):
         return message.text
     blocks: list[dict[str, Any]] = []
     for part in message.parts:
@@ -218,6 +186,8 @@ def _user_content(message: Message) -> str | list[dict[str, Any]]:
                     blocks.append({"type": "text", "text": text})
             case Image() | Audio() | File():
                 blocks.append(_block(part))
+            case CachePoint():
+                pass
             case _:
                 raise _misplaced(message, part)
     return blocks
@@ -225,7 +195,7 @@ def _user_content(message: Message) -> str | list[dict[str, Any]]:
 
 def _only_text(message: Message) -> str:
     for part in message.parts:
-        if not isinstance(part, Text):
+        if not isinstance(part, Text | CachePoint):
             raise _misplaced(message, part)
     return message.text
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from llm_client.codecs._chat_dialect import ChatDialect
-from llm_client.codecs._chat_encode import NAME
 from llm_client.codecs._json import encode, require_finite
+from llm_client.codecs._names import NAME
 from llm_client.codecs._schema import allows_strict
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import LLMRequest, NamedTool, OutputSchema, ToolSpec

@@ -31,6 +31,11 @@ class Encoded(Struct, frozen=True, gc=False):
     results: tuple[str, ...] = ()
     attachments: tuple[bytes, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return sum(map(len, self.values + self.attachments))
+
 
 class Walk(Struct, frozen=True, gc=False):
     """What of the messages so far bears on the next one."""

@@ -19,6 +19,7 @@ from llm_client.stream import (
     Accumulator,
     Finished,
     PartCompleted,
+    PartSealed,
     RefusalDelta,
     ResponseStarted,
     StreamEvent,
@@ -98,15 +99,19 @@ class Reply(Struct, frozen=True, kw_only=True):
 
 def _part_events(part: Part, numbers: Iterator[int], chunk: int | None) -> Iterator[StreamEvent]:
     match part:
-        case Text():
+        case Text() if part.text:
             yield from map(TextDelta, _pieces(part.text, chunk))
-        case Thinking(redacted=None):
+            if part.seal is not None or part.citations:
+                yield PartSealed(part.seal, part.citations)
+        case Thinking(redacted=False) if part.text:
             yield from map(ThinkingDelta, _pieces(part.text, chunk))
-            if part.signature is not None:
-                yield ThinkingDelta("", part.signature)
+            if part.seal is not None:
+                yield PartSealed(part.seal)
+        case Text(seal=None) | Thinking(seal=None):
+            pass
         case ToolCall():
             index = next(numbers)
-            yield ToolCallStarted(index, part.id, part.name)
+            yield ToolCallStarted(index, part.id, part.name, part.seal)
             for piece in _pieces(part.arguments, chunk):
                 yield ToolCallDelta(index, piece)
         case _:

@@ -83,6 +83,9 @@ def _check_fields(part: Text | Image | Audio | File) -> None:
         if name == "data":
             if value is not None and not isinstance(value, bytes):
                 raise InvalidInput(f"{kind}.data is bytes, not {type(value).__name__}")
+        elif name in ("seal", "citations"):
+            if value:
+                raise InvalidInput(f"{kind}.{name} belongs to an answer of a model; leave it out")
         elif isinstance(value, str):
             _valid(value, f"{kind}.{name}")
         elif value is not None or name == "text":

@@ -203,7 +203,7 @@ def _with_own_ids(io: Ports, parts: tuple[Part, ...]) -> tuple[Part, ...]:
         # Its result will need an id as well.
         ids = {part.id, result_id(part.id)}
         taken = not part.id or ids & seen or any(map(io.session.knows, ids))
-        call = ToolCall(io.new_id(), part.name, part.arguments) if taken else part
+        call = replace(part, id=io.new_id()) if taken else part
         seen |= {call.id, result_id(call.id)}
         named.append(call)
     return tuple(named)

@@ -12,6 +12,7 @@ from msgspec.structs import asdict, replace
 
 from llm_client.types import (
     Audio,
+    CachePoint,
     File,
     Image,
     Message,
@@ -39,9 +40,12 @@ def is_sound(part: Part) -> bool:
     """Whether all text of `part` can be stored and sent."""
     match part:
         case Text():
-            return _sound(part.text)
+            return _sound(part.text) and _seal_is_sound(part) and not _unsound_citations(part)
         case ToolCall():
-            return all(map(_sound, (part.id, part.name, part.arguments)))
+            fields = (part.id, part.name, part.arguments)
+            return all(map(_sound, fields)) and _seal_is_sound(part)
+        case Thinking() | Image():
+            return _fields_are_sound(part) and _seal_is_sound(part)
         case ToolResult():
             return all(map(is_sound, part.content))
         case _:
@@ -72,20 +76,18 @@ def repaired_text(text: str, counts: list[int] | None = None) -> str:
 def repaired_part(part: Part, counts: list[int]) -> Part:
     """`part` in a form that is sound; adds to `counts` as `repaired_text` does."""
     match part:
-        case Text():
-            return Text(repaired_text(part.text, counts))
-        case Thinking() if not is_sound(part):
-            # A signature vouches for the exact text, so it cannot outlive a change.
-            return Thinking(repaired_text(part.text, counts))
-        case ToolCall():
-            fields = (part.id, part.name, part.arguments)
-            return ToolCall(*[repaired_text(field, counts) for field in fields])
         case ToolResult():
             return repaired_result(part, counts)
-        case Image() | Audio() | File() | Opaque():
-            return repaired_strings(part, counts)
-        case _:
+        case _ if is_sound(part):
             return part
+        case Text():
+            cited = tuple([repaired_strings(one, counts) for one in part.citations])
+            return Text(repaired_text(part.text, counts), cited)
+        case Thinking() | ToolCall() | Image():
+            # A seal vouches for the exact part, so it cannot outlive a change.
+            return repaired_strings(replace(part, seal=None), counts)
+        case Audio() | File() | Opaque() | CachePoint():
+            return repaired_strings(part, counts)
 
 
 def repaired_result(result: ToolResult, counts: list[int] | None = None) -> ToolResult:
@@ -106,6 +108,14 @@ def repaired_strings(value: S, counts: list[int] | None = None) -> S:
         if isinstance(held, str) and not _sound(held)
     }
     return replace(value, **unsound) if unsound else value
+
+
+def _seal_is_sound(part: Text | Thinking | Image | ToolCall) -> bool:
+    return part.seal is None or _fields_are_sound(part.seal)
+
+
+def _unsound_citations(part: Text) -> bool:
+    return bool(part.citations) and not all(map(_fields_are_sound, part.citations))
 
 
 def _fields_are_sound(value: Struct) -> bool:

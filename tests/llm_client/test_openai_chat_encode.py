@@ -13,6 +13,7 @@ from llm_client.types import (
     Message,
     Opaque,
     Part,
+    Seal,
     Text,
     Thinking,
     ToolCall,
@@ -184,8 +185,8 @@ def test_a_name_that_no_tool_may_have_is_sent_back_in_a_legal_form() -> None:
 def test_thinking_and_other_protocols_parts_are_left_out() -> None:
     """R03: a foreign signature, an encrypted block or an opaque item means nothing here."""
     parts: tuple[Part, ...] = (
-        Thinking("secret", "sig"),
-        Thinking("", None, "sealed"),
+        Thinking("secret", Seal("anthropic", "sig")),
+        Thinking("", Seal("anthropic", "sealed"), redacted=True),
         Thinking("unsigned"),
         Opaque("anthropic", "server_tool_use", "{}"),
         Text("Hello"),
@@ -203,7 +204,7 @@ def test_deepseek_gets_its_reasoning_back_and_an_empty_text_where_there_was_none
         Message.tool("a", ""),
         called(ToolCall("b", "f")),
         Message.tool("b", ""),
-        Message("assistant", (Thinking("foreign", "sig"), Text("Done."))),
+        Message("assistant", (Thinking("foreign", Seal("anthropic", "sig")), Text("Done."))),
         provider="deepseek",
     )
     found = [m["reasoning_content"] for m in messages if m["role"] == "assistant"]

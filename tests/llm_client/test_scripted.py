@@ -31,6 +31,7 @@ from llm_client.types import (
     LLMResponse,
     Message,
     Opaque,
+    Seal,
     StopReason,
     Thinking,
     Usage,
@@ -79,7 +80,7 @@ async def test_a_streamed_answer_amounts_to_the_whole_one() -> None:
         usage=Usage(7, 8),
     )
     line = Reply(
-        parts=(*line.parts, Opaque("x", "y", "{}"), Thinking("sealed", "sig")),
+        parts=(*line.parts, Opaque("x", "y", "{}"), Thinking("sealed", Seal("x", "sig"))),
         usage=line.usage,
         refusal=line.refusal,
     )

@@ -10,6 +10,7 @@ from llm_client.stream import (
     Accumulator,
     Finished,
     PartCompleted,
+    PartSealed,
     RefusalDelta,
     ResponseStarted,
     StreamEvent,
@@ -19,7 +20,17 @@ from llm_client.stream import (
     ToolCallStarted,
     UsageReported,
 )
-from llm_client.types import Opaque, Part, StopReason, Text, Thinking, ToolCall, Usage
+from llm_client.types import (
+    Citation,
+    Opaque,
+    Part,
+    Seal,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+)
 from tests.chat_streams import accumulate
 
 
@@ -38,8 +49,25 @@ def test_deltas_of_one_kind_become_one_part_and_kinds_keep_their_order() -> None
 def test_a_signature_seals_its_block() -> None:
     """What is thought after it is another block, with a signature of its own."""
     assert parts(
-        ThinkingDelta("a"), ThinkingDelta("", "s1"), ThinkingDelta("b"), ThinkingDelta("", "s2")
-    ) == (Thinking("a", "s1"), Thinking("b", "s2"))
+        ThinkingDelta("a"),
+        PartSealed(Seal("x", "s1")),
+        ThinkingDelta("b"),
+        PartSealed(Seal("x", "s2")),
+    ) == (Thinking("a", Seal("x", "s1")), Thinking("b", Seal("x", "s2")))
+
+
+def test_sources_belong_to_the_text_before_them() -> None:
+    """And text after them is another part, with sources of its own or none."""
+    cited = Citation("{}", url="https://example.org")
+    assert parts(
+        TextDelta("a"), PartSealed(), TextDelta("b"), PartSealed(None, (cited,)), TextDelta("c")
+    ) == (Text("a"), Text("b", (cited,)), Text("c"))
+
+
+def test_a_seal_keeps_a_text_that_is_empty() -> None:
+    """Gemini signs empty text; without a seal it would be nothing."""
+    seal = Seal("gemini", "s")
+    assert parts(TextDelta(""), PartSealed(seal), TextDelta("")) == (Text("", (), seal),)
 
 
 def test_arguments_go_to_the_call_of_their_index() -> None:
@@ -105,7 +133,8 @@ def test_stream_events_survive_json() -> None:
     """They are handed to other processes."""
     events: list[StreamEvent] = [
         ResponseStarted("r", "m"),
-        ThinkingDelta("t", "s"),
+        ThinkingDelta("t"),
+        PartSealed(Seal("x", "s"), (Citation("{}", title="t"),)),
         ToolCallStarted(0, "c", "f"),
         ToolCallDelta(0, "{}"),
         PartCompleted(Opaque("p", "k", "{}")),

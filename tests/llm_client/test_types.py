@@ -13,6 +13,7 @@ from llm_client.types import (
     Message,
     Opaque,
     Part,
+    Seal,
     StopReason,
     Text,
     Thinking,
@@ -25,8 +26,8 @@ from llm_client.types import (
 
 PARTS: tuple[Part, ...] = (
     Text("hi\u2028"),
-    Thinking("hm", "sig"),
-    Thinking("", None, "sealed"),
+    Thinking("hm", Seal("anthropic", "sig")),
+    Thinking("", Seal("anthropic", "sealed"), redacted=True),
     Image(b"\x00\xff", None, "image/png", "low"),
     Audio(b"\x01", "wav", "au_1", "spoken"),
     File(None, "https://example.org/a.pdf"),

@@ -14,6 +14,7 @@ from llm_client.types import (
     LLMResponse,
     Message,
     Part,
+    Seal,
     StopReason,
     Text,
     Thinking,
@@ -87,7 +88,7 @@ class World:
         r = self.random
         parts: list[Part] = []
         if self.sometimes(5):
-            parts.append(Thinking(r.choice(TEXTS), "sig"))
+            parts.append(Thinking(r.choice(TEXTS), Seal("anthropic", "sig")))
         if self.sometimes(2):
             parts.append(Text(r.choice(TEXTS)))
         wanted = [self._call() for _ in range(r.choice((0, 0, 1, 1, 2, 3)))]

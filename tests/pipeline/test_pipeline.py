@@ -11,6 +11,7 @@ from llm_client.retry import RetryPolicy
 from llm_client.types import (
     LLMResponse,
     Message,
+    Seal,
     StopReason,
     Text,
     Thinking,
@@ -159,7 +160,11 @@ def test_a_refusal_is_the_answer_where_there_is_no_other() -> None:
 def test_text_that_no_provider_takes_is_replaced_wherever_a_model_or_tool_put_it() -> None:
     """With an event each; what is stored can be sent."""
     answer = LLMResponse(
-        (Thinking("t\x00", "signed"), Text("a\ud800b"), ToolCall("c\x00", "read", '{"x":"\x00"}')),
+        (
+            Thinking("t\x00", Seal("anthropic", "signed")),
+            Text("a\ud800b"),
+            ToolCall("c\x00", "read", '{"x":"\x00"}'),
+        ),
         StopReason.TOOL_CALLS,
     )
     refusal = LLMResponse((), StopReason.REFUSAL, refusal="no\udfff")
@@ -181,7 +186,7 @@ def test_text_that_no_provider_takes_is_replaced_wherever_a_model_or_tool_put_it
 
 def test_sound_text_is_left_exactly_as_it_is() -> None:
     """Signatures and all: the very same objects."""
-    parts = (Thinking("hm 🎈", "signed"), Text("ünï"))
+    parts = (Thinking("hm 🎈", Seal("anthropic", "signed")), Text("ünï"))
     io = FakePorts([LLMResponse(parts, StopReason.END)])
     send(io)
     assert io.session.view[1].parts == parts

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from llm_client.types import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage
+from llm_client.types import Message, Part, Seal, Text, Thinking, ToolCall, ToolResult, Usage
 from power_loop.session.closing import closing
 from power_loop.session.machine import LEGAL, IllegalRecord, Phase, Session
 from power_loop.session.outcome import (
@@ -82,7 +82,7 @@ def answers(draw: st.DrawFn) -> Message:
     """An assistant message: text, reasoning, calls, or nothing."""
     parts: list[Part] = []
     if draw(st.booleans()):
-        parts.append(Thinking("hm", "signature"))
+        parts.append(Thinking("hm", Seal("anthropic", "signature")))
     if draw(st.booleans()):
         parts.append(Text(draw(TEXTS)))
     ids = draw(st.lists(CALL_IDS, max_size=3))

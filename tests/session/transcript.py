@@ -9,6 +9,7 @@ import msgspec
 
 from llm_client.types import (
     Audio,
+    CachePoint,
     File,
     Image,
     Message,
@@ -111,7 +112,7 @@ def _texts(parts: Sequence[Part]) -> Iterator[str]:
                 yield from (part.id, part.name, part.arguments)
             case ToolResult():
                 yield from _texts(part.content)
-            case Image() | Audio() | File() | Opaque():
+            case Image() | Audio() | File() | Opaque() | CachePoint():
                 pass
 
 

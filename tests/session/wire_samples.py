@@ -8,6 +8,7 @@ from llm_client.types import (
     Image,
     Message,
     Opaque,
+    Seal,
     StopReason,
     Text,
     Thinking,
@@ -68,7 +69,7 @@ __all__ = ["OUTCOMES", "RECORDS", "STAMPED", "TRANSIENTS"]
 
 _PARTS = (
     Text("Grüße 🎈"),
-    Thinking("hm", "sig", "sealed"),
+    Thinking("hm", Seal("anthropic", "sig", "th_1", "summary"), redacted=True),
     Image(b"\x89PNG", None, "image/png", "low"),
     Audio(b"RIFF", "wav", "au1", "hello"),
     File(b"%PDF", None, "f1", "a.pdf", "application/pdf"),

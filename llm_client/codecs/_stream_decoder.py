@@ -1,45 +1,69 @@
-"""Reads one streamed Chat Completions answer."""
+"""Reads one streamed answer: the same for every protocol that comes in frames."""
 
 from __future__ import annotations
 
-from llm_client.codecs._chat_answer import ChatAnswer
-from llm_client.codecs._chat_dialect import ChatDialect
+from typing import Protocol
+
+from llm_client.codecs._answer import Answer
 from llm_client.codecs._http_errors import error_from_body
-from llm_client.codecs._json import is_object, loads_valid
+from llm_client.codecs._json import is_array, is_object, loads_valid
 from llm_client.errors import IncompleteStream, LLMError, MalformedResponse, excerpt
 from llm_client.sse import EVENT_LIMIT, SSEParser
 from llm_client.stream import StreamEvent
 
-__all__ = ["ChatDecoder"]
+__all__ = ["Frames", "StreamDecoder"]
 
 _HEAD = 1000
 
 
-class ChatDecoder:
+class Frames(Protocol):
+    """**Protocol**: cuts a byte stream into pairs of a frame's name and its data."""
+
+    @property
+    def begins_with(self) -> bytes:
+        """First bytes of a frame that could be taken for those of a plain body."""
+        ...
+
+    def feed(self, data: bytes) -> list[tuple[str, bytes]]:
+        """The frames that `data` completes."""
+        ...
+
+    def close(self) -> list[tuple[str, bytes]]:
+        """The last frame, if nothing marked its end."""
+        ...
+
+
+class StreamDecoder:
     """A `Decoder` for one stream.
 
-    The answer is complete with `[DONE]`, or with a finish reason at the end of the bytes; whatever
-    else ends it is an error. An error that came in the same bytes as good events is raised by the
-    next call, so that the events do not depend on how the network cut the bytes.
+    The answer is complete with `[DONE]`, or with the model's own end at the end of the bytes;
+    whatever else ends it is an error. An error that came in the same bytes as good events is
+    raised by the next call, so that the events do not depend on how the network cut the bytes.
     """
 
     __slots__ = (
         "_answer",
         "_body",
-        "_dialect",
         "_error",
+        "_frames",
         "_head",
         "_limit",
+        "_provider",
         "_size",
-        "_sse",
         "_started",
         "done",
     )
 
-    def __init__(self, dialect: ChatDialect, limit: int = EVENT_LIMIT) -> None:
-        self._dialect = dialect
-        self._answer = ChatAnswer(dialect)
-        self._sse = SSEParser(limit)
+    def __init__(
+        self,
+        answer: Answer,
+        provider: str,
+        frames: Frames | None = None,
+        limit: int = EVENT_LIMIT,
+    ) -> None:
+        self._provider = provider
+        self._answer = answer
+        self._frames = SSEParser(limit) if frames is None else frames
         self._limit = limit
         self._size = 0
         self._error: LLMError | None = None
@@ -62,7 +86,7 @@ class ChatDecoder:
         out: list[StreamEvent] = []
         try:
             if self._body is None:
-                self._take(self._sse.feed(data), out)
+                self._take(self._frames.feed(data), out)
             else:
                 self._keep(data)
         except (LLMError, RecursionError) as error:
@@ -91,7 +115,7 @@ class ChatDecoder:
         """Ends the stream with `error`, which later calls raise."""
         if isinstance(error, RecursionError):
             error = MalformedResponse("the answer is nested too deeply; ask again")
-        error.provider = error.provider or self._dialect.provider
+        error.provider = error.provider or self._provider
         self._error = error
         self.done = True
         return error
@@ -108,7 +132,7 @@ class ChatDecoder:
         first = data.lstrip()[:1]
         self._started = bool(first) or len(data) > _HEAD
         self._head = data[:_HEAD] if self._started else data
-        if first and first in b"{[<":
+        if first and first in b"{[<" and first not in self._frames.begins_with:
             self._body = []
         return data if self._started else b""
 
@@ -128,7 +152,7 @@ class ChatDecoder:
                 self._finish(out)
                 return
             if name == "error" and not answer.complete:
-                raise error_from_body(self._dialect.provider, 200, {}, payload)
+                raise error_from_body(self._provider, 200, {}, payload)
             if payload and name != "error":
                 answer.take(payload, out)
             if answer.over:
@@ -140,7 +164,7 @@ class ChatDecoder:
             self._take_body(b"".join(self._body), out)
             return
         try:
-            self._take(self._sse.close(), out)
+            self._take(self._frames.close(), out)
         except MalformedResponse as error:
             # The last event was cut: if the model had finished, nothing of the answer is missing.
             if not self._answer.complete:
@@ -165,8 +189,8 @@ class ChatDecoder:
                 "the answer is neither a stream of events nor JSON; check the base address and any "
                 f"proxy in between. It begins: {excerpt(body[:2000].decode('utf-8', 'replace'))}"
             ) from error
-        if not is_object(value):
-            raise error_from_body(self._dialect.provider, 200, {}, body)
+        if not is_object(value) and not is_array(value):
+            raise error_from_body(self._provider, 200, {}, body)
         self._answer.take_whole(value, out)
         self._answer.finish(out)
         self.done = True
