@@ -3,6 +3,7 @@
     LLMError
     ├─ CallerError                  this program asked for something impossible
     │  ├─ ConfigError               a setting is missing or wrong; names it
+    │  ├─ ExceedsLimit              larger than a rate limit of this program ever lets through
     │  ├─ LocalProtocolError        the transcript is illegal for the provider; names the rule
     │  └─ UnsupportedFeature        the model or protocol cannot do what was asked
     ├─ ProviderError                the provider answered, and the answer is an error
@@ -41,6 +42,7 @@ __all__ = [
     "ConnectionLost",
     "ContentFiltered",
     "ContextOverflow",
+    "ExceedsLimit",
     "IncompleteStream",
     "LLMError",
     "LocalProtocolError",
@@ -134,6 +136,10 @@ class CallerError(LLMError):
 
 class ConfigError(CallerError):
     """A setting is missing or wrong."""
+
+
+class ExceedsLimit(CallerError):
+    """The request is larger than a rate limit of this program ever lets through."""
 
 
 class LocalProtocolError(CallerError):
