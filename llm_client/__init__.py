@@ -9,6 +9,7 @@ Who lives where, and who may import whom (down only):
     codec  sse  codecs/                     wire protocols without I/O
     transport/                              HTTP exchanges with deadlines
     service  http_service                   the protocol, and its implementation over HTTP
+    wrappers/                               services around services: retry, fallback, rate, circuit
     providers  config  registry             from a name or the environment to a service
     testing/                                scripted models, a virtual clock, recorded exchanges
 
@@ -49,10 +50,11 @@ from llm_client.errors import (
     TransportError,
     UnsupportedFeature,
 )
-from llm_client.retry import GiveUp, RetryIn, RetryPolicy
+from llm_client.retry import FallbackPolicy, GiveUp, RetryIn, RetryPolicy, RetryRule
 from llm_client.service import LLMService
 from llm_client.stream import (
     Accumulator,
+    AttemptVoided,
     Finished,
     PartCompleted,
     PartSealed,
@@ -106,6 +108,11 @@ if TYPE_CHECKING:
     from llm_client.transport.base import SafeHeaders, Transport, WireRequest, WireResponse
     from llm_client.transport.deadlines import Deadlines
     from llm_client.transport.httpx_transport import HttpxTransport
+    from llm_client.wrappers.circuit_breaker import CircuitBreaker
+    from llm_client.wrappers.fallback import Fallback, FallbackNotice
+    from llm_client.wrappers.rate_limiter import RateLimiter, Reservation
+    from llm_client.wrappers.retrying import Retrying, RetryNotice
+    from llm_client.wrappers.throttled import Throttled
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for
     # asking
@@ -154,6 +161,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "PartCompleted",
     "UsageReported",
     "Finished",
+    "AttemptVoided",
     "Accumulator",
     # errors: see llm_client.errors for the tree
     "LLMError",
@@ -183,8 +191,19 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "IncompleteStream",
     # trying again
     "RetryPolicy",
+    "RetryRule",
     "RetryIn",
     "GiveUp",
+    "FallbackPolicy",
+    # services around services
+    "Retrying",
+    "RetryNotice",
+    "Fallback",
+    "FallbackNotice",
+    "Throttled",
+    "RateLimiter",
+    "Reservation",
+    "CircuitBreaker",
     # building a service of one's own
     "HttpLLMService",
     "RequestDefaults",
@@ -206,16 +225,24 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
 _LAZY = MappingProxyType(
     {
         "AiohttpTransport": "transport.aiohttp_transport",
+        "CircuitBreaker": "wrappers.circuit_breaker",
         "ChatDialect": "codecs.openai_chat",
         "Deadlines": "transport.deadlines",
+        "Fallback": "wrappers.fallback",
+        "FallbackNotice": "wrappers.fallback",
         "HttpLLMService": "http_service",
         "HttpxTransport": "transport.httpx_transport",
         "LLMProviderConfig": "config",
         "OpenAIChatCodec": "codecs.openai_chat",
         "PROVIDERS": "providers",
         "Provider": "providers",
+        "RateLimiter": "wrappers.rate_limiter",
         "RequestDefaults": "http_service",
+        "Reservation": "wrappers.rate_limiter",
+        "RetryNotice": "wrappers.retrying",
+        "Retrying": "wrappers.retrying",
         "SafeHeaders": "transport.base",
+        "Throttled": "wrappers.throttled",
         "Transport": "transport.base",
         "WireRequest": "transport.base",
         "WireResponse": "transport.base",

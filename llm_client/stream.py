@@ -25,6 +25,7 @@ from llm_client.types import (
 
 __all__ = [
     "Accumulator",
+    "AttemptVoided",
     "Finished",
     "PartCompleted",
     "PartSealed",
@@ -109,6 +110,24 @@ class Finished(Struct, frozen=True, tag="finished"):
     raw_finish: str | None = None
 
 
+class AttemptVoided(Struct, frozen=True, tag="attempt_voided"):
+    """All that came so far is void: the answer begins anew, because an attempt has failed.
+
+    Only a service that was asked to restart streams says so.
+
+    Attributes:
+        attempt: which one failed, from 1.
+        error_type: the class of the error.
+        message: what the error said.
+        usage: the tokens that the void attempt had reported; they may be billed all the same.
+    """
+
+    attempt: int
+    error_type: str
+    message: str
+    usage: Usage = Usage()
+
+
 StreamEvent = (
     ResponseStarted
     | TextDelta
@@ -120,6 +139,7 @@ StreamEvent = (
     | PartCompleted
     | UsageReported
     | Finished
+    | AttemptVoided
 )
 
 
@@ -156,7 +176,7 @@ class Accumulator:
     """Folds stream events into the response they describe.
 
     `add` each event as it comes; `response()` at any time gives what has arrived. `finished` is
-    true once the stream has come to its positive end.
+    true once the stream has come to its positive end. What a void attempt gave is forgotten.
     """
 
     __slots__ = (
@@ -172,6 +192,9 @@ class Accumulator:
     )
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._items: list[_Run | _Call | Part] = []
         self._run: _Run | None = None
         self._by_index: dict[int, _Call] = {}
@@ -204,7 +227,9 @@ class Accumulator:
             case _:
                 self._note(event)
 
-    def _note(self, event: RefusalDelta | UsageReported | ResponseStarted | Finished) -> None:
+    def _note(
+        self, event: RefusalDelta | UsageReported | ResponseStarted | Finished | AttemptVoided
+    ) -> None:
         match event:
             case RefusalDelta():
                 self._refusal.append(event.text)
@@ -215,6 +240,8 @@ class Accumulator:
             case Finished():
                 self._stop = event
                 self.finished = True
+            case AttemptVoided():
+                self._begin()
             case _:
                 assert_never(event)
 

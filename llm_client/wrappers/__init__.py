@@ -1,0 +1,12 @@
+"""Services around services: trying again, another model, a shared rate, a circuit breaker.
+
+    retrying  fallback      one answer out of several attempts      ┐ _attempts: what they share
+    throttled               a request waits for its share of a      │ _around: what passes through
+                            limit (rate_limiter)                    │ _watched: a stream, and what
+    circuit_breaker         a provider that is unwell is left alone ┘ became of it
+
+Each is an `LLMService` around another one, and they compose in any order. The usual one is
+`Retrying(Throttled(CircuitBreaker(service), limiter))`: each attempt waits for its own share, and
+an attempt that the breaker refuses gives its share back. An `AgentLoop` has a retry law of its own
+and takes everything but `Retrying`.
+"""

@@ -1,0 +1,46 @@
+"""What passes through a wrapper unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from llm_client.service import LLMService
+from llm_client.types import LLMRequest
+
+__all__ = ["Around", "Clock", "Sleep"]
+
+Clock = Callable[[], float]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Around:
+    """The side of an `LLMService` that does not ask the model, taken from the service `inner`."""
+
+    def __init__(self, inner: LLMService) -> None:
+        self._inner = inner
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._inner!r})"
+
+    @property
+    def retries(self) -> bool:
+        """Whether the service inside retries."""
+        return self._inner.retries
+
+    @property
+    def model(self) -> str:
+        """The model of the service inside."""
+        return self._inner.model
+
+    @property
+    def binds_output(self) -> bool:
+        """Whether the service inside can bind an answer to a schema."""
+        return self._inner.binds_output
+
+    def check(self, request: LLMRequest) -> None:
+        """See `LLMService.check`."""
+        self._inner.check(request)
+
+    async def aclose(self) -> None:
+        """Closes the service inside."""
+        await self._inner.aclose()

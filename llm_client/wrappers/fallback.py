@@ -1,0 +1,181 @@
+"""A service that asks the next one when one has failed for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import anyio.lowlevel
+from msgspec import Struct
+from msgspec.structs import replace
+
+from llm_client.errors import CallerError, LLMError
+from llm_client.retry import FallbackPolicy
+from llm_client.service import LLMService
+from llm_client.stream import ResponseStarted, StreamEvent
+from llm_client.types import LLMRequest, LLMResponse
+from llm_client.wrappers._attempts import AttemptedStream, answer_of
+from llm_client.wrappers._watched import Opened
+
+__all__ = ["Fallback", "FallbackNotice"]
+
+
+class FallbackNotice(Struct, frozen=True):
+    """A model has failed, and the next one will be asked.
+
+    Attributes:
+        failed: the model that failed.
+        next: the model that will be asked.
+        error: why the first one failed. `error.sent` says whether it may have been billed.
+    """
+
+    failed: str
+    next: str
+    error: LLMError
+
+
+class Fallback:
+    """An `LLMService` that asks others in turn, each at most once a request, until one answers.
+
+    The first service is asked with the request as it is, then with each of the policy's `models`.
+    The others are asked for their own models: a name that the request may hold means nothing to
+    another vendor. One that cannot put the request into wire form is passed over.
+
+    The answer's `model`, or that of the stream's `ResponseStarted`, says who answered. The error
+    that is raised is the last one, with notes on those before.
+
+    An `AgentLoop` takes it if none of the services retries and streams are not restarted; but
+    `AgentConfig.fallback` records each attempt, so prefer that for models of one service.
+
+    Args:
+        first: the service that is asked first, and whose `model`, `binds_output` and `check` count.
+        others: the services that are asked after it, in this order. All are closed together.
+        policy: after which errors the next one is asked, and for which further models.
+        restart_streams: also when part of an answer had been handed out. It is taken back with an
+            `AttemptVoided`; otherwise the error is raised with `after_output` set.
+        on_fallback: called before the next one is asked; what it raises comes out of the request.
+    """
+
+    def __init__(
+        self,
+        first: LLMService,
+        *others: LLMService,
+        policy: FallbackPolicy | None = None,
+        restart_streams: bool = False,
+        on_fallback: Callable[[FallbackNotice], None] | None = None,
+    ) -> None:
+        self._services = (first, *others)
+        self._policy = policy or FallbackPolicy()
+        self._restart = restart_streams
+        self._on_fallback = on_fallback
+
+    def __repr__(self) -> str:
+        return f"Fallback({', '.join(map(repr, self._services))})"
+
+    @property
+    def retries(self) -> bool:
+        """Whether one of the services retries, or streams are restarted."""
+        return self._restart or any(service.retries for service in self._services)
+
+    @property
+    def model(self) -> str:
+        """The model of the first service."""
+        return self._services[0].model
+
+    @property
+    def binds_output(self) -> bool:
+        """Whether the first service can bind an answer to a schema."""
+        return self._services[0].binds_output
+
+    def check(self, request: LLMRequest) -> None:
+        """See `LLMService.check`; looks at the first service only."""
+        self._services[0].check(request)
+
+    def stream(self, request: LLMRequest) -> AttemptedStream:
+        """See `LLMService.stream`."""
+        return _NamedStream(self._row(request), restart=self._restart)
+
+    async def complete(self, request: LLMRequest) -> LLMResponse:
+        """See `LLMService.complete`."""
+        return await answer_of(self._row(request))
+
+    async def aclose(self) -> None:
+        """Closes all services, the last first."""
+        async with AsyncExitStack() as stack:
+            for service in self._services:
+                stack.push_async_callback(service.aclose)
+
+    def _row(self, request: LLMRequest) -> _Row:
+        first, *others = self._services
+        asked = [(first, request)]
+        asked += [(first, replace(request, model=model)) for model in self._policy.models]
+        asked += [(other, replace(request, model=None)) for other in others]
+        return _Row(asked, self._policy, self._on_fallback)
+
+
+class _Row:
+    """The attempts of one request, each of another model."""
+
+    def __init__(
+        self,
+        asked: list[tuple[LLMService, LLMRequest]],
+        policy: FallbackPolicy,
+        on_fallback: Callable[[FallbackNotice], None] | None,
+    ) -> None:
+        self._policy = policy
+        self._on_fallback = on_fallback
+        self._failed: list[str] = []
+        self._service, self._request = asked[0]
+        self._left = iter(asked[1:])
+        self.number = 1
+
+    @property
+    def model(self) -> str:
+        """Who is being asked."""
+        return self._request.model or self._service.model
+
+    def open(self) -> Opened:
+        return self._service.stream(self._request)
+
+    async def complete(self) -> LLMResponse:
+        response = await self._service.complete(self._request)
+        return response if response.model else response.replace(model=self.model)
+
+    def again(self, error: LLMError) -> bool:
+        failed = self.model
+        if not self._policy.passes_on(error) or not self._move_on():
+            for note in self._failed:
+                error.add_note(note)
+            return False
+        self._failed.append(f"before that, {failed!r} failed: {type(error).__name__}: {error}")
+        if self._on_fallback is not None:
+            self._on_fallback(FallbackNotice(failed, self.model, error))
+        self.number += 1
+        return True
+
+    def _move_on(self) -> bool:
+        for service, request in self._left:
+            try:
+                service.check(request)
+            except CallerError:
+                continue
+            self._service, self._request = service, request
+            return True
+        return False
+
+    async def ready(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+
+class _NamedStream(AttemptedStream):
+    """A stream that says whose it is."""
+
+    def __init__(self, row: _Row, *, restart: bool) -> None:
+        super().__init__(row, restart=restart)
+        self._row = row
+
+    async def __anext__(self) -> StreamEvent:
+        event = await super().__anext__()
+        if isinstance(event, ResponseStarted) and not event.model:
+            return replace(event, model=self._row.model)
+        return event
