@@ -104,6 +104,7 @@ if TYPE_CHECKING:
         create_llm_service_from_config,
         create_llm_service_from_env,
     )
+    from llm_client.tokens import Calibration, ModelTokens, TokenCounter, TokenEstimate
     from llm_client.transport.aiohttp_transport import AiohttpTransport
     from llm_client.transport.base import SafeHeaders, Transport, WireRequest, WireResponse
     from llm_client.transport.deadlines import Deadlines
@@ -204,6 +205,11 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "RateLimiter",
     "Reservation",
     "CircuitBreaker",
+    # counting tokens
+    "ModelTokens",
+    "TokenCounter",
+    "TokenEstimate",
+    "Calibration",
     # building a service of one's own
     "HttpLLMService",
     "RequestDefaults",
@@ -225,14 +231,16 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
 _LAZY = MappingProxyType(
     {
         "AiohttpTransport": "transport.aiohttp_transport",
-        "CircuitBreaker": "wrappers.circuit_breaker",
+        "Calibration": "tokens",
         "ChatDialect": "codecs.openai_chat",
+        "CircuitBreaker": "wrappers.circuit_breaker",
         "Deadlines": "transport.deadlines",
         "Fallback": "wrappers.fallback",
         "FallbackNotice": "wrappers.fallback",
         "HttpLLMService": "http_service",
         "HttpxTransport": "transport.httpx_transport",
         "LLMProviderConfig": "config",
+        "ModelTokens": "tokens",
         "OpenAIChatCodec": "codecs.openai_chat",
         "PROVIDERS": "providers",
         "Provider": "providers",
@@ -243,6 +251,8 @@ _LAZY = MappingProxyType(
         "Retrying": "wrappers.retrying",
         "SafeHeaders": "transport.base",
         "Throttled": "wrappers.throttled",
+        "TokenCounter": "tokens",
+        "TokenEstimate": "tokens",
         "Transport": "transport.base",
         "WireRequest": "transport.base",
         "WireResponse": "transport.base",

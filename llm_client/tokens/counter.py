@@ -1,0 +1,122 @@
+"""The counter for one model: exact where its vocabulary is here, else an estimate that learns."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+from anyio import to_thread
+
+from llm_client.tokens._measure import Measure, estimate_text
+from llm_client.tokens.base import TokenEstimate
+from llm_client.tokens.calibration import Calibration
+from llm_client.tokens.families import family_of
+from llm_client.tokens.incremental import IncrementalCount
+from llm_client.tokens.vocabulary import count_encoded, load_vocabulary
+from llm_client.types import LLMRequest, Message, ToolSpec, Usage
+
+__all__ = ["ModelTokens"]
+
+_KEPT = 64
+
+
+class ModelTokens:
+    """A `TokenCounter` for one model.
+
+    Text is counted with the model's vocabulary if it is one of OpenAI's, without a network; for
+    other models it is estimated from its characters. Around text, and for tools, images, sound and
+    files, the makers' published rules are followed as far as there are any. Estimates are corrected
+    by what the provider reports (`learn`).
+
+    A message is counted once, and of a `Transcript` that has grown only what is new. Not safe for
+    concurrent use by several threads.
+
+    Args:
+        model: the model's name, as in a request.
+        calibration: what has been learnt before.
+
+    Attributes:
+        model: the model's name.
+        calibration: what has been learnt so far, to be stored and passed to a later counter.
+    """
+
+    def __init__(self, model: str, *, calibration: Calibration | None = None) -> None:
+        self.model = model
+        self.calibration = calibration or Calibration()
+        self._family = family_of(model)
+        self._measure = Measure(self._family, self._text)
+        self._messages = IncrementalCount(self._measure.message)
+        self._tools: OrderedDict[int, tuple[tuple[ToolSpec, ...], TokenEstimate]] = OrderedDict()
+        self._systems: OrderedDict[str | None, TokenEstimate] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"ModelTokens({self.model!r})"
+
+    async def load(self) -> None:
+        """Loads the vocabulary in a thread, if the model has one.
+
+        Raises:
+            ConfigError: this installation is damaged.
+        """
+        if self._family.vocabulary is not None:
+            await to_thread.run_sync(load_vocabulary, self._family.vocabulary)
+
+    def count_text(self, text: str) -> int:
+        """Tokens of `text` alone."""
+        exact = self._family.vocabulary is not None
+        return self._corrected(TokenEstimate(self._text(text), exact)).tokens
+
+    def count_message(self, message: Message) -> int:
+        """Tokens of `message`, with what surrounds it on its way to the model."""
+        return self._corrected(self._messages.message(message)).tokens
+
+    def count_request(self, request: LLMRequest) -> TokenEstimate:
+        """Tokens of the whole prompt. `exact` if it is plain text for a model whose maker has
+        published all that is around it."""
+        return self._corrected(self._raw(request))
+
+    def learn(self, request: LLMRequest, usage: Usage) -> None:
+        """Takes note of what the provider counted for `request`."""
+        reported = usage.input_tokens
+        if reported is None:
+            return
+        raw = self._raw(request)
+        if not raw.exact:
+            self.calibration = self.calibration.observe(self.model, raw.tokens, reported)
+
+    def _corrected(self, raw: TokenEstimate) -> TokenEstimate:
+        if raw.exact:
+            return raw
+        return TokenEstimate(math.ceil(raw.tokens * self.calibration.factor(self.model)), raw.exact)
+
+    def _raw(self, request: LLMRequest) -> TokenEstimate:
+        return (
+            self._system(request.system)
+            + self._tool_set(request.tools)
+            + self._measure.server_tools(request.server_tools)
+            + self._measure.schema(request.output_schema)
+            + self._messages.total(request.messages)
+        )
+
+    def _text(self, text: str) -> int:
+        if self._family.vocabulary is None:
+            return estimate_text(text)
+        return count_encoded(load_vocabulary(self._family.vocabulary), text)
+
+    def _system(self, system: str | None) -> TokenEstimate:
+        known = self._systems.get(system)
+        if known is None:
+            known = self._systems[system] = self._measure.prompt(system)
+            if len(self._systems) > _KEPT:
+                self._systems.popitem(last=False)
+        return known
+
+    def _tool_set(self, tools: tuple[ToolSpec, ...]) -> TokenEstimate:
+        known = self._tools.get(id(tools))
+        if known is not None and known[0] is tools:
+            return known[1]
+        count = self._measure.tools(tools)
+        self._tools[id(tools)] = (tools, count)
+        if len(self._tools) > _KEPT:
+            self._tools.popitem(last=False)
+        return count

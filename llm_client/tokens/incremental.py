@@ -1,0 +1,84 @@
+"""Counts that grow with their transcript: a message is counted once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from llm_client.tokens.base import TokenEstimate
+from llm_client.types import Message, Transcript
+
+__all__ = ["IncrementalCount"]
+
+
+class _Sums:
+    """Of a list of messages from `start` on: the tokens of its first 0, 1, 2 … messages, and how
+    many of those messages are not exact."""
+
+    __slots__ = ("backing", "start", "steps")
+
+    def __init__(self, backing: list[Message], start: int) -> None:
+        self.backing = backing
+        self.start = start
+        self.steps = [(0, 0)]
+
+
+class IncrementalCount:
+    """Sums the tokens of messages, each counted once by `measure`.
+
+    A message is known again by its identity. Of a `Transcript` that has grown, only what is new
+    is looked at. Not safe for concurrent use by several threads.
+
+    Args:
+        measure: counts one message.
+        messages: how many messages are remembered.
+        transcripts: how many transcripts are remembered.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[Message], TokenEstimate],
+        *,
+        messages: int = 4096,
+        transcripts: int = 64,
+    ) -> None:
+        self._measure = measure
+        self._most = messages
+        self._most_transcripts = transcripts
+        self._messages: OrderedDict[int, tuple[Message, TokenEstimate]] = OrderedDict()
+        self._sums: OrderedDict[tuple[int, int], _Sums] = OrderedDict()
+
+    def message(self, message: Message) -> TokenEstimate:
+        """Tokens of one message."""
+        known = self._messages.get(id(message))
+        # The entry holds the message itself, so that its id cannot have passed to another one.
+        if known is not None and known[0] is message:
+            self._messages.move_to_end(id(message))
+            return known[1]
+        count = self._measure(message)
+        self._messages[id(message)] = (message, count)
+        if len(self._messages) > self._most:
+            self._messages.popitem(last=False)
+        return count
+
+    def total(self, messages: Sequence[Message]) -> TokenEstimate:
+        """Tokens of all of `messages`."""
+        if not isinstance(messages, Transcript):
+            return sum(map(self.message, messages), TokenEstimate(0, exact=True))
+        steps = self._sums_of(messages).steps
+        for position in range(len(steps) - 1, len(messages)):
+            tokens, inexact = steps[-1]
+            count = self.message(messages[position])
+            steps.append((tokens + count.tokens, inexact + (not count.exact)))
+        tokens, inexact = steps[len(messages)]
+        return TokenEstimate(tokens, not inexact)
+
+    def _sums_of(self, transcript: Transcript) -> _Sums:
+        key = (id(transcript.backing), transcript.start)
+        sums = self._sums.pop(key, None)
+        if sums is None or sums.backing is not transcript.backing:
+            sums = _Sums(transcript.backing, transcript.start)
+        self._sums[key] = sums
+        if len(self._sums) > self._most_transcripts:
+            self._sums.popitem(last=False)
+        return sums
