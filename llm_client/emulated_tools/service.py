@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 from llm_client.emulated_tools.emulation import Emulation, plan
 from llm_client.emulated_tools.prompt import rewritten
 from llm_client.emulated_tools.reader import AnswerReader
 from llm_client.service import LLMService
-from llm_client.stream import Accumulator, Finished, PartCompleted, StreamEvent, TextDelta
+from llm_client.stream import (
+    Accumulator,
+    AttemptVoided,
+    Finished,
+    PartCompleted,
+    StreamEvent,
+    TextDelta,
+)
 from llm_client.types import LLMRequest, LLMResponse, Part, StopReason, Text
 
 __all__ = ["EmulatedTools"]
+
+NewReader = Callable[[], AnswerReader]
 
 
 class EmulatedTools:
@@ -64,9 +74,9 @@ class EmulatedTools:
 
     @asynccontextmanager
     async def _stream(self, request: LLMRequest) -> AsyncGenerator[AsyncIterator[StreamEvent]]:
-        asked, reader = self._prepare(request)
+        asked, new_reader = self._prepare(request)
         async with self._inner.stream(asked) as events:
-            yield events if reader is None else _Translated(events, reader)
+            yield events if new_reader is None else _Translated(events, new_reader)
 
     async def complete(self, request: LLMRequest) -> LLMResponse:
         """See `LLMService.complete`.
@@ -74,10 +84,11 @@ class EmulatedTools:
         Raises:
             LocalProtocolError: the tool choice asks for a tool that is not offered.
         """
-        asked, reader = self._prepare(request)
+        asked, new_reader = self._prepare(request)
         response = await self._inner.complete(asked)
-        if reader is None:
+        if new_reader is None:
             return response
+        reader = new_reader()
         fold = Accumulator()
         for event in _events(response.parts, reader):
             fold.add(event)
@@ -89,21 +100,22 @@ class EmulatedTools:
         """Closes `inner`."""
         await self._inner.aclose()
 
-    def _prepare(self, request: LLMRequest) -> tuple[LLMRequest, AnswerReader | None]:
+    def _prepare(self, request: LLMRequest) -> tuple[LLMRequest, NewReader | None]:
         turn = plan(request, self._emulation)
         asked = rewritten(request, turn, self._emulation)
         if asked.output_schema is request.output_schema:
             return asked, None
-        reader = AnswerReader(calls=bool(turn.tools), text=request.output_schema is None)
-        return asked, reader
+        calls, text = bool(turn.tools), request.output_schema is None
+        return asked, partial(AnswerReader, calls=calls, text=text)
 
 
 class _Translated:
     """The events of an answer in JSON, as those of the answer it means."""
 
-    def __init__(self, events: AsyncIterator[StreamEvent], reader: AnswerReader) -> None:
+    def __init__(self, events: AsyncIterator[StreamEvent], new_reader: NewReader) -> None:
         self._events = events
-        self._reader = reader
+        self._new_reader = new_reader
+        self._reader = new_reader()
         self._ready: deque[StreamEvent] = deque()
 
     def __aiter__(self) -> _Translated:
@@ -122,6 +134,9 @@ class _Translated:
                 self._ready.extend(self._reader.close())
                 reason = _stop_reason(event.stop_reason, self._reader)
                 self._ready.append(Finished(reason, event.raw_finish))
+            case AttemptVoided():
+                self._reader = self._new_reader()
+                self._ready.append(event)
             case _:
                 self._ready.append(event)
 
