@@ -48,6 +48,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
         call_id: the form of call ids; others are mapped to it.
         json_schema: the answer can be bound to a schema.
         effort: reasoning effort is a plain parameter, or an object `reasoning`.
+        thinking_tokens: the name of the bound on reasoning tokens, None if there is none.
         echo: how reasoning is sent back, None to leave it out.
         reasoning_details: opaque `reasoning_details` are sent back unchanged.
         bridge: a user message may not follow tool results; an assistant message goes between.
@@ -64,6 +65,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     call_id: IdForm = _LONG
     json_schema: bool = True
     effort: Literal["reasoning_effort", "reasoning"] = "reasoning_effort"
+    thinking_tokens: str | None = None
     echo: ReasoningEcho | None = None
     reasoning_details: bool = False
     bridge: bool = False
@@ -89,7 +91,9 @@ _ALL = (
     # empty string counts as missing.
     ChatDialect(provider="moonshot", echo=ReasoningEcho("reasoning_content", empty=".")),
     # Model Studio gave up max_tokens in 2026.
-    ChatDialect(provider="qwen", max_tokens="max_completion_tokens"),
+    ChatDialect(
+        provider="qwen", max_tokens="max_completion_tokens", thinking_tokens="thinking_budget"
+    ),
     ChatDialect(provider="groq", max_tokens="max_completion_tokens"),
     ChatDialect(
         provider="cerebras", max_tokens="max_completion_tokens", echo=ReasoningEcho("reasoning")

@@ -7,6 +7,7 @@ from typing import Any
 from llm_client.codecs._chat_dialect import ChatDialect
 from llm_client.codecs._json import encode, require_finite
 from llm_client.codecs._names import NAME
+from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra, refuse
 from llm_client.codecs._schema import allows_strict
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import LLMRequest, NamedTool, OutputSchema, ToolSpec
@@ -15,6 +16,7 @@ __all__ = ["encode_options", "encode_system", "encode_tools"]
 
 _MOST_TOOLS = 128
 _MOST_STOPS = 4
+_RESERVED = frozenset({"messages", "tools", "stream"})
 
 
 def encode_options(request: LLMRequest, dialect: ChatDialect, *, stream: bool) -> bytes:
@@ -31,34 +33,36 @@ def encode_options(request: LLMRequest, dialect: ChatDialect, *, stream: bool) -
         body["stream"] = True
     if stream and dialect.stream_options:
         body["stream_options"] = {"include_usage": True}
-    _add_numbers(request, dialect, body)
+    add_numbers(
+        body,
+        **{dialect.max_tokens: request.max_output_tokens, dialect.seed: request.seed},
+        temperature=request.temperature,
+        top_p=request.top_p,
+    )
     if request.stop:
         body["stop"] = _stop(request.stop)
-    effort = request.reasoning_effort
-    if effort is not None:
-        body[dialect.effort] = (
-            effort if dialect.effort == "reasoning_effort" else {"effort": effort}
-        )
+    _add_reasoning(request, dialect, body)
     if request.output_schema is not None:
         body["response_format"] = _response_format(request.output_schema, dialect)
     if request.tools:
         _add_tool_choice(request, dialect, body)
-    if request.extra:
-        _add_extra(request, body)
+    merge_extra(request, body, _RESERVED)
     return encode(body, "the request")
 
 
-def _add_numbers(request: LLMRequest, dialect: ChatDialect, body: dict[str, Any]) -> None:
-    numbers = (
-        (dialect.max_tokens, request.max_output_tokens),
-        (dialect.seed, request.seed),
-        ("temperature", request.temperature),
-        ("top_p", request.top_p),
-    )
-    for name, value in numbers:
-        if value is not None:
-            require_finite(value, name)
-            body[name] = value
+def _add_reasoning(request: LLMRequest, dialect: ChatDialect, body: dict[str, Any]) -> None:
+    effort, tokens = request.reasoning_effort, request.thinking_tokens
+    if dialect.effort == "reasoning":
+        if effort is not None or tokens is not None:
+            wished = {"effort": effort} if tokens is None else {"max_tokens": tokens}
+            body["reasoning"] = wished
+        return
+    if effort is not None:
+        body["reasoning_effort"] = effort
+    if dialect.thinking_tokens is None:
+        refuse(dialect.provider, thinking_tokens=tokens)
+    elif tokens is not None:
+        body[dialect.thinking_tokens] = tokens
 
 
 def _stop(stop: tuple[str, ...]) -> list[str]:
@@ -90,13 +94,9 @@ def _response_format(schema: OutputSchema, dialect: ChatDialect) -> dict[str, An
 
 
 def _add_tool_choice(request: LLMRequest, dialect: ChatDialect, body: dict[str, Any]) -> None:
+    check_choice(request, "C02")
     choice = request.tool_choice
     if isinstance(choice, NamedTool):
-        if all(tool.name != choice.name for tool in request.tools):
-            raise LocalProtocolError(
-                f"tool_choice names {choice.name!r}, which is none of the request's tools",
-                rule="C02",
-            )
         body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
     elif choice != "auto":
         body["tool_choice"] = dialect.required if choice == "required" else choice
@@ -104,45 +104,24 @@ def _add_tool_choice(request: LLMRequest, dialect: ChatDialect, body: dict[str, 
         body["parallel_tool_calls"] = request.parallel_tool_calls
 
 
-def _add_extra(request: LLMRequest, body: dict[str, Any]) -> None:
-    reserved = {"messages", "tools", "stream"} & request.extra.keys()
-    if reserved:
-        raise UnsupportedFeature(
-            f"extra may not replace {', '.join(sorted(reserved))}; set them on the request itself"
-        )
-    require_finite(request.extra, "extra")
-    body.update(request.extra)
-
-
 def encode_system(text: str, dialect: ChatDialect) -> bytes:
     """The system prompt as the first message."""
     return encode({"role": dialect.system_role, "content": text}, "the system prompt")
 
 
-def encode_tools(tools: tuple[ToolSpec, ...]) -> bytes:
-    """The tools as a JSON array.
+def encode_tools(
+    tools: tuple[ToolSpec, ...], server_tools: tuple[dict[str, Any], ...] = ()
+) -> bytes:
+    """The tools as a JSON array, followed by those that the provider runs, as they are.
 
     Raises:
         LocalProtocolError: too many, a name that is not allowed, or a name used twice.
     """
-    if len(tools) > _MOST_TOOLS:
-        raise LocalProtocolError(
-            f"{len(tools)} tools are offered, but the protocol takes at most {_MOST_TOOLS}",
-            rule="C03",
-        )
-    seen: set[str] = set()
-    functions: list[dict[str, Any]] = []
-    for tool in tools:
-        if NAME.fullmatch(tool.name) is None:
-            raise LocalProtocolError(
-                f"the tool name {tool.name!r} must be 1 to 64 of a-z, A-Z, 0-9, _ and -", rule="C01"
-            )
-        if tool.name in seen:
-            raise LocalProtocolError(f"two tools are named {tool.name!r}; rename one", rule="C02")
-        seen.add(tool.name)
-        functions.append({"type": "function", "function": _function(tool)})
-    require_finite(functions, "the tools")
-    return encode(functions, "the tools")
+    check_tools(
+        tools, name_rule="C01", twice_rule="C02", most=_MOST_TOOLS, most_rule="C03", pattern=NAME
+    )
+    functions = [{"type": "function", "function": _function(tool)} for tool in tools]
+    return encode([*functions, *server_tools], "the tools")
 
 
 def _function(tool: ToolSpec) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from llm_client.codecs._chat_encode import encode_message
 from llm_client.codecs._chat_request import encode_options, encode_system, encode_tools
 from llm_client.codecs._chat_rules import START, Encoded, Walk, check_end, walk
 from llm_client.codecs._http_errors import error_from_body
+from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
 from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
 from llm_client.errors import LLMError, LocalProtocolError
-from llm_client.types import LLMRequest, LLMResponse, Message, ToolSpec
+from llm_client.types import LLMRequest, LLMResponse, Message
 
 __all__ = [
     "COMPATIBLE",
@@ -31,9 +32,6 @@ __all__ = [
     "ReasoningEcho",
     "chat_dialect",
 ]
-
-_JSON = {"content-type": "application/json", "accept": "application/json"}
-_STREAM = {"content-type": "application/json", "accept": "text/event-stream"}
 
 
 class _ChatForm:
@@ -100,15 +98,17 @@ class OpenAIChatCodec:
         """
         options = encode_options(request, self.dialect, stream=stream)
         head = options[:-1] + (b"," if len(options) > 2 else b"")
-        if request.tools:
-            head += b'"tools":' + self._encoded_tools(request.tools) + b","
+        if request.tools or request.server_tools:
+            head += b'"tools":' + self._encoded_tools(request) + b","
         head += b'"messages":['
         pieces = self._transcripts.pieces(request)
         if request.system is not None:
             head += encode_system(request.system, self.dialect) + (b"," if pieces else b"")
         elif not pieces:
             raise LocalProtocolError("the request holds no message; send at least one", rule="C09")
-        return HttpRequest(self.dialect.path, [head, *pieces, b"]}"], _STREAM if stream else _JSON)
+        return HttpRequest(
+            self.dialect.path, [head, *pieces, b"]}"], STREAM_HEADERS if stream else JSON_HEADERS
+        )
 
     def decoder(self) -> StreamDecoder:
         """A decoder for one streamed answer."""
@@ -133,5 +133,8 @@ class OpenAIChatCodec:
         """The typed error for an answer whose status is not 200."""
         return error_from_body(self.dialect.provider, status, headers, body, self._now)
 
-    def _encoded_tools(self, tools: tuple[ToolSpec, ...]) -> bytes:
+    def _encoded_tools(self, request: LLMRequest) -> bytes:
+        tools = request.tools
+        if request.server_tools:
+            return encode_tools(tools, request.server_tools)
         return self._tools.get(tools) or self._tools.put(tools, encode_tools(tools))

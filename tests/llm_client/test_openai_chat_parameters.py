@@ -100,6 +100,28 @@ def test_openrouter_takes_the_effort_in_an_object() -> None:
     assert params(ask(reasoning_effort="high"), "openrouter") == {"reasoning": {"effort": "high"}}
 
 
+def test_reasoning_is_bounded_in_tokens_where_a_vendor_counts_it_so() -> None:
+    """Elsewhere a bound that would be ignored is refused."""
+    request = ask(thinking_tokens=2000)
+    assert params(request, "openrouter") == {"reasoning": {"max_tokens": 2000}}
+    assert params(request, "qwen") == {"thinking_budget": 2000}
+    with pytest.raises(UnsupportedFeature, match="openai has no parameter for thinking_tokens"):
+        params(request, "openai")
+
+
+def test_tools_that_the_provider_runs_follow_our_own_as_they_are() -> None:
+    """Each vendor has its own form of them."""
+    search = {"type": "web_search", "max_results": 3}
+    tools = params(ask(tools=(TOOL,), server_tools=(search,)))["tools"]
+    assert [tool["type"] for tool in tools] == ["function", "web_search"]
+    assert params(ask(server_tools=(search,))) == {"tools": [search]}
+
+
+def test_a_wish_for_caching_is_no_parameter_here() -> None:
+    """These vendors keep prompts without being asked."""
+    assert params(ask(cache="5m")) == {}
+
+
 def test_aliases_and_unknown_vendors_have_a_dialect() -> None:
     """An unknown vendor speaks the common part under its own name."""
     assert chat_dialect("dashscope") == chat_dialect("qwen")
