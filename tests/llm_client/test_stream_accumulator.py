@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llm_client.stream import (
     Accumulator,
+    AttemptVoided,
     Finished,
     PartCompleted,
     PartSealed,
@@ -121,6 +122,31 @@ def test_everything_else_that_is_said_is_in_the_response() -> None:
     assert response.request_id == "req_1"
 
 
+SAID: list[StreamEvent] = [
+    ResponseStarted("r1", "m"),
+    TextDelta("a"),
+    ThinkingDelta("b"),
+    PartSealed(Seal("x", "s")),
+    RefusalDelta("no"),
+    ToolCallStarted(0, "c", "f"),
+    PartCompleted(Opaque("p", "k", "{}")),
+    UsageReported(Usage(1, 2)),
+    Finished(StopReason.END, "stop"),
+]
+
+
+@given(st.lists(st.sampled_from(SAID)), st.lists(st.sampled_from(SAID)))
+def test_of_a_void_attempt_nothing_is_left(
+    void: list[StreamEvent], good: list[StreamEvent]
+) -> None:
+    """The answer is what came after it, as if the stream had begun there (X12)."""
+    accumulator = Accumulator()
+    for event in (*void, AttemptVoided(1, "Overloaded", "busy"), *good):
+        accumulator.add(event)
+    assert accumulator.response() == accumulate(good)
+    assert accumulator.finished is any(isinstance(event, Finished) for event in good)
+
+
 @given(st.lists(st.sampled_from(["a", "é", "🌍"]), min_size=1), st.integers(0, 10))
 def test_how_text_is_cut_into_deltas_does_not_matter(texts: list[str], at: int) -> None:
     """Merged events mean what single ones mean: readers may merge."""
@@ -140,6 +166,7 @@ def test_stream_events_survive_json() -> None:
         PartCompleted(Opaque("p", "k", "{}")),
         UsageReported(Usage(1, 2)),
         Finished(StopReason.END, "stop"),
+        AttemptVoided(1, "Overloaded", "busy", Usage(1)),
     ]
     wire = msgspec.json.encode(events)
     assert msgspec.json.decode(wire, type=list[StreamEvent]) == events
