@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
-
-import msgspec
 
 from llm_client.codecs._chat_dialect import ChatDialect
 from llm_client.codecs._chat_rules import Encoded
 from llm_client.codecs._json import encode, object_text
+from llm_client.codecs._media import base64_text, in_words, media_url
 from llm_client.codecs._names import wire_name
+from llm_client.codecs._turns import call_ids, misplaced, opaque_value, what
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import (
     Audio,
@@ -47,7 +46,7 @@ def encode_message(message: Message, dialect: ChatDialect) -> Encoded:
             fields = {"role": dialect.system_role, "content": _only_text(message)}
     if message.name:
         fields["name"] = message.name
-    return Encoded(message.role, (encode(fields, _what(message)),))
+    return Encoded(message.role, (encode(fields, what(message)),))
 
 
 class _Said:
@@ -73,24 +72,13 @@ class _Said:
                 pass  # Sealed reasoning is another protocol's, which means nothing here.
             case Opaque():
                 if part.provider == dialect.provider and dialect.reasoning_details:
-                    self.fields[part.kind] = _decoded(part)
+                    self.fields[part.kind] = opaque_value(part)
             case Audio(id=str(sound)):
                 self.fields["audio"] = {"id": sound}
             case Audio() | Image() | File():
-                self.texts.append(_in_words(part))
+                self.texts.append(in_words(part))
             case ToolResult():
-                raise _misplaced(message, part)
-
-
-def _in_words(part: Audio | Image | File) -> str:
-    """What stands for a part that an assistant message cannot hold."""
-    match part:
-        case Audio():
-            return part.transcript or "[a sound]"
-        case Image():
-            return "[an image]"
-        case File():
-            return "[a file]"
+                raise misplaced(message, part)
 
 
 def _assistant(message: Message, dialect: ChatDialect) -> Encoded:
@@ -108,7 +96,7 @@ def _assistant(message: Message, dialect: ChatDialect) -> Encoded:
         reasoning = "".join(said.thinking) or echo.empty
         if reasoning is not None:
             fields[echo.field] = reasoning
-    ids = _call_ids(message, said.calls, dialect)
+    ids = call_ids(message, said.calls, dialect.call_id)
     if said.calls:
         fields["tool_calls"] = [
             {
@@ -124,7 +112,7 @@ def _assistant(message: Message, dialect: ChatDialect) -> Encoded:
     if not (text or said.calls or _says_more(fields, dialect)):
         # An empty answer: vendors refuse it (C12), and to the model it says nothing.
         return Encoded("assistant", ())
-    return Encoded("assistant", (encode(fields, _what(message)),), ids)
+    return Encoded("assistant", (encode(fields, what(message)),), ids)
 
 
 def _says_more(fields: dict[str, Any], dialect: ChatDialect) -> bool:
@@ -133,29 +121,16 @@ def _says_more(fields: dict[str, Any], dialect: ChatDialect) -> bool:
     return echoed or "audio" in fields or "reasoning_details" in fields
 
 
-def _call_ids(message: Message, calls: list[ToolCall], dialect: ChatDialect) -> tuple[str, ...]:
-    ids = tuple([dialect.call_id(call.id) for call in calls])
-    if any(not call.id for call in calls):
-        raise LocalProtocolError(
-            f"{_what(message)} makes a call without an id; give each call one", rule="C13"
-        )
-    if len(set(ids)) != len(ids):
-        raise LocalProtocolError(
-            f"{_what(message)} makes two calls with the same id; give each call its own", rule="C14"
-        )
-    return ids
-
-
 def _tool(message: Message, dialect: ChatDialect) -> Encoded:
     values: list[bytes] = []
     results: list[str] = []
     attachments: list[bytes] = []
     for part in message.parts:
         if not isinstance(part, ToolResult):
-            raise _misplaced(message, part)
+            raise misplaced(message, part)
         if not part.call_id:
             raise LocalProtocolError(
-                f"{_what(message)} holds a result without the id of its call", rule="C06"
+                f"{what(message)} holds a result without the id of its call", rule="C06"
             )
         call_id = dialect.call_id(part.call_id)
         others = [item for item in part.content if not isinstance(item, Text)]
@@ -164,14 +139,14 @@ def _tool(message: Message, dialect: ChatDialect) -> Encoded:
             count = f"{len(others)} attachment{'s' if len(others) > 1 else ''}"
             text = text or f"({count}, in the next user message)"
             attachments.append(
-                encode({"type": "text", "text": f"From tool call {call_id}:"}, _what(message))
+                encode({"type": "text", "text": f"From tool call {call_id}:"}, what(message))
             )
-            attachments.extend(encode(_block(item), _what(message)) for item in others)
+            attachments.extend(encode(_block(item), what(message)) for item in others)
         results.append(call_id)
         fields = {"role": "tool", "tool_call_id": call_id, "content": text}
-        values.append(encode(fields, _what(message)))
+        values.append(encode(fields, what(message)))
     if not values:
-        raise LocalProtocolError(f"{_what(message)} is a tool message without a result", rule="C06")
+        raise LocalProtocolError(f"{what(message)} is a tool message without a result", rule="C06")
     return Encoded("tool", tuple(values), (), tuple(results), tuple(attachments))
 
 
@@ -189,14 +164,14 @@ def _user_content(message: Message) -> str | list[dict[str, Any]]:
             case CachePoint():
                 pass
             case _:
-                raise _misplaced(message, part)
+                raise misplaced(message, part)
     return blocks
 
 
 def _only_text(message: Message) -> str:
     for part in message.parts:
         if not isinstance(part, Text | CachePoint):
-            raise _misplaced(message, part)
+            raise misplaced(message, part)
     return message.text
 
 
@@ -205,7 +180,7 @@ def _block(part: Text | Image | Audio | File) -> dict[str, Any]:
         case Text(text):
             return {"type": "text", "text": text}
         case Image():
-            image = {"url": _data_url(part.data, part.media_type or "image/png", part.url, "image")}
+            image = {"url": media_url(part, "image/png")}
             if part.detail is not None:
                 image["detail"] = part.detail
             return {"type": "image_url", "image_url": image}
@@ -214,43 +189,13 @@ def _block(part: Text | Image | Audio | File) -> dict[str, Any]:
                 raise UnsupportedFeature(
                     "an audio part needs its data; Chat Completions takes no id"
                 )
-            sound = {"data": base64.b64encode(part.data).decode(), "format": part.format or "wav"}
+            sound = {"data": base64_text(part.data), "format": part.format or "wav"}
             return {"type": "input_audio", "input_audio": sound}
         case File():
             file: dict[str, str] = {}
             if part.id is not None:
                 file["file_id"] = part.id
             else:
-                media_type = part.media_type or "application/octet-stream"
-                file["file_data"] = _data_url(part.data, media_type, part.url, "file")
+                file["file_data"] = media_url(part, "application/octet-stream")
                 file["filename"] = part.name or "file"
             return {"type": "file", "file": file}
-
-
-def _data_url(data: bytes | None, media_type: str, url: str | None, what: str) -> str:
-    if data is not None:
-        return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-    if url is not None:
-        return url
-    raise UnsupportedFeature(f"the {what} part is empty; give it data or a url")
-
-
-def _decoded(part: Opaque) -> Any:
-    try:
-        # Decoded and not spliced in, so that a damaged part cannot break the whole body.
-        return msgspec.json.decode(part.json)
-    except (ValueError, RecursionError) as error:
-        raise LocalProtocolError(
-            f"the opaque part {part.kind!r} of {part.provider} is not valid JSON; drop it",
-            rule="C12",
-        ) from error
-
-
-def _misplaced(message: Message, part: Part) -> LocalProtocolError:
-    return LocalProtocolError(
-        f"{_what(message)} cannot hold a {type(part).__name__} part", rule="C05"
-    )
-
-
-def _what(message: Message) -> str:
-    return f"the {message.role} message {message.id!r}"

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from llm_client.codecs._chat_dialect import ChatDialect
 from llm_client.errors import LocalProtocolError
 
 __all__ = ["START", "Encoded", "Walk", "check_end", "walk"]
@@ -53,15 +52,16 @@ _BRIDGE = b'{"role":"assistant","content":"Understood."}'
 
 
 def walk(
-    state: Walk, encoded: Encoded, position: int, dialect: ChatDialect
+    state: Walk, encoded: Encoded, position: int, *, bridge: bool = False
 ) -> tuple[Walk, list[bytes]]:
-    """The state after the message at `position`, and what it adds to the body.
+    """The state after the message at `position`, and what it adds to the body. With `bridge`, an
+    assistant message goes between tool results and a user message.
 
     Raises:
         LocalProtocolError: it may not stand there.
     """
     if encoded.role == "tool":
-        return _tool(state, encoded, position, dialect)
+        return _tool(state, encoded, position, bridge=bridge)
     if state.open:
         raise LocalProtocolError(
             f"messages[{position}] ({encoded.role}) stands before the results of the calls "
@@ -73,13 +73,13 @@ def walk(
     if encoded.role == "assistant":
         if encoded.calls:
             return Walk(encoded.calls, encoded.calls), values
-    elif dialect.bridge and state.after_tool and encoded.role == "user" and values:
+    elif bridge and state.after_tool and encoded.role == "user" and values:
         values.insert(0, _BRIDGE)
     return (START if values else state), values
 
 
 def _tool(
-    state: Walk, encoded: Encoded, position: int, dialect: ChatDialect
+    state: Walk, encoded: Encoded, position: int, *, bridge: bool
 ) -> tuple[Walk, list[bytes]]:
     still_open = list(state.open)
     for call_id in encoded.results:
@@ -103,7 +103,7 @@ def _tool(
         return Walk(state.turn, after_tool=True), values
     # Tool messages hold text only, and nothing may stand between them: what else the tools returned
     # follows as a user message when the last of them has answered.
-    if dialect.bridge:
+    if bridge:
         values.append(_BRIDGE)
     values.append(b'{"role":"user","content":[' + b",".join(attachments) + b"]}")
     return Walk(state.turn), values

@@ -46,7 +46,7 @@ class _ChatForm:
         return encode_message(message, self._dialect)
 
     def walk(self, state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[bytes]]:
-        return walk(state, encoded, position, self._dialect)
+        return walk(state, encoded, position, bridge=self._dialect.bridge)
 
     def check_end(self, state: Walk) -> None:
         check_end(state)

@@ -1,0 +1,60 @@
+"""What messages of all protocols have in common on their way to wire form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from llm_client.codecs._names import IdForm
+from llm_client.errors import LocalProtocolError
+from llm_client.types import Message, Opaque, Part, ToolCall
+
+__all__ = ["call_ids", "misplaced", "opaque_value", "what"]
+
+
+def what(message: Message) -> str:
+    """How a message is named in an error."""
+    return f"the {message.role} message {message.id!r}"
+
+
+def misplaced(message: Message, part: Part) -> LocalProtocolError:
+    """The error for a part that a message of its role cannot hold."""
+    return LocalProtocolError(
+        f"{what(message)} cannot hold a {type(part).__name__} part", rule="C05"
+    )
+
+
+def call_ids(message: Message, calls: Sequence[ToolCall], form: IdForm) -> tuple[str, ...]:
+    """The calls' ids in wire form.
+
+    Raises:
+        LocalProtocolError: one has none, or two have the same.
+    """
+    if any(not call.id for call in calls):
+        raise LocalProtocolError(
+            f"{what(message)} makes a call without an id; give each call one", rule="C13"
+        )
+    ids = tuple([form(call.id) for call in calls])
+    if len(set(ids)) != len(ids):
+        raise LocalProtocolError(
+            f"{what(message)} makes two calls with the same id; give each call its own", rule="C14"
+        )
+    return ids
+
+
+def opaque_value(part: Opaque) -> Any:
+    """What an opaque part holds. Decoded and not spliced in, so that a damaged part cannot break
+    the whole body.
+
+    Raises:
+        LocalProtocolError: it is not JSON.
+    """
+    try:
+        return msgspec.json.decode(part.json)
+    except (ValueError, RecursionError) as error:
+        raise LocalProtocolError(
+            f"the opaque part {part.kind!r} of {part.provider} is not valid JSON; drop it",
+            rule="C12",
+        ) from error
