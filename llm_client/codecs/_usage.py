@@ -30,7 +30,7 @@ _CACHED_TOP = (
     "cachedInputTokens",
 )
 _WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
-_REASONING = ("reasoning_tokens", "reasoningTokens", "thoughtsTokenCount")
+_REASONING = ("reasoning_tokens", "reasoningTokens", "thoughtsTokenCount", "thinking_tokens")
 _LARGEST = 2**53
 
 
