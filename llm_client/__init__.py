@@ -98,6 +98,17 @@ if TYPE_CHECKING:
     from llm_client.codecs.openai_chat import ChatDialect, OpenAIChatCodec, chat_dialect
     from llm_client.config import LLMProviderConfig
     from llm_client.http_service import HttpLLMService, RequestDefaults
+    from llm_client.pricing import (
+        Ceiling,
+        Price,
+        PriceBook,
+        PricePolicy,
+        PriceUnknown,
+        PricingStale,
+        Rates,
+        TablePrices,
+    )
+    from llm_client.pricing_genai import GenAIPrices
     from llm_client.providers import PROVIDERS, Provider
     from llm_client.registry import (
         create_llm_service,
@@ -109,8 +120,10 @@ if TYPE_CHECKING:
     from llm_client.transport.base import SafeHeaders, Transport, WireRequest, WireResponse
     from llm_client.transport.deadlines import Deadlines
     from llm_client.transport.httpx_transport import HttpxTransport
+    from llm_client.usage import UsageLedger, UsageRow, UsageTotals
     from llm_client.wrappers.circuit_breaker import CircuitBreaker
     from llm_client.wrappers.fallback import Fallback, FallbackNotice
+    from llm_client.wrappers.metered import Metered
     from llm_client.wrappers.rate_limiter import RateLimiter, Reservation
     from llm_client.wrappers.retrying import Retrying, RetryNotice
     from llm_client.wrappers.throttled import Throttled
@@ -210,6 +223,20 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "TokenCounter",
     "TokenEstimate",
     "Calibration",
+    # usage and money
+    "GenAIPrices",
+    "Price",
+    "PriceBook",
+    "PricePolicy",
+    "Rates",
+    "Ceiling",
+    "TablePrices",
+    "PriceUnknown",
+    "PricingStale",
+    "Metered",
+    "UsageLedger",
+    "UsageRow",
+    "UsageTotals",
     # building a service of one's own
     "HttpLLMService",
     "RequestDefaults",
@@ -232,28 +259,41 @@ _LAZY = MappingProxyType(
     {
         "AiohttpTransport": "transport.aiohttp_transport",
         "Calibration": "tokens",
+        "Ceiling": "pricing",
         "ChatDialect": "codecs.openai_chat",
         "CircuitBreaker": "wrappers.circuit_breaker",
         "Deadlines": "transport.deadlines",
         "Fallback": "wrappers.fallback",
         "FallbackNotice": "wrappers.fallback",
+        "GenAIPrices": "pricing_genai",
         "HttpLLMService": "http_service",
         "HttpxTransport": "transport.httpx_transport",
         "LLMProviderConfig": "config",
+        "Metered": "wrappers.metered",
         "ModelTokens": "tokens",
         "OpenAIChatCodec": "codecs.openai_chat",
         "PROVIDERS": "providers",
+        "Price": "pricing",
+        "PriceBook": "pricing",
+        "PricePolicy": "pricing",
+        "PriceUnknown": "pricing",
+        "PricingStale": "pricing",
         "Provider": "providers",
         "RateLimiter": "wrappers.rate_limiter",
+        "Rates": "pricing",
         "RequestDefaults": "http_service",
         "Reservation": "wrappers.rate_limiter",
         "RetryNotice": "wrappers.retrying",
         "Retrying": "wrappers.retrying",
         "SafeHeaders": "transport.base",
+        "TablePrices": "pricing",
         "Throttled": "wrappers.throttled",
         "TokenCounter": "tokens",
         "TokenEstimate": "tokens",
         "Transport": "transport.base",
+        "UsageLedger": "usage",
+        "UsageRow": "usage",
+        "UsageTotals": "usage",
         "WireRequest": "transport.base",
         "WireResponse": "transport.base",
         "chat_dialect": "codecs.openai_chat",

@@ -44,6 +44,7 @@ class ModelTokens:
         self.model = model
         self.calibration = calibration or Calibration()
         self._family = family_of(model)
+        self._ready = self._family.vocabulary is None
         self._measure = Measure(self._family, self._text)
         self._messages = IncrementalCount(self._measure.message)
         self._tools: OrderedDict[int, tuple[tuple[ToolSpec, ...], TokenEstimate]] = OrderedDict()
@@ -58,8 +59,9 @@ class ModelTokens:
         Raises:
             ConfigError: this installation is damaged.
         """
-        if self._family.vocabulary is not None:
+        if self._family.vocabulary is not None and not self._ready:
             await to_thread.run_sync(load_vocabulary, self._family.vocabulary)
+            self._ready = True
 
     def count_text(self, text: str) -> int:
         """Tokens of `text` alone."""
@@ -76,9 +78,10 @@ class ModelTokens:
         return self._corrected(self._raw(request))
 
     def learn(self, request: LLMRequest, usage: Usage) -> None:
-        """Takes note of what the provider counted for `request`."""
+        """Takes note of what the provider counted for `request`. A vocabulary is not loaded for
+        that alone."""
         reported = usage.input_tokens
-        if reported is None:
+        if reported is None or not self._ready:
             return
         raw = self._raw(request)
         if not raw.exact:
@@ -101,6 +104,7 @@ class ModelTokens:
     def _text(self, text: str) -> int:
         if self._family.vocabulary is None:
             return estimate_text(text)
+        self._ready = True
         return count_encoded(load_vocabulary(self._family.vocabulary), text)
 
     def _system(self, system: str | None) -> TokenEstimate:

@@ -1,0 +1,243 @@
+"""A service whose every attempt is written down."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Literal
+
+import anyio
+from msgspec import structs
+
+from llm_client.errors import (
+    AuthenticationFailed,
+    BadRequest,
+    CallerError,
+    ConfigError,
+    ContextOverflow,
+    LLMError,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+)
+from llm_client.pricing import Price, PriceBook
+from llm_client.service import LLMService
+from llm_client.stream import (
+    PartCompleted,
+    RefusalDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallStarted,
+)
+from llm_client.tokens import ModelTokens, TokenCounter
+from llm_client.types import LLMRequest, LLMResponse, Message, Part, Text, Usage
+from llm_client.usage import UsageLedger
+from llm_client.wrappers._around import Around
+from llm_client.wrappers._watched import Opened, Watched
+
+__all__ = ["Metered"]
+
+_TURNED_AWAY = (
+    AuthenticationFailed,
+    PermissionDenied,
+    NotFound,
+    RateLimited,
+    QuotaExhausted,
+    Overloaded,
+)
+"""Answers of a provider that has not begun to work on the request."""
+
+_NOTHING = Usage(0, 0)
+
+_Status = Literal["ok", "failed", "cancelled"]
+
+
+class Metered(Around):
+    """An `LLMService` that writes a row into `ledger` for each request to `inner`.
+
+    What the provider counts is taken over. Where it has not counted, because the attempt failed,
+    was cancelled, or was left before its end, the input is estimated from the request and the
+    output from what had arrived: whatever may have been billed is never written as 0. Nothing was
+    billed if nothing was sent, or if the provider turned the request away at once.
+
+    Estimates are made nearer by what the provider counts at other times. What waits or tries again
+    belongs around it: `Retrying(Throttled(Metered(service, ledger), limiter))`.
+
+    Args:
+        inner: the service that is asked; it must not retry by itself, as its attempts could not be
+            told apart.
+        ledger: where the rows go.
+        counter: estimates tokens; by default a `ModelTokens` for the service's model.
+        prices: what tokens cost. A request whose price they cannot tell is refused before it is
+            sent, by what their policy says.
+        provider: the provider's name, for the rows and the prices.
+        now: gives the time.
+
+    `complete`, and entering a stream, also raise what `PriceBook.price` raises.
+
+    Raises:
+        ConfigError: `inner` retries by itself.
+    """
+
+    def __init__(
+        self,
+        inner: LLMService,
+        ledger: UsageLedger,
+        counter: TokenCounter | None = None,
+        *,
+        prices: PriceBook | None = None,
+        provider: str | None = None,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        if inner.retries:
+            raise ConfigError(
+                f"{type(inner).__name__} retries by itself, so its attempts cannot be told apart; "
+                "meter the service inside it"
+            )
+        super().__init__(inner)
+        self._ledger = ledger
+        self._counter = counter or ModelTokens(inner.model)
+        self._prices = prices
+        self._provider = provider
+        self._now = now or _now
+
+    def stream(self, request: LLMRequest) -> Opened:
+        """See `LLMService.stream`."""
+        return self._stream(request)
+
+    @asynccontextmanager
+    async def _stream(self, request: LLMRequest) -> AsyncGenerator[AsyncIterator[StreamEvent]]:
+        self._require_price(request)
+        stream = _Collected(self._inner.stream(request))
+        try:
+            async with stream:
+                yield stream
+        finally:
+            status = _status_of(stream)
+            await self._record(request, status, stream.usage, stream.error, stream.arrived)
+
+    async def complete(self, request: LLMRequest) -> LLMResponse:
+        """See `LLMService.complete`."""
+        self._require_price(request)
+        status: _Status = "cancelled"
+        usage, error, arrived = Usage(), None, list[Part]()
+        try:
+            response = await self._inner.complete(request)
+            status, usage, arrived = "ok", response.usage, list(response.parts)
+            if response.refusal is not None:
+                arrived.append(Text(response.refusal))
+        except LLMError as failure:
+            status, error = "failed", failure
+            raise
+        finally:
+            await self._record(request, status, usage, error, arrived)
+        return response
+
+    def _require_price(self, request: LLMRequest) -> None:
+        if self._prices is not None:
+            model = request.model or self.model
+            self._prices.price(model, _NOTHING, provider=self._provider)
+
+    async def _record(
+        self,
+        request: LLMRequest,
+        status: _Status,
+        usage: Usage,
+        error: LLMError | None,
+        arrived: list[Part],
+    ) -> None:
+        measured = status == "ok" and None not in (usage.input_tokens, usage.output_tokens)
+        if measured:
+            self._counter.learn(request, usage)
+        elif error is not None and not error.sent:
+            usage, measured = _NOTHING, True
+        elif error is not None and _turned_away(error):
+            usage = _NOTHING
+        else:
+            with anyio.CancelScope(shield=True):
+                await self._counter.load()
+            usage = self._estimated(request, usage, arrived)
+        model = request.model or self.model
+        self._ledger.add(
+            model=model,
+            provider=self._provider,
+            status=status,
+            usage=usage,
+            measured=measured,
+            price=self._price(model, usage),
+            at=self._now(),
+        )
+
+    def _price(self, model: str, usage: Usage) -> Price | None:
+        if self._prices is None or usage is _NOTHING:
+            return None
+        try:
+            return self._prices.price(model, usage, provider=self._provider)
+        except CallerError:
+            # There was a price when the request was sent. The row matters more: it is unpriced.
+            return None
+
+    def _estimated(self, request: LLMRequest, usage: Usage, arrived: list[Part]) -> Usage:
+        sent = usage.input_tokens
+        if sent is None:
+            sent = max(1, self._counter.count_request(request).tokens)
+        answer = self._counter.count_message(Message("assistant", tuple(arrived))) if arrived else 0
+        # What was reported in the middle of an answer is what had been counted until then.
+        return structs.replace(
+            usage, input_tokens=sent, output_tokens=max(usage.output_tokens or 0, answer)
+        )
+
+
+class _Collected(Watched):
+    """A stream, with what has arrived of its answer."""
+
+    __slots__ = ("_pieces", "_whole")
+
+    def __init__(self, opened: Opened) -> None:
+        super().__init__(opened)
+        self._pieces: list[str] = []
+        self._whole: list[Part] = []
+
+    @property
+    def arrived(self) -> list[Part]:
+        """What has arrived, all text in one part."""
+        text = "".join(self._pieces)
+        return [Text(text), *self._whole] if text else self._whole
+
+    async def __anext__(self) -> StreamEvent:
+        event = await super().__anext__()
+        match event:
+            case TextDelta() | ThinkingDelta() | RefusalDelta():
+                self._pieces.append(event.text)
+            case ToolCallStarted():
+                self._pieces.append(event.name)
+            case ToolCallDelta():
+                self._pieces.append(event.arguments)
+            case PartCompleted():
+                self._whole.append(event.part)
+            case _:
+                pass
+        return event
+
+
+def _status_of(stream: Watched) -> _Status:
+    if stream.error is not None:
+        return "failed"
+    return "ok" if stream.finished else "cancelled"
+
+
+def _turned_away(error: LLMError) -> bool:
+    if error.after_output:
+        return False
+    if isinstance(error, BadRequest):
+        return not isinstance(error, ContextOverflow)
+    return isinstance(error, _TURNED_AWAY)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
