@@ -20,6 +20,9 @@ import msgspec
 from msgspec import Struct
 
 from llm_client.codec import Codec
+from llm_client.codecs.anthropic import AnthropicCodec, anthropic_dialect
+from llm_client.codecs.cohere import CohereCodec
+from llm_client.codecs.ollama import OllamaCodec
 from llm_client.codecs.openai_chat import COMPATIBLE, OpenAIChatCodec
 from llm_client.errors import LLMError
 from llm_client.stream import Accumulator
@@ -91,7 +94,18 @@ def _chat(provider: str) -> Codec:
     )
 
 
-_CODECS: Mapping[str, Callable[[str], Codec]] = MappingProxyType({"openai_chat": _chat})
+def _anthropic(provider: str) -> Codec:
+    return AnthropicCodec(anthropic_dialect(provider or "anthropic"))
+
+
+_CODECS: Mapping[str, Callable[[str], Codec]] = MappingProxyType(
+    {
+        "anthropic_messages": _anthropic,
+        "openai_chat": _chat,
+        "cohere_chat": CohereCodec,
+        "ollama_native": OllamaCodec,
+    }
+)
 
 
 def replay(exchange: Exchange, split: int | None = None) -> Row:
