@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llm_client.retry import RetryPolicy
+    from llm_client.retry import FallbackPolicy, RetryPolicy, RetryRule
     from llm_client.types import (
         Audio,
         File,
@@ -61,6 +61,8 @@ __all__ = [  # noqa: RUF022  grouped by use
     "RunStream",
     "PendingCall",
     "RetryPolicy",
+    "RetryRule",
+    "FallbackPolicy",
     "result_of",
     # extending it
     "Extension",
@@ -102,7 +104,7 @@ __all__ = [  # noqa: RUF022  grouped by use
 ]
 
 _HOME = {
-    "llm_client.retry": ("RetryPolicy",),
+    "llm_client.retry": ("FallbackPolicy", "RetryPolicy", "RetryRule"),
     "llm_client.types": (
         "Audio",
         "File",

@@ -35,6 +35,7 @@ __all__ = [
     "CallWaiting",
     "DeltasDropped",
     "Event",
+    "FallbackTaken",
     "HookFailed",
     "MessageAppended",
     "ModelAsked",
@@ -126,6 +127,15 @@ class RetryScheduled(Struct, frozen=True, tag="retry_scheduled"):
     message: str
 
 
+class FallbackTaken(Struct, frozen=True, tag="fallback_taken"):
+    """The model `failed` has failed for good; the call is made with `model` in its place."""
+
+    failed: str
+    model: str
+    error_type: str
+    message: str
+
+
 class HookFailed(Struct, frozen=True, tag="hook_failed"):
     """A hook handler failed and was skipped."""
 
@@ -161,6 +171,7 @@ Transient = (
     | ToolProgress
     | ToolEmitted
     | RetryScheduled
+    | FallbackTaken
     | HookFailed
     | TextRepaired
     | DeltasDropped

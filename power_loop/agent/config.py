@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-from llm_client.retry import RetryPolicy
+from llm_client.retry import FallbackPolicy, RetryPolicy
 from llm_client.types import Text
 from power_loop.errors import UsageError
 from power_loop.pipeline.ports import ROUND_LIMIT_PROMPT
@@ -27,6 +27,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         parallel_tool_calls: whether the model may ask for several tools at once; None leaves it to
             the provider.
         retry: when a failed model call is made again.
+        fallback: further models of the service, and the errors after which they are asked: each in
+            turn, by the same retry policy, once that has given up on the one before. Every model
+            call begins with the run's own model again.
         output_reasks: how often an answer of the wrong type is given back to the model.
         tool_concurrency: tools of one answer that run at the same time.
         tool_timeout: seconds for a tool that sets no bound of its own.
@@ -48,6 +51,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     temperature: float | None = None
     parallel_tool_calls: bool | None = None
     retry: RetryPolicy = RetryPolicy()
+    fallback: FallbackPolicy = FallbackPolicy()
     output_reasks: int = 2
     tool_concurrency: int = 16
     tool_timeout: float = 120.0

@@ -119,6 +119,7 @@ class Runner:
             model=model or self.llm.model,
             max_rounds=max_rounds,
             retry=config.retry,
+            fallback=config.fallback,
             check_output=None if typed is None else typed.fault,
             output_reasks=config.output_reasks,
             round_limit_prompt=config.round_limit_prompt,

@@ -11,6 +11,7 @@ from llm_client.types import ToolResult, Usage
 from power_loop.cli.timeline import one_line
 from power_loop.events import (
     Event,
+    FallbackTaken,
     HookFailed,
     RetryScheduled,
     Stamped,
@@ -190,6 +191,8 @@ def told_transient(stamped: Stamped) -> str:
     match stamped.event:
         case RetryScheduled() as event:
             return f"! {event.error_type}; next attempt in {event.delay:.1f} s"
+        case FallbackTaken() as event:
+            return f"! {event.error_type}; {event.model} is asked in place of {event.failed}"
         case HookFailed() as event:
             return f"! hook {event.handler} of {event.point} failed: {event.message}"
         case ToolProgress() as event:

@@ -1,11 +1,13 @@
-"""One model call, however often it takes."""
+"""One model call, however often it takes, and whichever model it takes."""
 
 from __future__ import annotations
+
+from msgspec.structs import replace
 
 from llm_client.errors import LLMError
 from llm_client.retry import RetryIn
 from llm_client.types import LLMRequest, LLMResponse
-from power_loop.events import RetryScheduled
+from power_loop.events import FallbackTaken, RetryScheduled
 from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
 from power_loop.pipeline.ports import AttemptFailed, Ports
 from power_loop.pipeline.progress import where
@@ -35,7 +37,7 @@ async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Outc
     """
     hook_may_retry = True
     while True:
-        result = await _until_policy_gives_up(io, request, round)
+        result = await _until_no_model_is_left(io, request, round)
         if isinstance(result, Answer):
             return result
         error, attempts = result
@@ -57,6 +59,27 @@ async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Outc
         if change is not None:
             await io.commit(change, later=True)
         raise error
+
+
+async def _until_no_model_is_left(
+    io: Ports, request: LLMRequest, round: int
+) -> Answer | tuple[LLMError, int]:
+    policy = io.plan.fallback
+    asked = request.model or io.plan.model
+    others = iter([model for model in policy.models if model != asked])
+    attempts = 0
+    while True:
+        result = await _until_policy_gives_up(io, request, round)
+        if isinstance(result, Answer):
+            return result
+        error, made = result
+        attempts += made
+        other = next(others, None) if policy.passes_on(error) else None
+        if other is None:
+            return error, attempts
+        told = repaired_text(str(error))
+        io.emit(FallbackTaken(asked, other, type(error).__name__, told))
+        asked, request = other, replace(request, model=other)
 
 
 async def _until_policy_gives_up(

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 
 from llm_client.errors import LLMError
-from llm_client.retry import RetryPolicy
+from llm_client.retry import FallbackPolicy, RetryPolicy
 from llm_client.types import LLMRequest, LLMResponse, Message, ToolResult, Transcript, Usage
 from power_loop.events import Transient
 from power_loop.hooks import HookPoint
@@ -39,6 +39,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
         model: the name recorded with each call.
         max_rounds: rounds in which the model may ask for tools.
         retry: when a failed model call is tried again.
+        fallback: which other models are asked when one has failed for good.
         check_output: says what is wrong with a final text, or None; for typed output.
         output_reasks: how often a wrong output is given back before the run fails.
         answers: what a person decided about waiting calls, by token.
@@ -49,6 +50,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     model: str
     max_rounds: int = 24
     retry: RetryPolicy = RetryPolicy()
+    fallback: FallbackPolicy = FallbackPolicy()
     check_output: Callable[[str], str | None] | None = None
     output_reasks: int = 2
     round_limit_prompt: str = ROUND_LIMIT_PROMPT

@@ -22,6 +22,7 @@ RUN: list[Event] = [
     events.TextDelta("a1", "Let me "),
     events.TextDelta("a1", "look."),
     events.RetryScheduled("a1", 0.5, "Overloaded", "busy"),
+    events.FallbackTaken("m", "n", "Overloaded", "busy"),
     events.ModelEnded("a1", "ok", Usage(3, 4)),
     events.MessageAppended(Message("assistant", (Text("Let me look."), CALL), id="m2"), "a1"),
     events.ToolStarted("c1", "read_file", CALL.arguments, "k", "h"),
@@ -46,6 +47,7 @@ def test_plain_lines_tell_the_story_in_order() -> None:
     assert out.getvalue().splitlines() == [
         "Let me look.",
         "! Overloaded; next attempt in 0.5 s",
+        "! Overloaded; n is asked in place of m",
         '→ read_file {"path": "a.txt"}',
         "  … 50% reading",
         "← read_file finished after 2.000 s: hello world",

@@ -18,6 +18,7 @@ from llm_client.types import (
 )
 from power_loop.events import (
     DeltasDropped,
+    FallbackTaken,
     HookFailed,
     RetryScheduled,
     RoundEnded,
@@ -149,6 +150,7 @@ TRANSIENTS: dict[str, Transient] = {
     "tool_emitted": ToolEmitted("c1", "saved", {"path": "a.txt"}),
     "tool_progress": ToolProgress("c1", "halfway", 0.5, {"lines": 7}),
     "retry_scheduled": RetryScheduled("t1", 0.5, "ServerError", "it broke"),
+    "fallback_taken": FallbackTaken("m", "n", "ServerError", "it broke"),
     "hook_failed": HookFailed("llm.before", "audit", "ValueError", "bad"),
     "text_repaired": TextRepaired("tool", 1, 2),
     "deltas_dropped": DeltasDropped(17),
