@@ -185,6 +185,7 @@ async def test_whether_it_retries_is_what_a_loop_must_know() -> None:
     assert (plain.retries, plain.model, plain.binds_output) == (False, "a", True)
     AgentLoop(plain)
     for layered in (
+        Retrying(ScriptedLLM()),
         Fallback(ScriptedLLM(), Retrying(ScriptedLLM())),
         Fallback(ScriptedLLM(), restart_streams=True),
     ):
