@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from llm_client.errors import ConfigError
 
@@ -21,7 +21,9 @@ class Provider(Struct, frozen=True, kw_only=True):
         key_env: the environment variable in which its users keep their key.
         needs_key: False if it usually runs without one, as servers on the own machine do.
         key_header: the header that carries the key; "authorization" carries it as a bearer token.
-        dialect: its dialect of the Chat Completions protocol, where it is not `name`.
+        protocol: how it is spoken to: a name of `llm_client.protocols.PROTOCOLS`, or the
+            "module:function" of a codec of one's own.
+        dialect: whose dialect of that protocol it speaks, where it is not `name`'s.
         factory: "module:function", imported when first needed, that makes the service from what
             stands after the colon; for a provider that is not reached over HTTP.
     """
@@ -31,6 +33,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     key_env: str | None = None
     needs_key: bool = True
     key_header: str = "authorization"
+    protocol: str = "openai_chat"
     dialect: str | None = None
     factory: str | None = None
 
@@ -43,7 +46,14 @@ def _own(name: str, base_url: str, key_env: str, dialect: str | None = None) -> 
     return Provider(name=name, base_url=base_url, key_env=key_env, needs_key=False, dialect=dialect)
 
 
-_ROWS = (
+def _also(row: Provider, ending: str, protocol: str) -> Provider:
+    """The same provider by another of the protocols that it speaks."""
+    dialect = row.dialect or row.name
+    name = f"{row.name}-{ending}"
+    return structs.replace(row, name=name, protocol=protocol, dialect=dialect)
+
+
+_CHAT = (
     _hosted("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
     # Every user has a resource of his own: https://NAME.openai.azure.com/openai/v1
     Provider(name="azure", key_env="AZURE_OPENAI_API_KEY", key_header="api-key"),
@@ -65,7 +75,50 @@ _ROWS = (
     _own("vllm", "http://127.0.0.1:8000/v1", "VLLM_API_KEY"),
     # Anything else that speaks the protocol.
     Provider(name="compatible", needs_key=False),
+)
+_CHAT_BY_NAME = {row.name: row for row in _CHAT}
+_RESPONSES = ("openai", "azure", "xai", "openrouter", "llamacpp", "compatible")
+_MESSAGES = ("llamacpp", "compatible")
+
+_OTHERS = (
+    Provider(
+        name="anthropic",
+        base_url="https://api.anthropic.com",
+        key_env="ANTHROPIC_API_KEY",
+        key_header="x-api-key",
+        protocol="anthropic_messages",
+    ),
+    Provider(
+        name="gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta",
+        key_env="GEMINI_API_KEY",
+        key_header="x-goog-api-key",
+        protocol="gemini",
+    ),
+    # Every user has a project of his own:
+    # https://LOCATION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/LOCATION/publishers/google
+    Provider(name="vertex", key_env="VERTEX_ACCESS_TOKEN", protocol="gemini"),
+    Provider(
+        name="cohere",
+        base_url="https://api.cohere.com",
+        key_env="COHERE_API_KEY",
+        protocol="cohere_chat",
+    ),
+    Provider(
+        name="ollama-native",
+        base_url="http://127.0.0.1:11434",
+        key_env="OLLAMA_API_KEY",
+        needs_key=False,
+        protocol="ollama_native",
+    ),
     Provider(name="local", needs_key=False, factory="llm_client.local:create_local_service"),
+)
+
+_ROWS = (
+    *_CHAT,
+    *_OTHERS,
+    *(_also(_CHAT_BY_NAME[name], "responses", "openai_responses") for name in _RESPONSES),
+    *(_also(_CHAT_BY_NAME[name], "messages", "anthropic_messages") for name in _MESSAGES),
 )
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _ROWS})
@@ -83,7 +136,8 @@ def provider_named(name: str, providers: Mapping[str, Provider] = PROVIDERS) -> 
     if row is None:
         raise ConfigError(
             f"unknown provider {name!r}; known are {', '.join(sorted(providers))}. For any other "
-            "server that speaks OpenAI's protocol use 'compatible' with a base URL"
+            "server use 'compatible', 'compatible-responses' or 'compatible-messages' with a base "
+            "URL, after the protocol that it speaks"
         )
     return row
 

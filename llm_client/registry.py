@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import cast
 
-from msgspec import structs
-
-from llm_client.codecs.openai_chat import OpenAIChatCodec, chat_dialect
 from llm_client.config import LLMProviderConfig
 from llm_client.errors import ConfigError
 from llm_client.http_service import HttpLLMService, RequestDefaults
+from llm_client.protocols import codec_for
 from llm_client.providers import PROVIDERS, Provider
 from llm_client.service import LLMService
 from llm_client.transport.base import Transport
@@ -67,9 +65,8 @@ def create_llm_service_from_config(
     row = config.row
     if row.factory is not None:
         return _made(row, config.model)
-    dialect = chat_dialect(row.dialect or row.name)
     return HttpLLMService(
-        OpenAIChatCodec(structs.replace(dialect, provider=row.name)),
+        codec_for(row.protocol, row.dialect or row.name, row.name),
         transport or HttpxTransport(max_connections=config.max_connections, proxy=config.proxy),
         base_url=config.base_url or "",
         model=config.model,

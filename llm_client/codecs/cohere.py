@@ -16,7 +16,7 @@ from llm_client.codecs._whole import decode_whole
 from llm_client.errors import LLMError, LocalProtocolError
 from llm_client.types import LLMRequest, LLMResponse
 
-__all__ = ["CohereCodec"]
+__all__ = ["CohereCodec", "cohere_codec"]
 
 
 class CohereCodec:
@@ -67,3 +67,9 @@ class CohereCodec:
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
         """See `Codec.error`."""
         return error_from_body(self.provider, status, headers, body, self._now)
+
+
+def cohere_codec(dialect: str, provider: str) -> CohereCodec:
+    """The codec for `provider`; this protocol has one dialect."""
+    del dialect
+    return CohereCodec(provider)

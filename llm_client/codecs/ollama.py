@@ -18,7 +18,7 @@ from llm_client.errors import LLMError, LocalProtocolError
 from llm_client.ndjson import NDJSONParser
 from llm_client.types import LLMRequest, LLMResponse
 
-__all__ = ["OllamaCodec"]
+__all__ = ["OllamaCodec", "ollama_codec"]
 
 _STREAM = {"content-type": "application/json", "accept": "application/x-ndjson"}
 
@@ -73,3 +73,9 @@ class OllamaCodec:
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
         """See `Codec.error`."""
         return error_from_body(self.provider, status, headers, body, self._now)
+
+
+def ollama_codec(dialect: str, provider: str) -> OllamaCodec:
+    """The codec for `provider`; this protocol has one dialect."""
+    del dialect
+    return OllamaCodec(provider)

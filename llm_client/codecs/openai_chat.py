@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from msgspec import structs
+
 from llm_client.codec import HttpRequest
 from llm_client.codecs._chat_answer import ChatAnswer
 from llm_client.codecs._chat_dialect import (
@@ -30,6 +32,7 @@ __all__ = [
     "ChatDialect",
     "OpenAIChatCodec",
     "ReasoningEcho",
+    "chat_codec",
     "chat_dialect",
 ]
 
@@ -138,3 +141,8 @@ class OpenAIChatCodec:
         if request.server_tools:
             return encode_tools(tools, request.server_tools)
         return self._tools.get(tools) or self._tools.put(tools, encode_tools(tools))
+
+
+def chat_codec(dialect: str, provider: str) -> OpenAIChatCodec:
+    """The codec of the vendor `dialect` for `provider`."""
+    return OpenAIChatCodec(structs.replace(chat_dialect(dialect), provider=provider))
