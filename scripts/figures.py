@@ -42,6 +42,7 @@ FIGURES: dict[int, Figure] = {
     5: Figure(("figure_05",), 600, 19_000, 5_000_000),
     6: Figure(("figure_06", "figure_06_loopback"), 270, 29_000, 1_700_000),
     7: Figure(("figure_07",), 20_000, 20_000, 1_000_000),
+    9: Figure(("figure_09",), 3_000, 3_000, 150_000),
     11: Figure(("figure_11",), 200, 200, 5_000),
 }
 
