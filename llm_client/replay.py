@@ -24,6 +24,7 @@ from llm_client.codecs.anthropic import AnthropicCodec, anthropic_dialect
 from llm_client.codecs.cohere import CohereCodec
 from llm_client.codecs.ollama import OllamaCodec
 from llm_client.codecs.openai_chat import COMPATIBLE, OpenAIChatCodec
+from llm_client.codecs.openai_responses import OpenAIResponsesCodec, responses_dialect
 from llm_client.errors import LLMError
 from llm_client.stream import Accumulator
 from llm_client.types import LLMResponse, Thinking
@@ -98,10 +99,15 @@ def _anthropic(provider: str) -> Codec:
     return AnthropicCodec(anthropic_dialect(provider or "anthropic"))
 
 
+def _responses(provider: str) -> Codec:
+    return OpenAIResponsesCodec(responses_dialect(provider or "openai"))
+
+
 _CODECS: Mapping[str, Callable[[str], Codec]] = MappingProxyType(
     {
         "anthropic_messages": _anthropic,
         "openai_chat": _chat,
+        "openai_responses": _responses,
         "cohere_chat": CohereCodec,
         "ollama_native": OllamaCodec,
     }

@@ -1,0 +1,66 @@
+"""Where the vendors of the Responses protocol deviate from OpenAI: data, not branches.
+
+A vendor without an entry speaks `COMPATIBLE`, the part of the protocol that all accept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from msgspec import Struct, structs
+
+__all__ = ["COMPATIBLE", "DIALECTS", "ResponsesDialect", "responses_dialect"]
+
+
+class ResponsesDialect(Struct, frozen=True, kw_only=True):
+    """One vendor's way of speaking the protocol.
+
+    Attributes:
+        provider: its name, in errors.
+        origin: who seals its parts; what one vendor has encrypted another cannot read.
+        path: the address of the endpoint below the base address.
+        store: the vendor keeps the answers, and its items go back by their ids. Otherwise nothing
+            is kept there, and reasoning goes back encrypted.
+        encrypted: reasoning comes encrypted when asked for.
+        prompt_cache_key: requests of one conversation can be named, so that they meet the same
+            prompt cache.
+    """
+
+    provider: str
+    origin: str
+    path: str = "/responses"
+    store: bool = False
+    encrypted: bool = False
+    prompt_cache_key: bool = False
+
+
+def _made(provider: str, *, encrypted: bool = False, keyed: bool = False) -> ResponsesDialect:
+    return ResponsesDialect(
+        provider=provider,
+        origin=f"{provider}.responses",
+        encrypted=encrypted,
+        prompt_cache_key=keyed,
+    )
+
+
+COMPATIBLE = _made("compatible")
+
+_ALL = (
+    COMPATIBLE,
+    _made("openai", encrypted=True, keyed=True),
+    _made("azure", encrypted=True, keyed=True),
+    _made("xai", encrypted=True, keyed=True),
+    _made("bedrock", encrypted=True),
+    _made("openrouter", encrypted=True),
+)
+
+DIALECTS: Mapping[str, ResponsesDialect] = MappingProxyType({one.provider: one for one in _ALL})
+"""All known dialects by the vendor's name."""
+
+
+def responses_dialect(provider: str) -> ResponsesDialect:
+    """The dialect of `provider`; an unknown one speaks `COMPATIBLE` under its own name."""
+    return DIALECTS.get(provider) or structs.replace(
+        COMPATIBLE, provider=provider, origin=f"{provider}.responses"
+    )
