@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from llm_client.codecs.openai_chat import ChatDialect, OpenAIChatCodec, chat_dialect
     from llm_client.config import LLMProviderConfig
     from llm_client.http_service import HttpLLMService, RequestDefaults
+    from llm_client.known_models import ModelCapabilities, capabilities, capabilities_from_env
     from llm_client.pricing import (
         Ceiling,
         Price,
@@ -237,6 +238,10 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "UsageLedger",
     "UsageRow",
     "UsageTotals",
+    # what models can do
+    "capabilities",
+    "capabilities_from_env",
+    "ModelCapabilities",
     # building a service of one's own
     "HttpLLMService",
     "RequestDefaults",
@@ -270,6 +275,7 @@ _LAZY = MappingProxyType(
         "HttpxTransport": "transport.httpx_transport",
         "LLMProviderConfig": "config",
         "Metered": "wrappers.metered",
+        "ModelCapabilities": "known_models",
         "ModelTokens": "tokens",
         "OpenAIChatCodec": "codecs.openai_chat",
         "PROVIDERS": "providers",
@@ -296,6 +302,8 @@ _LAZY = MappingProxyType(
         "UsageTotals": "usage",
         "WireRequest": "transport.base",
         "WireResponse": "transport.base",
+        "capabilities": "known_models",
+        "capabilities_from_env": "known_models",
         "chat_dialect": "codecs.openai_chat",
         "create_llm_service": "registry",
         "create_llm_service_from_config": "registry",

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
+from llm_client._model_name import bare_name
 from llm_client.tokens._media import Crops, Flat, ImageRule, Patches, Pixels, Tiles
 from llm_client.tokens.vocabulary import VocabularyName
 
@@ -129,17 +130,13 @@ _FAMILIES: Mapping[re.Pattern[str], Family] = MappingProxyType(
     {re.compile(pattern): family for pattern, family in _ROWS}
 )
 
-_BEFORE_NAME = re.compile(r"^(?:.*/)?(?:ft:)?(?:\w+\.)*(?=[a-z])")
-"""What gateways and fine-tuning put before a model's own name: `openai/`, `ft:`, `anthropic.`."""
-
 UNKNOWN = Family()
 
 
 def family_of(model: str) -> Family:
     """The family of `model`; one that estimates everything where the model is not known."""
-    name = model.lower().strip()
-    bare = _BEFORE_NAME.sub("", name)
+    name = bare_name(model)
     for pattern, family in _FAMILIES.items():
-        if pattern.match(bare):
+        if pattern.match(name):
             return family
     return UNKNOWN

@@ -1,0 +1,43 @@
+"""What models can do, as data: declared where it is known, and None where it is not.
+
+    known = capabilities("openai", "gpt-4o")
+    known.images                                   # True: it is known to read images
+    known.audio                                    # False: it is known not to take sound
+    capabilities("compatible", "my-model").images  # None: nobody knows
+
+Nothing is guessed from a name that is not in the table. What is missing or wrong there can be said
+in code or in the environment, or measured (`llm_client.probe`).
+
+    values   what is known of a model, and what the environment says
+    table    a row for each family of models
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llm_client.known_models.table import declared
+from llm_client.known_models.values import ModelCapabilities
+
+__all__ = ["ModelCapabilities", "capabilities", "capabilities_from_env"]
+
+
+def capabilities(
+    provider: str, model: str, overrides: ModelCapabilities | None = None
+) -> ModelCapabilities:
+    """What is known of `model` at `provider`, a name of `llm_client.PROVIDERS`. What `overrides`
+    says comes first."""
+    known = declared(provider, model)
+    return known if overrides is None else known.overridden(overrides)
+
+
+def capabilities_from_env(
+    provider: str, model: str, env: Mapping[str, str] | None = None
+) -> ModelCapabilities:
+    """What is known of `model` at `provider`, with what the environment says coming first: see
+    `ModelCapabilities.from_env`.
+
+    Raises:
+        ConfigError: a variable has a value that it cannot have; names every one of them.
+    """
+    return capabilities(provider, model, ModelCapabilities.from_env(env))
