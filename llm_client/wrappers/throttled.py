@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-
-import msgspec
 
 from llm_client.errors import LLMError
 from llm_client.service import LLMService
 from llm_client.stream import StreamEvent
-from llm_client.types import LLMRequest, LLMResponse, Text, Thinking, ToolCall, ToolResult, Usage
+from llm_client.tokens import ModelTokens, TokenCounter
+from llm_client.types import LLMRequest, LLMResponse, Usage
 from llm_client.wrappers._around import Around
 from llm_client.wrappers._watched import Opened, Watched
 from llm_client.wrappers.rate_limiter import RateLimiter, Reservation
 
-__all__ = ["Throttled", "rough_input_tokens"]
-
-TOKENS_OF_A_FILE = 1_000
-BYTES_OF_A_TOKEN = 4
-
-
-def rough_input_tokens(request: LLMRequest) -> int:
-    """About how many tokens `request` puts in: a quarter of its bytes, and a thousand for an image
-    or a file."""
-    size = len((request.system or "").encode())
-    size += sum(len(msgspec.json.encode(tool)) for tool in request.tools)
-    files = 0
-    for message in request.messages:
-        for part in message.parts:
-            match part:
-                case Text() | Thinking() | ToolResult():
-                    size += len(part.text.encode("utf-8", "replace"))
-                case ToolCall():
-                    size += len(part.arguments.encode("utf-8", "replace"))
-                case _:
-                    files += 1
-    return size // BYTES_OF_A_TOKEN + files * TOKENS_OF_A_FILE
+__all__ = ["Throttled"]
 
 
 class Throttled(Around):
@@ -51,7 +29,8 @@ class Throttled(Around):
     Args:
         inner: the service that is asked.
         limiter: the allowance; several services may share one.
-        estimate: the tokens that a request puts in, roughly; not called if tokens are not limited.
+        counter: estimates what a request puts in, and learns from what is reported; by default a
+            `ModelTokens` for the service's model. Not asked if tokens are not limited.
         expected_output: tokens reserved for the answer to a request that does not bound it.
     """
 
@@ -59,13 +38,13 @@ class Throttled(Around):
         self,
         inner: LLMService,
         limiter: RateLimiter,
+        counter: TokenCounter | None = None,
         *,
-        estimate: Callable[[LLMRequest], int] = rough_input_tokens,
         expected_output: int = 1_000,
     ) -> None:
         super().__init__(inner)
         self._limiter = limiter
-        self._estimate = estimate
+        self._counter = counter or ModelTokens(inner.model)
         self._expected_output = expected_output
 
     def stream(self, request: LLMRequest) -> Opened:
@@ -80,7 +59,10 @@ class Throttled(Around):
             async with stream:
                 yield stream
         finally:
-            _settle(reserved, stream.usage if stream.finished else Usage(), stream.error)
+            if stream.error is not None:
+                _settle_failed(reserved, stream.error)
+            elif stream.finished:
+                self._settle(reserved, request, stream.usage)
 
     async def complete(self, request: LLMRequest) -> LLMResponse:
         """See `LLMService.complete`."""
@@ -88,21 +70,26 @@ class Throttled(Around):
         try:
             response = await self._inner.complete(request)
         except LLMError as error:
-            _settle(reserved, Usage(), error)
+            _settle_failed(reserved, error)
             raise
-        _settle(reserved, response.usage, None)
+        self._settle(reserved, request, response.usage)
         return response
 
     async def _reserve(self, request: LLMRequest) -> Reservation:
         if not self._limiter.counts_tokens:
             return await self._limiter.reserve()
+        await self._counter.load()
         output = request.max_output_tokens
         output = self._expected_output if output is None else output
-        return await self._limiter.reserve(self._estimate(request) + output)
+        return await self._limiter.reserve(self._counter.count_request(request).tokens + output)
+
+    def _settle(self, reserved: Reservation, request: LLMRequest, usage: Usage) -> None:
+        if usage.input_tokens is not None and usage.output_tokens is not None:
+            reserved.settle(usage.total_tokens)
+            if self._limiter.counts_tokens:
+                self._counter.learn(request, usage)
 
 
-def _settle(reserved: Reservation, usage: Usage, error: LLMError | None) -> None:
-    if error is not None and not error.sent:
+def _settle_failed(reserved: Reservation, error: LLMError) -> None:
+    if not error.sent:
         reserved.give_back()
-    elif error is None and usage.input_tokens is not None and usage.output_tokens is not None:
-        reserved.settle(usage.total_tokens)

@@ -11,17 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_client.errors import ConnectFailed, ExceedsLimit, Overloaded, RateLimited
-from llm_client.testing import Reply, ScriptedLLM, VirtualClock, call, reply
+from llm_client.testing import Reply, ScriptedLLM, VirtualClock, reply
+from llm_client.tokens import TokenEstimate
 from llm_client.types import (
-    Image,
     LLMRequest,
     Message,
     Text,
-    ToolSpec,
     Usage,
 )
 from llm_client.wrappers.rate_limiter import RateLimiter
-from llm_client.wrappers.throttled import Throttled, rough_input_tokens
+from llm_client.wrappers.throttled import Throttled
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +30,35 @@ HELLO = LLMRequest([Message.user("hello")])
 def limiter_on(clock: VirtualClock, **settings: float | None) -> RateLimiter:
     """A limiter on a virtual clock."""
     return RateLimiter(clock=clock.now, sleep=clock.sleep, **settings)
+
+
+class Counts:
+    """A counter that always says the same."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.asked: list[LLMRequest] = []
+        self.learnt: list[Usage] = []
+
+    async def load(self) -> None:
+        """Nothing to load."""
+
+    def count_text(self, text: str) -> int:
+        """The same."""
+        return self.tokens
+
+    def count_message(self, message: Message) -> int:
+        """The same."""
+        return self.tokens
+
+    def count_request(self, request: LLMRequest) -> TokenEstimate:
+        """The same."""
+        self.asked.append(request)
+        return TokenEstimate(self.tokens, exact=False)
+
+    def learn(self, request: LLMRequest, usage: Usage) -> None:
+        """Kept."""
+        self.learnt.append(usage)
 
 
 async def until_waiting(limiter: RateLimiter, count: int) -> None:
@@ -270,7 +298,7 @@ async def test_a_request_reserves_its_estimate_and_settles_to_what_it_used(strea
     clock = VirtualClock()
     limiter = limiter_on(clock, tokens_per_minute=600)
     llm = ScriptedLLM(reply("a", usage=Usage(100, 100)), repeat=True)
-    service = Throttled(llm, limiter, estimate=lambda _: 400)
+    service = Throttled(llm, limiter, Counts(400))
     request = LLMRequest(HELLO.messages, max_output_tokens=200)
     await ask(service, request, streamed=streamed)
     await limiter.reserve(400)
@@ -294,17 +322,14 @@ async def test_an_answer_without_bound_reserves_what_is_expected() -> None:
     """And a limiter that counts no tokens needs no estimate."""
     clock = VirtualClock()
     limiter = limiter_on(clock, tokens_per_minute=100)
-    service = Throttled(ScriptedLLM("a"), limiter, estimate=lambda _: 10, expected_output=91)
+    service = Throttled(ScriptedLLM("a"), limiter, Counts(10), expected_output=91)
     with pytest.raises(ExceedsLimit, match="101 tokens"):
         await service.complete(HELLO)
 
-    def never(request: LLMRequest) -> int:
-        raise AssertionError(request)
-
-    uncounted = Throttled(
-        ScriptedLLM("a"), limiter_on(clock, requests_per_minute=1), estimate=never
-    )
+    counter = Counts(10)
+    uncounted = Throttled(ScriptedLLM("a"), limiter_on(clock, requests_per_minute=1), counter)
     assert (await uncounted.complete(HELLO)).text == "a"
+    assert counter.asked == []
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -315,7 +340,7 @@ async def test_what_was_never_sent_is_given_back_and_what_failed_later_is_not(
     clock = VirtualClock()
     limiter = limiter_on(clock, requests_per_minute=2, tokens_per_minute=1200)
     llm = ScriptedLLM(ConnectFailed("down", sent=False), Overloaded("busy"), "fine")
-    service = Throttled(llm, limiter, estimate=lambda _: 600, expected_output=0)
+    service = Throttled(llm, limiter, Counts(600), expected_output=0)
     for kind in (ConnectFailed, Overloaded):
         with pytest.raises(kind):
             await ask(service, HELLO, streamed=streamed)
@@ -330,28 +355,31 @@ async def test_a_stream_that_is_left_early_keeps_its_reservation() -> None:
     clock = VirtualClock()
     limiter = limiter_on(clock, tokens_per_minute=600)
     llm = ScriptedLLM(Reply(parts=(Text("Hello there"),), usage=Usage(1, 1)))
-    service = Throttled(llm, limiter, estimate=lambda _: 600, expected_output=0)
+    service = Throttled(llm, limiter, Counts(600), expected_output=0)
     async with service.stream(HELLO) as events:
         await anext(events)
     await limiter.reserve(600)
     assert clock.now() == pytest.approx(60.0)
 
 
-def test_the_rough_estimate_counts_all_that_is_sent() -> None:
-    """Everything that a provider turns into tokens."""
-    tool = ToolSpec("pay", "Pays an amount of money.", {"type": "object"})
-    base = rough_input_tokens(HELLO)
-    assert 0 < base < 5
-    for more in (
-        LLMRequest(HELLO.messages, system="x" * 400),
-        LLMRequest([Message.user("x" * 400)]),
-        LLMRequest([*HELLO.messages, Message.assistant("", call("pay", "x" * 400))]),
-        LLMRequest([*HELLO.messages, Message.tool("c", "x" * 400)]),
-        LLMRequest(HELLO.messages, tools=(tool,) * 10),
-    ):
-        assert base + 90 <= rough_input_tokens(more) <= base + 400
-    seen = Message.user("look", Image(url="https://example.org/a.png"))
-    assert rough_input_tokens(LLMRequest([seen])) >= 1_000
+async def test_the_counter_learns_from_what_is_reported() -> None:
+    """So that the next reservation is nearer."""
+    counter = Counts(10)
+    limiter = limiter_on(VirtualClock(), tokens_per_minute=6_000)
+    service = Throttled(ScriptedLLM(reply("a", usage=Usage(12, 3))), limiter, counter)
+    await service.complete(HELLO)
+    assert counter.learnt == [Usage(12, 3)]
+
+
+async def test_without_a_counter_the_tokens_of_the_model_are_counted() -> None:
+    """What is written is what is reserved, to a few tokens around it."""
+    limiter = limiter_on(VirtualClock(), tokens_per_minute=100)
+    service = Throttled(ScriptedLLM("a", repeat=True, model="gpt-4o"), limiter)
+    short = LLMRequest(HELLO.messages, max_output_tokens=50)
+    assert (await service.complete(short)).text == "a"
+    long = LLMRequest([Message.user("word " * 60)], max_output_tokens=50)
+    with pytest.raises(ExceedsLimit):
+        await service.complete(long)
 
 
 @pytest.mark.parametrize(
