@@ -252,9 +252,8 @@ class OtherBlock:
             before = self._fields.get(name)
             if name == "type" or value is None:
                 continue
-            if isinstance(before, str) and isinstance(value, str):
-                value = before + value
-            self._fields[name] = value
+            joins = isinstance(before, str) and isinstance(value, str)
+            self._fields[name] = f"{before}{value}" if joins else value
 
     def close(self, out: list[StreamEvent]) -> None:
         """The block has ended."""

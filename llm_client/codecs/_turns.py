@@ -19,14 +19,19 @@ def what(message: Message) -> str:
     return f"the {message.role} message {message.id!r}"
 
 
-def misplaced(message: Message, part: Part) -> LocalProtocolError:
+def misplaced(message: Message, part: Part, rule: str = "C05") -> LocalProtocolError:
     """The error for a part that a message of its role cannot hold."""
     return LocalProtocolError(
-        f"{what(message)} cannot hold a {type(part).__name__} part", rule="C05"
+        f"{what(message)} cannot hold a {type(part).__name__} part", rule=rule
     )
 
 
-def call_ids(message: Message, calls: Sequence[ToolCall], form: IdForm) -> tuple[str, ...]:
+def call_ids(
+    message: Message,
+    calls: Sequence[ToolCall],
+    form: IdForm,
+    rules: tuple[str, str] = ("C13", "C14"),
+) -> tuple[str, ...]:
     """The calls' ids in wire form.
 
     Raises:
@@ -34,17 +39,18 @@ def call_ids(message: Message, calls: Sequence[ToolCall], form: IdForm) -> tuple
     """
     if any(not call.id for call in calls):
         raise LocalProtocolError(
-            f"{what(message)} makes a call without an id; give each call one", rule="C13"
+            f"{what(message)} makes a call without an id; give each call one", rule=rules[0]
         )
     ids = tuple([form(call.id) for call in calls])
     if len(set(ids)) != len(ids):
         raise LocalProtocolError(
-            f"{what(message)} makes two calls with the same id; give each call its own", rule="C14"
+            f"{what(message)} makes two calls with the same id; give each call its own",
+            rule=rules[1],
         )
     return ids
 
 
-def opaque_value(part: Opaque) -> Any:
+def opaque_value(part: Opaque, rule: str = "C12") -> Any:
     """What an opaque part holds. Decoded and not spliced in, so that a damaged part cannot break
     the whole body.
 
@@ -56,5 +62,5 @@ def opaque_value(part: Opaque) -> Any:
     except (ValueError, RecursionError) as error:
         raise LocalProtocolError(
             f"the opaque part {part.kind!r} of {part.provider} is not valid JSON; drop it",
-            rule="C12",
+            rule=rule,
         ) from error
