@@ -22,6 +22,7 @@ from msgspec import Struct
 from llm_client.codec import Codec
 from llm_client.codecs.anthropic import AnthropicCodec, anthropic_dialect
 from llm_client.codecs.cohere import CohereCodec
+from llm_client.codecs.gemini import GeminiCodec, gemini_dialect
 from llm_client.codecs.ollama import OllamaCodec
 from llm_client.codecs.openai_chat import COMPATIBLE, OpenAIChatCodec
 from llm_client.codecs.openai_responses import OpenAIResponsesCodec, responses_dialect
@@ -103,9 +104,14 @@ def _responses(provider: str) -> Codec:
     return OpenAIResponsesCodec(responses_dialect(provider or "openai"))
 
 
+def _gemini(provider: str) -> Codec:
+    return GeminiCodec(gemini_dialect(provider or "gemini"))
+
+
 _CODECS: Mapping[str, Callable[[str], Codec]] = MappingProxyType(
     {
         "anthropic_messages": _anthropic,
+        "gemini": _gemini,
         "openai_chat": _chat,
         "openai_responses": _responses,
         "cohere_chat": CohereCodec,

@@ -1,0 +1,95 @@
+"""Where Gemini's services and models differ: data, not branches.
+
+Each difference stands here because recorded traffic, the vendor's documentation or its error texts
+show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from msgspec import Struct, structs
+
+__all__ = ["GEMINI", "VERTEX", "GeminiDialect", "GeminiFamily", "gemini_dialect", "gemini_family"]
+
+
+class GeminiDialect(Struct, frozen=True, kw_only=True):
+    """One service's way of speaking the protocol.
+
+    Attributes:
+        provider: its name, in errors.
+        origin: the owner of seals and opaque parts; both services know each other's.
+        tool_traces: the calls of tools that the provider runs are shown on request, and must be
+            where functions are offered beside them.
+    """
+
+    provider: str = "gemini"
+    origin: str = "gemini"
+    tool_traces: bool = True
+
+
+GEMINI = GeminiDialect()
+# The address differs, which is no matter of the codec; the flag is refused as unknown.
+VERTEX = GeminiDialect(provider="vertex", tool_traces=False)
+
+
+def gemini_dialect(provider: str) -> GeminiDialect:
+    """The dialect of `provider`; an unknown one speaks as the Gemini API does, under its own
+    name."""
+    return VERTEX if provider == VERTEX.provider else structs.replace(GEMINI, provider=provider)
+
+
+class GeminiFamily(Struct, frozen=True, kw_only=True):
+    """What the models whose names begin alike can do.
+
+    Attributes:
+        levels: the thinking level for each effort; empty where thinking is bounded in tokens.
+        budgets: the thinking budget for each effort; empty where there is none.
+        media_results: results of functions may hold images and files.
+        bound_with_tools: an answer can be bound to a schema while functions are offered.
+    """
+
+    levels: Mapping[str, str] = MappingProxyType({})
+    budgets: Mapping[str, int] = MappingProxyType({})
+    media_results: bool = False
+    bound_with_tools: bool = False
+
+
+# The budgets are those that Google's own endpoint for Chat Completions translates efforts to.
+_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
+_LEVELS = {"minimal": "minimal", "low": "low", "medium": "medium", "high": "high"}
+
+_NEWEST = GeminiFamily(
+    # Thinking cannot be turned off from here on; the lowest level is nearest to that.
+    levels=MappingProxyType({"none": "minimal", **_LEVELS}),
+    media_results=True,
+    bound_with_tools=True,
+)
+_FAMILIES = (
+    ("gemini-1", GeminiFamily()),
+    ("gemini-2.0", GeminiFamily()),
+    # Pro never stops thinking; 128 is the least that it takes.
+    ("gemini-2.5-pro", GeminiFamily(budgets=MappingProxyType({"none": 128, **_BUDGETS}))),
+    ("gemini-2.5", GeminiFamily(budgets=MappingProxyType({"none": 0, **_BUDGETS}))),
+    (
+        "gemini-3-pro",
+        GeminiFamily(
+            levels=MappingProxyType(
+                {"none": "low", "minimal": "low", "low": "low", "medium": "high", "high": "high"}
+            ),
+            media_results=True,
+            bound_with_tools=True,
+        ),
+    ),
+    ("gemma", GeminiFamily()),
+)
+
+
+def gemini_family(model: str) -> GeminiFamily:
+    """The family of `model`; one that is not known counts as of the newest."""
+    name = model.rpartition("/")[2]
+    for prefix, family in _FAMILIES:
+        if name.startswith(prefix):
+            return family
+    return _NEWEST
