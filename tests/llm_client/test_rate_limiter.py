@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_client.errors import ConnectFailed, ExceedsLimit, Overloaded, RateLimited
+from llm_client.retry import RetryPolicy
 from llm_client.testing import Reply, ScriptedLLM, VirtualClock, reply
 from llm_client.tokens import TokenEstimate
 from llm_client.types import (
@@ -219,6 +221,43 @@ async def test_a_cancelled_wait_costs_nobody_his_place_or_tokens() -> None:
         scope.cancel()
     assert scope.cancelled_caught
     assert done == [pytest.approx(10.0)]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("cancel_first", [False, True])
+@pytest.mark.parametrize("enough", [False, True])
+async def test_a_native_cancellation_that_meets_a_wake_up_is_not_lost(
+    enough: bool, cancel_first: bool
+) -> None:
+    """In the very turn in which his tokens come, too: they are for the next one."""
+    limiter = RateLimiter(tokens_per_minute=600)
+    first = await limiter.reserve(600)
+    waiting = asyncio.ensure_future(limiter.reserve(500))
+    await until_waiting(limiter, 1)
+    acts = [lambda: first.settle(0 if enough else 599), waiting.cancel]
+    for act in reversed(acts) if cancel_first else acts:
+        act()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert limiter.waiting == 0
+    if enough:
+        with anyio.fail_after(5):
+            await limiter.reserve(600)
+
+
+async def test_nobody_waits_for_hours_by_default() -> None:
+    """A minute at most, and for a provider's retries in all as well (X14)."""
+    clock = VirtualClock()
+    limiter = limiter_on(clock, requests_per_minute=1)
+    await limiter.reserve()
+    await limiter.reserve()
+    assert clock.now() == pytest.approx(60.0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(limiter.reserve)
+        await until_waiting(limiter, 1)
+        with pytest.raises(RateLimited):
+            await limiter.reserve()
+    assert RetryPolicy().total == 60.0
 
 
 @settings(deadline=None, max_examples=60)
