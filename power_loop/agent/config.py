@@ -28,8 +28,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
             the provider.
         retry: when a failed model call is made again.
         fallback: further models of the service, and the errors after which they are asked: each in
-            turn, by the same retry policy, once that has given up on the one before. Every model
-            call begins with the run's own model again.
+            turn, once `retry` has given up on the one before, and with attempts and a deadline of
+            its own. Every model call begins with the run's own model again.
         output_reasks: how often an answer of the wrong type is given back to the model.
         tool_concurrency: tools of one answer that run at the same time.
         tool_timeout: seconds for a tool that sets no bound of its own.
