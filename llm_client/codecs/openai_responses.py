@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from llm_client.codec import HttpRequest
 from llm_client.codecs._http_errors import error_from_body
+from llm_client.codecs._json import encode, require_finite
 from llm_client.codecs._responses_answer import ResponsesAnswer
 from llm_client.codecs._responses_dialect import (
     COMPATIBLE,
@@ -12,10 +14,14 @@ from llm_client.codecs._responses_dialect import (
     ResponsesDialect,
     responses_dialect,
 )
+from llm_client.codecs._responses_encode import encode_message
+from llm_client.codecs._responses_request import encode_options, encode_tools, is_continued
+from llm_client.codecs._responses_rules import START, Encoded, Walk, check_end, walk
 from llm_client.codecs._stream_decoder import StreamDecoder
+from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
-from llm_client.errors import LLMError
-from llm_client.types import LLMResponse
+from llm_client.errors import LLMError, LocalProtocolError
+from llm_client.types import LLMRequest, LLMResponse, Message
 
 __all__ = [
     "COMPATIBLE",
@@ -26,14 +32,87 @@ __all__ = [
 ]
 
 
+_JSON = {"content-type": "application/json", "accept": "application/json"}
+_STREAM = {"content-type": "application/json", "accept": "text/event-stream"}
+_MAY_BE_EMPTY = frozenset({"previous_response_id", "conversation", "prompt"})
+
+
+class _ResponsesForm:
+    """Messages in one dialect, for a `TranscriptEncoder`. If `continued`, the provider holds what
+    came before them."""
+
+    start = START
+
+    def __init__(self, dialect: ResponsesDialect, *, continued: bool) -> None:
+        self._dialect = dialect
+        self._continued = continued
+
+    def encode(self, message: Message) -> Encoded:
+        return encode_message(message, self._dialect)
+
+    def walk(self, state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[bytes]]:
+        return walk(state, encoded, position, continued=self._continued)
+
+    def check_end(self, state: Walk) -> None:
+        check_end(state)
+
+
 class OpenAIResponsesCodec:
-    """A `Codec` for one vendor's dialect."""
+    """A `Codec` for one vendor's dialect.
+
+    What it has encoded is kept and used again: whole conversations by the request's `cache_key`
+    (the `conversations` most recently used, at most `cache_bytes` in all), single messages and tool
+    sets by their identity. Not safe for concurrent use by several threads.
+
+    `now` gives the seconds since 1970; it is asked only when a provider names a date to retry at
+    and no date of its own.
+    """
+
+    binds_output = True
 
     def __init__(
-        self, dialect: ResponsesDialect = COMPATIBLE, *, now: Callable[[], float] | None = None
+        self,
+        dialect: ResponsesDialect = COMPATIBLE,
+        *,
+        conversations: int = 512,
+        cache_bytes: int = 64 * 1024 * 1024,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self.dialect = dialect
         self._now = now
+        self._whole = TranscriptEncoder(
+            _ResponsesForm(dialect, continued=False), conversations, cache_bytes
+        )
+        self._continued = TranscriptEncoder(
+            _ResponsesForm(dialect, continued=True), conversations, cache_bytes
+        )
+        self._tools = KeptTools()
+
+    def __repr__(self) -> str:
+        return f"OpenAIResponsesCodec({self.dialect.provider!r})"
+
+    @property
+    def kept_conversations(self) -> int:
+        """How many conversations the encoder keeps at the moment."""
+        return self._whole.kept_conversations + self._continued.kept_conversations
+
+    def encode(self, request: LLMRequest, *, stream: bool) -> HttpRequest:
+        """The request in wire form.
+
+        Raises:
+            LocalProtocolError: the transcript is illegal for this protocol; names the rule.
+            UnsupportedFeature: the protocol cannot express something in the request.
+        """
+        transcripts = self._continued if is_continued(request) else self._whole
+        head = encode_options(request, self.dialect, stream=stream)[:-1] + b","
+        tools = self._encoded_tools(request)
+        if tools:
+            head += b'"tools":[' + tools + b"],"
+        pieces = transcripts.pieces(request)
+        if not pieces and not _MAY_BE_EMPTY & request.extra.keys():
+            raise LocalProtocolError("the request holds no message; send at least one", rule="R11")
+        head += b'"input":['
+        return HttpRequest(self.dialect.path, [head, *pieces, b"]}"], _STREAM if stream else _JSON)
 
     def decoder(self) -> StreamDecoder:
         """A decoder for one streamed answer."""
@@ -57,3 +136,12 @@ class OpenAIResponsesCodec:
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
         """The typed error for an answer whose status is not 200."""
         return error_from_body(self.dialect.provider, status, headers, body, self._now)
+
+    def _encoded_tools(self, request: LLMRequest) -> bytes:
+        tools = request.tools
+        ours = self._tools.get(tools) or self._tools.put(tools, encode_tools(tools))
+        if not request.server_tools:
+            return ours
+        require_finite(request.server_tools, "the server tools")
+        theirs = encode(request.server_tools, "the server tools")[1:-1]
+        return ours + b"," + theirs if ours else theirs

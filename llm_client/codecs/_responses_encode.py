@@ -1,0 +1,186 @@
+"""Messages in the wire form of Responses, straight from our types to bytes."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from llm_client.codecs._json import encode
+from llm_client.codecs._responses_dialect import ResponsesDialect
+from llm_client.codecs._responses_rules import Encoded
+from llm_client.codecs._responses_turn import Turn, decoded, wire_id
+from llm_client.errors import LocalProtocolError, UnsupportedFeature
+from llm_client.types import (
+    Audio,
+    CachePoint,
+    File,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Text,
+    ToolResult,
+)
+
+__all__ = ["encode_message"]
+
+
+def encode_message(message: Message, dialect: ResponsesDialect) -> Encoded:
+    """`message` in wire form.
+
+    Raises:
+        LocalProtocolError: it holds something that a message of its role cannot hold.
+        UnsupportedFeature: it holds something that the protocol has no form for.
+    """
+    match message.role:
+        case "assistant":
+            return _assistant(message, dialect)
+        case "tool":
+            return _tool(message, dialect)
+        case "user" | "system":
+            return _input(message, dialect)
+
+
+# ── what the model is told ────────────────────────────────────────────────────────────────────────
+
+
+def _input(message: Message, dialect: ResponsesDialect) -> Encoded:
+    values: list[bytes] = []
+    blocks: list[dict[str, Any]] = []
+    for part in message.parts:
+        match part:
+            case Opaque():
+                if part.provider == dialect.origin:
+                    values += _input_message(message, blocks)
+                    values.append(encode(decoded(part), _what(message)))
+                    blocks = []
+            case CachePoint():
+                pass
+            case Text() | Image() | File() | Audio():
+                if message.role == "system" and not isinstance(part, Text):
+                    raise _misplaced(message, part)
+                if not isinstance(part, Text) or part.text:
+                    blocks.append(_block(part, dialect))
+            case _:
+                raise _misplaced(message, part)
+    values += _input_message(message, blocks)
+    return Encoded(message.role, tuple(values))
+
+
+def _input_message(message: Message, blocks: list[dict[str, Any]]) -> list[bytes]:
+    """At most one message: what comes to nothing adds nothing."""
+    if all(block["type"] == "input_text" for block in blocks):
+        content: Any = "".join(block["text"] for block in blocks)
+        if not content.strip():
+            return []
+    else:
+        content = blocks
+    return [encode({"role": message.role, "content": content}, _what(message))]
+
+
+def _block(part: Text | Image | Audio | File, dialect: ResponsesDialect) -> dict[str, Any]:
+    match part:
+        case Text(text):
+            return {"type": "input_text", "text": text}
+        case Image():
+            return _image(part, dialect)
+        case File():
+            return _file(part)
+        case Audio():
+            raise UnsupportedFeature(
+                "Responses takes no audio; send what was said as text, or use Chat Completions"
+            )
+
+
+def _image(part: Image, dialect: ResponsesDialect) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "input_image"}
+    seal = part.seal
+    if part.data is not None:
+        block["image_url"] = _data_url(part.data, part.media_type or "image/png")
+    elif part.url is not None:
+        block["image_url"] = part.url
+    elif seal is not None and seal.id is not None and seal.origin == dialect.origin:
+        block["file_id"] = seal.id
+    else:
+        raise UnsupportedFeature("the image part is empty; give it data or a url")
+    if part.detail is not None:
+        block["detail"] = part.detail
+    return block
+
+
+def _file(part: File) -> dict[str, Any]:
+    if part.id is not None:
+        return {"type": "input_file", "file_id": part.id}
+    if part.data is not None:
+        return {
+            "type": "input_file",
+            "filename": part.name or "file",
+            "file_data": _data_url(part.data, part.media_type or "application/octet-stream"),
+        }
+    if part.url is not None:
+        return {"type": "input_file", "file_url": part.url}
+    raise UnsupportedFeature("the file part is empty; give it data, a url or an id")
+
+
+def _data_url(data: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+# ── what tools returned ───────────────────────────────────────────────────────────────────────────
+
+
+def _tool(message: Message, dialect: ResponsesDialect) -> Encoded:
+    results: list[tuple[str, bytes]] = []
+    for part in message.parts:
+        if not isinstance(part, ToolResult):
+            raise _misplaced(message, part)
+        if not part.call_id:
+            raise LocalProtocolError(
+                f"{_what(message)} holds a result without the id of its call", rule="R13"
+            )
+        call_id = wire_id(part.call_id)
+        value = encode({"call_id": call_id, "output": _output(part, dialect)}, _what(message))
+        results.append((call_id, value[1:]))
+    if not results:
+        raise LocalProtocolError(f"{_what(message)} is a tool message without a result", rule="R13")
+    return Encoded("tool", results=tuple(results))
+
+
+def _output(result: ToolResult, dialect: ResponsesDialect) -> str | list[dict[str, Any]]:
+    if all(isinstance(part, Text) for part in result.content):
+        return result.text
+    shown = [part for part in result.content if not isinstance(part, Text) or part.text]
+    return [_block(part, dialect) for part in shown]
+
+
+# ── what the model has said ───────────────────────────────────────────────────────────────────────
+
+
+def _assistant(message: Message, dialect: ResponsesDialect) -> Encoded:
+    turn = Turn(dialect, _what(message), keep_ids=dialect.store or _has_ids(message, dialect))
+    for part in message.parts:
+        if isinstance(part, ToolResult):
+            raise _misplaced(message, part)
+        turn.take(part)
+    return turn.encoded()
+
+
+def _has_ids(message: Message, dialect: ResponsesDialect) -> bool:
+    """True if the message holds items of the vendor that are known by their ids: then the others go
+    by theirs too, because the vendor checks who belongs to whom."""
+    return any(
+        isinstance(part, Opaque)
+        and part.provider == dialect.origin
+        and bool(decoded(part).get("id"))
+        for part in message.parts
+    )
+
+
+def _misplaced(message: Message, part: Part) -> LocalProtocolError:
+    return LocalProtocolError(
+        f"{_what(message)} cannot hold a {type(part).__name__} part", rule="R11"
+    )
+
+
+def _what(message: Message) -> str:
+    return f"the {message.role} message {message.id!r}"

@@ -1,0 +1,193 @@
+"""Everything of a Responses request but its input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llm_client.codecs._json import as_list, encode, is_object, require_finite
+from llm_client.codecs._names import NAME, IdForm
+from llm_client.codecs._responses_dialect import ResponsesDialect
+from llm_client.codecs._schema import allows_strict
+from llm_client.errors import LocalProtocolError, UnsupportedFeature
+from llm_client.types import LLMRequest, NamedTool, OutputSchema, ToolSpec
+
+__all__ = ["encode_options", "encode_tools", "is_continued"]
+
+_MOST_TOOLS = 128
+_ENCRYPTED = "reasoning.encrypted_content"
+_CACHE_KEY = IdForm(r"(?s).{1,64}", prefix="")
+_RESERVED = frozenset({"input", "instructions", "store", "stream", "tools"})
+_MERGED = ("text", "reasoning")
+"""Objects of which the request itself may set one field and `extra` others."""
+
+
+def is_continued(request: LLMRequest) -> bool:
+    """True if the provider holds what came before this request's messages.
+
+    Raises:
+        LocalProtocolError: it is told in two ways.
+    """
+    continued = {"previous_response_id", "conversation"} & {
+        name for name, value in request.extra.items() if value is not None
+    }
+    if len(continued) > 1:
+        raise LocalProtocolError(
+            "extra holds both previous_response_id and conversation; give one of them", rule="R01"
+        )
+    return bool(continued)
+
+
+def encode_options(request: LLMRequest, dialect: ResponsesDialect, *, stream: bool) -> bytes:
+    """The request's parameters as one JSON object; `extra` has the last word.
+
+    Raises:
+        LocalProtocolError: a parameter breaks a rule of the protocol.
+        UnsupportedFeature: the protocol has no such parameter.
+    """
+    _refuse_unknown(request)
+    body: dict[str, Any] = {}
+    if request.model is not None:
+        body["model"] = request.model
+    if stream:
+        body["stream"] = True
+    body["store"] = dialect.store
+    if dialect.encrypted and not dialect.store:
+        body["include"] = [_ENCRYPTED]
+    if request.system is not None:
+        body["instructions"] = request.system
+    _add_numbers(request, body)
+    if request.reasoning_effort is not None:
+        body["reasoning"] = {"effort": request.reasoning_effort}
+    if request.output_schema is not None:
+        body["text"] = {"format": _format(request.output_schema)}
+    if request.tools or request.server_tools:
+        _add_tool_choice(request, body)
+    if dialect.prompt_cache_key and request.cache_key:
+        body["prompt_cache_key"] = _CACHE_KEY(request.cache_key)
+    if request.extra:
+        _add_extra(request, body)
+    return encode(body, "the request")
+
+
+def _refuse_unknown(request: LLMRequest) -> None:
+    unknown = [
+        name
+        for name, given in (
+            ("stop", bool(request.stop)),
+            ("seed", request.seed is not None),
+            ("thinking_tokens", request.thinking_tokens is not None),
+        )
+        if given
+    ]
+    if unknown:
+        raise UnsupportedFeature(
+            f"Responses has no {' and no '.join(unknown)}; leave it out, or use Chat Completions"
+        )
+
+
+def _add_numbers(request: LLMRequest, body: dict[str, Any]) -> None:
+    numbers = (
+        ("max_output_tokens", request.max_output_tokens),
+        ("temperature", request.temperature),
+        ("top_p", request.top_p),
+    )
+    for name, value in numbers:
+        if value is not None:
+            require_finite(value, name)
+            body[name] = value
+
+
+def _format(schema: OutputSchema) -> dict[str, Any]:
+    if NAME.fullmatch(schema.name) is None:
+        raise LocalProtocolError(
+            f"the output schema's name {schema.name!r} must be 1 to 64 of a-z, A-Z, 0-9, _ and -",
+            rule="R02",
+        )
+    require_finite(schema.schema, "the output schema")
+    described: dict[str, Any] = {
+        "type": "json_schema",
+        "name": schema.name,
+        "schema": schema.schema,
+        "strict": schema.strict and allows_strict(schema.schema),
+    }
+    if schema.description is not None:
+        described["description"] = schema.description
+    return described
+
+
+def _add_tool_choice(request: LLMRequest, body: dict[str, Any]) -> None:
+    choice = request.tool_choice
+    if isinstance(choice, NamedTool):
+        body["tool_choice"] = {"type": _type_of(choice.name, request), "name": choice.name}
+    elif choice != "auto":
+        body["tool_choice"] = choice
+    if request.parallel_tool_calls is not None:
+        body["parallel_tool_calls"] = request.parallel_tool_calls
+
+
+def _type_of(name: str, request: LLMRequest) -> str:
+    if any(tool.name == name for tool in request.tools):
+        return "function"
+    for tool in request.server_tools:
+        if tool.get("name") == name and isinstance(tool.get("type"), str):
+            return tool["type"]
+    raise LocalProtocolError(
+        f"tool_choice names {name!r}, which is none of the request's tools", rule="R02"
+    )
+
+
+def _add_extra(request: LLMRequest, body: dict[str, Any]) -> None:
+    reserved = _RESERVED & request.extra.keys()
+    if reserved:
+        raise UnsupportedFeature(
+            f"extra may not replace {', '.join(sorted(reserved))}; set them on the request itself, "
+            "and store on the codec's dialect"
+        )
+    require_finite(request.extra, "extra")
+    before = dict(body)
+    body.update(request.extra)
+    for name in _MERGED:
+        if is_object(before.get(name)) and is_object(body[name]):
+            body[name] = before[name] | body[name]
+    if "include" in before:
+        # What is asked for in addition must not cost the model its own reasoning.
+        more = [one for one in as_list(body["include"]) if one != _ENCRYPTED]
+        body["include"] = [*before["include"], *more]
+
+
+def encode_tools(tools: tuple[ToolSpec, ...]) -> bytes:
+    """The tools as JSON objects, comma-separated.
+
+    Raises:
+        LocalProtocolError: too many, a name that is not allowed, or a name used twice.
+    """
+    if len(tools) > _MOST_TOOLS:
+        raise LocalProtocolError(
+            f"{len(tools)} tools are offered, but the protocol takes at most {_MOST_TOOLS}",
+            rule="R02",
+        )
+    seen: set[str] = set()
+    functions: list[dict[str, Any]] = []
+    for tool in tools:
+        if NAME.fullmatch(tool.name) is None:
+            raise LocalProtocolError(
+                f"the tool name {tool.name!r} must be 1 to 64 of a-z, A-Z, 0-9, _ and -", rule="R02"
+            )
+        if tool.name in seen:
+            raise LocalProtocolError(f"two tools are named {tool.name!r}; rename one", rule="R02")
+        seen.add(tool.name)
+        functions.append(_function(tool))
+    require_finite(functions, "the tools")
+    return encode(functions, "the tools")[1:-1]
+
+
+def _function(tool: ToolSpec) -> dict[str, Any]:
+    parameters = tool.parameters or {"type": "object", "properties": {}}
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": parameters,
+        # Left out it would mean yes, and the provider would rewrite the schema.
+        "strict": bool(tool.strict) and allows_strict(parameters),
+    }
