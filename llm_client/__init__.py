@@ -110,6 +110,7 @@ if TYPE_CHECKING:
         TablePrices,
     )
     from llm_client.pricing_genai import GenAIPrices
+    from llm_client.probing import ProbeReport, ProbeResult, probe
     from llm_client.providers import PROVIDERS, Provider
     from llm_client.registry import (
         create_llm_service,
@@ -239,6 +240,9 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "UsageRow",
     "UsageTotals",
     # what models can do
+    "probe",
+    "ProbeReport",
+    "ProbeResult",
     "capabilities",
     "capabilities_from_env",
     "ModelCapabilities",
@@ -284,6 +288,8 @@ _LAZY = MappingProxyType(
         "PricePolicy": "pricing",
         "PriceUnknown": "pricing",
         "PricingStale": "pricing",
+        "ProbeReport": "probing",
+        "ProbeResult": "probing",
         "Provider": "providers",
         "RateLimiter": "wrappers.rate_limiter",
         "Rates": "pricing",
@@ -308,6 +314,7 @@ _LAZY = MappingProxyType(
         "create_llm_service": "registry",
         "create_llm_service_from_config": "registry",
         "create_llm_service_from_env": "registry",
+        "probe": "probing",
     }
 )
 """What is loaded on first use, and from which module."""

@@ -6,7 +6,7 @@
     capabilities("compatible", "my-model").images  # None: nobody knows
 
 Nothing is guessed from a name that is not in the table. What is missing or wrong there can be said
-in code or in the environment, or measured (`llm_client.probe`).
+in code or in the environment, or measured (`llm_client.probing`).
 
     values   what is known of a model, and what the environment says
     table    a row for each family of models
