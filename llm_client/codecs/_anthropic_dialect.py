@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 __all__ = ["ANTHROPIC", "DIALECTS", "AnthropicDialect", "anthropic_dialect"]
 
@@ -25,6 +25,7 @@ class AnthropicDialect(Struct, frozen=True, kw_only=True):
         model_in_body: the model is named in the body; otherwise it is in the path only.
         max_tokens: the output limit where the request sets none; the protocol demands one.
         json_schema: the answer can be bound to a schema.
+        system_turns: models that take system messages in mid-transcript do so here, too.
         cache: the prompt cache is told where to keep what.
     """
 
@@ -38,16 +39,17 @@ class AnthropicDialect(Struct, frozen=True, kw_only=True):
     model_in_body: bool = True
     max_tokens: int = 8192
     json_schema: bool = True
+    system_turns: bool = False
     cache: bool = True
 
 
-ANTHROPIC = AnthropicDialect(provider="anthropic", origin="anthropic")
+ANTHROPIC = AnthropicDialect(provider="anthropic", origin="anthropic", system_turns=True)
 
 _ALL = (
     ANTHROPIC,
     # Bedrock's own address for this protocol; the older one of InvokeModel does not stream events.
-    structs.replace(ANTHROPIC, provider="bedrock"),
-    structs.replace(ANTHROPIC, provider="azure"),
+    AnthropicDialect(provider="bedrock", origin="anthropic"),
+    AnthropicDialect(provider="azure", origin="anthropic"),
     AnthropicDialect(
         provider="vertex",
         origin="anthropic",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from urllib.parse import quote
 
+from llm_client.codec import HttpRequest
 from llm_client.codecs._anthropic_answer import AnthropicAnswer
 from llm_client.codecs._anthropic_dialect import (
     ANTHROPIC,
@@ -11,26 +13,119 @@ from llm_client.codecs._anthropic_dialect import (
     AnthropicDialect,
     anthropic_dialect,
 )
+from llm_client.codecs._anthropic_encode import cached, encode_message, text_block
+from llm_client.codecs._anthropic_last import room_for_points, without_last_blanks
+from llm_client.codecs._anthropic_models import Generation, generation_of
+from llm_client.codecs._anthropic_request import encode_options, encode_tools
+from llm_client.codecs._anthropic_rules import START, Encoded, Walk, check_end, noted, walk
 from llm_client.codecs._http_errors import error_from_body
+from llm_client.codecs._json import encode
+from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
 from llm_client.codecs._stream_decoder import StreamDecoder
+from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
-from llm_client.errors import LLMError
-from llm_client.types import LLMResponse
+from llm_client.errors import LLMError, LocalProtocolError, UnsupportedFeature
+from llm_client.types import LLMRequest, LLMResponse, Message
 
 __all__ = ["ANTHROPIC", "DIALECTS", "AnthropicCodec", "AnthropicDialect", "anthropic_dialect"]
 
+_MOST_POINTS = 4
+_OWN_POINTS = 2
+"""Breakpoints that a request for caching takes: behind the system prompt or the tools, and at the
+end."""
+
+
+class _AnthropicForm:
+    """Messages in one dialect, for a `TranscriptEncoder`."""
+
+    start = START
+
+    def __init__(self, dialect: AnthropicDialect, *, system_turns: bool) -> None:
+        self._dialect = dialect
+        self._system_turns = system_turns
+
+    def encode(self, message: Message) -> Encoded:
+        return encode_message(message, self._dialect.origin, cache=self._dialect.cache)
+
+    def walk(self, state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[bytes]]:
+        return walk(state, encoded, position, system_turns=self._system_turns)
+
+    def check_end(self, state: Walk) -> None:
+        check_end(state)
+
 
 class AnthropicCodec:
-    """A `Codec` for one vendor's dialect."""
+    """A `Codec` for one vendor's dialect.
+
+    What it has encoded is kept and used again: whole conversations by the request's `cache_key`
+    (the `conversations` most recently used, at most `cache_bytes` in all), single messages and tool
+    sets by their identity. Not safe for concurrent use by several threads.
+
+    `now` gives the seconds since 1970; it is asked only when a provider names a date to retry at
+    and no date of its own.
+    """
 
     def __init__(
         self,
         dialect: AnthropicDialect = ANTHROPIC,
         *,
+        conversations: int = 512,
+        cache_bytes: int = 64 * 1024 * 1024,
         now: Callable[[], float] | None = None,
     ) -> None:
         self.dialect = dialect
         self._now = now
+        # By what the model at hand takes: system turns, and strict tools.
+        self._transcripts = {
+            turns: TranscriptEncoder(
+                _AnthropicForm(dialect, system_turns=turns), conversations, cache_bytes
+            )
+            for turns in (False, True)
+        }
+        self._tools = {strict: KeptTools() for strict in (False, True)}
+
+    def __repr__(self) -> str:
+        return f"AnthropicCodec({self.dialect.provider!r})"
+
+    @property
+    def binds_output(self) -> bool:
+        """Whether the vendor can bind an answer to a schema."""
+        return self.dialect.json_schema
+
+    @property
+    def kept_conversations(self) -> int:
+        """How many conversations the encoder keeps at the moment."""
+        return sum(encoder.kept_conversations for encoder in self._transcripts.values())
+
+    def encode(self, request: LLMRequest, *, stream: bool) -> HttpRequest:
+        """The request in wire form.
+
+        Raises:
+            LocalProtocolError: the transcript is illegal for this protocol; names the rule.
+            UnsupportedFeature: the protocol cannot express something in the request.
+        """
+        dialect = self.dialect
+        generation = generation_of(request.model)
+        options = encode_options(request, dialect, generation, stream=stream)
+        pieces, state = self._messages(request, generation)
+        if not pieces:
+            raise LocalProtocolError("the request holds no message; send at least one", rule="A08")
+        ttl = request.cache if dialect.cache else None
+        system = list(state.system)
+        if request.system is not None and request.system.strip():
+            system.insert(0, text_block(request.system, "the system prompt"))
+        tools = self._encoded_tools(request, generation, ttl if not system else None)
+        if ttl is not None:
+            if system:
+                system[-1] = cached(system[-1], ttl)
+            _cache_end(pieces, state, ttl)
+        head = options[:-1] + b","
+        if tools:
+            head += b'"tools":[' + tools + b"],"
+        if system:
+            head += b'"system":[' + b",".join(system) + b"],"
+        body = [head + b'"messages":[', *pieces, b"]}"]
+        return HttpRequest(self._path(request, stream=stream), body, self._headers(stream=stream))
 
     def decoder(self) -> StreamDecoder:
         """A decoder for one streamed answer."""
@@ -54,3 +149,63 @@ class AnthropicCodec:
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
         """The typed error for an answer whose status is not 200."""
         return error_from_body(self.dialect.provider, status, headers, body, self._now)
+
+    def _messages(self, request: LLMRequest, generation: Generation) -> tuple[list[bytes], Walk]:
+        """The messages in pieces, and the state after the last of them."""
+        turns = generation.system_turns and self.dialect.system_turns
+        encoder = self._transcripts[turns]
+        pieces, state = encoder.walked(request)
+        room = _MOST_POINTS - (_OWN_POINTS if request.cache is not None else 0)
+        while state.points > room:
+            request = room_for_points(request, state.points - room)
+            pieces, state = encoder.walked(request)
+        waiting = noted(state, None, system_turns=turns)
+        if waiting:
+            pieces += [b"," + turn if pieces else turn for turn in waiting]
+        elif state.last is not None and state.last.role == "assistant":
+            if not (generation.prefill or state.last.opaque):
+                raise LocalProtocolError(
+                    f"the transcript ends with an assistant message, which {request.model!r} "
+                    "cannot continue; add a user message",
+                    rule="A24",
+                )
+            if state.last.blank_end:
+                pieces, state = encoder.walked(without_last_blanks(request))
+        return pieces, state
+
+    def _encoded_tools(self, request: LLMRequest, generation: Generation, ttl: str | None) -> bytes:
+        """The tools, comma-separated; the last one is a breakpoint of the cache if a `ttl` is
+        given."""
+        tools, kept = request.tools, self._tools[generation.json_schema]
+        encoded = kept.get(tools) or kept.put(
+            tools, encode_tools(tools, strict=generation.json_schema and self.dialect.json_schema)
+        )
+        server = [encode(tool, "a server tool") for tool in request.server_tools]
+        encoded = b",".join([encoded, *server] if tools else server)
+        return cached(encoded, ttl) if ttl is not None and encoded else encoded
+
+    def _path(self, request: LLMRequest, *, stream: bool) -> str:
+        dialect = self.dialect
+        path = dialect.stream_path if stream and dialect.stream_path is not None else dialect.path
+        if "{model}" not in path:
+            return path
+        if request.model is None:
+            raise UnsupportedFeature(f"{dialect.provider} needs a model in its address; name one")
+        return path.replace("{model}", quote(request.model, safe="@:"))
+
+    def _headers(self, *, stream: bool) -> dict[str, str]:
+        headers = dict(STREAM_HEADERS if stream else JSON_HEADERS)
+        if self.dialect.version is not None:
+            headers["anthropic-version"] = self.dialect.version
+        if self.dialect.betas:
+            headers["anthropic-beta"] = ",".join(self.dialect.betas)
+        return headers
+
+
+def _cache_end(pieces: list[bytes], state: Walk, ttl: str) -> None:
+    """Makes the last block of the last message a breakpoint, where it can carry one. Only the last
+    piece changes: what is kept of the conversation stays as it is."""
+    last = state.notes[-1] if state.notes else state.last
+    if last is not None and not last.fixed:
+        block = pieces[-1].removesuffix(b"]}")
+        pieces[-1] = cached(block, ttl) + b"]}"
