@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
+from msgspec import structs
+
 from llm_client.codec import HttpRequest
 from llm_client.codecs._anthropic_answer import AnthropicAnswer
 from llm_client.codecs._anthropic_dialect import (
@@ -27,7 +29,14 @@ from llm_client.codecs._whole import decode_whole
 from llm_client.errors import LLMError, LocalProtocolError, UnsupportedFeature
 from llm_client.types import LLMRequest, LLMResponse, Message
 
-__all__ = ["ANTHROPIC", "DIALECTS", "AnthropicCodec", "AnthropicDialect", "anthropic_dialect"]
+__all__ = [
+    "ANTHROPIC",
+    "DIALECTS",
+    "AnthropicCodec",
+    "AnthropicDialect",
+    "anthropic_codec",
+    "anthropic_dialect",
+]
 
 _MOST_POINTS = 4
 _OWN_POINTS = 2
@@ -209,3 +218,8 @@ def _cache_end(pieces: list[bytes], state: Walk, ttl: str) -> None:
     if last is not None and not last.fixed:
         block = pieces[-1].removesuffix(b"]}")
         pieces[-1] = cached(block, ttl) + b"]}"
+
+
+def anthropic_codec(dialect: str, provider: str) -> AnthropicCodec:
+    """The codec of the vendor `dialect` for `provider`."""
+    return AnthropicCodec(structs.replace(anthropic_dialect(dialect), provider=provider))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from msgspec import structs
+
 from llm_client.codec import HttpRequest
 from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import encode, require_finite
@@ -28,6 +30,7 @@ __all__ = [
     "DIALECTS",
     "OpenAIResponsesCodec",
     "ResponsesDialect",
+    "responses_codec",
     "responses_dialect",
 ]
 
@@ -145,3 +148,8 @@ class OpenAIResponsesCodec:
         require_finite(request.server_tools, "the server tools")
         theirs = encode(request.server_tools, "the server tools")[1:-1]
         return ours + b"," + theirs if ours else theirs
+
+
+def responses_codec(dialect: str, provider: str) -> OpenAIResponsesCodec:
+    """The codec of the vendor `dialect` for `provider`."""
+    return OpenAIResponsesCodec(structs.replace(responses_dialect(dialect), provider=provider))

@@ -1,6 +1,7 @@
 """Models that run on this machine: no key, and no network once their weights are here.
 
     service   an LLMService that brings the rest into being on its first request
+    server    a server to speak to oneself, in any of its three protocols
     process   the server's process, `_child` its program
     weights   fetched once into the cache; `fetch` runs the installer, `lock` keeps others out
     models    what can be run, and the settings
@@ -14,6 +15,7 @@ from __future__ import annotations
 from llm_client.local.errors import LocalRuntimeMissing, LocalServerFailed, WeightsUnavailable
 from llm_client.local.models import LOCAL_MODELS, LocalModel, LocalSettings, local_model
 from llm_client.local.progress import ProgressDisplay
+from llm_client.local.server import LocalServer, local_server
 from llm_client.local.service import LocalLLMService
 from llm_client.local.weights import Notify, WeightsProgress, cached_weights, ensure_weights
 
@@ -22,6 +24,7 @@ __all__ = [
     "LocalLLMService",
     "LocalModel",
     "LocalRuntimeMissing",
+    "LocalServer",
     "LocalServerFailed",
     "LocalSettings",
     "Notify",
@@ -32,6 +35,7 @@ __all__ = [
     "create_local_service",
     "ensure_weights",
     "local_model",
+    "local_server",
 ]
 
 

@@ -12,10 +12,8 @@ questions about five files with list_files, read_file and grep, one thread, seco
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.resources import files
 
 import anyio
 from msgspec import Struct
@@ -25,20 +23,17 @@ from llm_client.emulated_tools import EmulatedTools
 from llm_client.errors import CallerError
 from llm_client.http_service import HttpLLMService
 from llm_client.local.models import LocalModel, LocalSettings
-from llm_client.local.process import ServerConfig, ServerProcess, require_runtime
-from llm_client.local.weights import Notify, ensure_weights_async
+from llm_client.local.process import ServerProcess
+from llm_client.local.server import PATIENCE, start_server
+from llm_client.local.weights import Notify
 from llm_client.service import LLMService
 from llm_client.stream import StreamEvent
-from llm_client.transport.deadlines import Deadlines
 from llm_client.transport.httpx_transport import HttpxTransport
 from llm_client.types import LLMRequest, LLMResponse
 
 __all__ = ["LocalLLMService"]
 
 PROVIDER = "local"
-
-# A request waits in the server's queue until those before it are done, without a byte of answer.
-PATIENCE = Deadlines(first_byte=600.0, idle=120.0, total=900.0)
 
 _log = logging.getLogger("llm_client.local")
 
@@ -162,35 +157,17 @@ class LocalLLMService:
             await running.process.stop()
 
     async def _start(self) -> _Running:
-        require_runtime()
-        model, settings = self._model, self._settings
-        path = await ensure_weights_async(model, settings.cache_dir, self._notify)
-        key = secrets.token_urlsafe(24)
-        template = files("llm_client.local").joinpath("templates", model.template)
-        process = ServerProcess(
-            ServerConfig(
-                model=model.name,
-                path=str(path),
-                key=key,
-                template=template.read_text(encoding="utf-8"),
-                context=settings.context or model.context,
-                parallel=settings.parallel,
-                threads=settings.threads,
-                max_output_tokens=settings.max_output_tokens,
-                repeat_penalty=model.repeat_penalty,
-            )
-        )
-        address = await process.start(settings.start_seconds)
-        _log.info("%s answers at %s, process %s", model.title, address, process.pid)
+        settings = self._settings
+        server = await start_server(self._model, settings, self._notify)
         service: LLMService = HttpLLMService(
             OpenAIChatCodec(chat_dialect(PROVIDER)),
             HttpxTransport(),
-            base_url=f"{address}/v1",
-            model=model.name,
-            headers={"authorization": f"Bearer {key}"},
+            base_url=f"{server.address}/v1",
+            model=server.model,
+            headers={"authorization": f"Bearer {server.key}"},
             deadlines=PATIENCE,
             provider=PROVIDER,
         )
         if not settings.native_tools:
-            service = EmulatedTools(service, settings.emulation or model.emulation)
-        return _Running(process, service)
+            service = EmulatedTools(service, settings.emulation or self._model.emulation)
+        return _Running(server.process, service)
