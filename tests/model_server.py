@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any
 
-__all__ = ["Gate", "model_server"]
+__all__ = ["Gate", "model_server", "refusing_server"]
 
 
 GATE_SECONDS = 30
@@ -107,11 +107,41 @@ def _chunks(message: dict[str, Any]) -> Iterator[bytes]:
     yield b"data: " + json.dumps(usage).encode() + b"\n\ndata: [DONE]\n\n"
 
 
+class _RefusingHandler(_Handler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        body = b'{"error": {"message": "no", "type": "invalid_request_error"}}'
+        self.send_response(self.server.__dict__["status"])
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
 @contextmanager
 def model_server(gate: Gate | None = None) -> Generator[dict[str, str]]:
     """Serves for as long as the block lasts; gives the variables that point a program at it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.__dict__["gate"] = gate
+    with _served(server) as variables:
+        try:
+            yield variables
+        finally:
+            if gate is not None:
+                gate.open.set()
+
+
+@contextmanager
+def refusing_server(status: int) -> Generator[dict[str, str]]:
+    """The same, but every request is refused with `status`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _RefusingHandler)
+    server.__dict__["status"] = status
+    with _served(server) as variables:
+        yield variables
+
+
+@contextmanager
+def _served(server: ThreadingHTTPServer) -> Generator[dict[str, str]]:
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -123,8 +153,6 @@ def model_server(gate: Gate | None = None) -> Generator[dict[str, str]]:
             "POWER_LOOP_MODEL": "scripted",
         }
     finally:
-        if gate is not None:
-            gate.open.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -169,6 +169,11 @@ def _add_looking(commands: Any, common: ArgumentParser) -> None:
     parser = _command(
         commands, "doctor", "say what is installed, which model answers, what is cached", common
     )
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="ask the model what it can do: tools, schemas, images … (some 1,500 tokens)",
+    )
     parser.set_defaults(command=doctor.doctor)
 
 

@@ -7,12 +7,15 @@ import platform
 from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 
 import anyio
 import anyio.to_thread
 
 from llm_client.errors import LLMError
 from llm_client.local import LOCAL_MODELS, LocalModel, LocalSettings, cached_weights
+from llm_client.probing import probe
+from llm_client.service import LLMService
 from llm_client.types import LLMRequest, Message
 from power_loop.cli.settings import CliSettings
 from power_loop.errors import PowerLoopError
@@ -27,12 +30,22 @@ _PACKAGES = {
     "pydantic": "core",
     "regex": "core",
     "sniffio": "core",
+    "tiktoken": "core",
     "rich": "extra cli: live display",
     "xllamacpp": "extra local: the embedded model",
     "aiohttp": "extra fast: the quicker transport",
+    "genai-prices": "extra prices: what calls cost",
 }
 _PROBE_SECONDS = 20
 _MISSING = "not installed"
+_REMEDIES = MappingProxyType(
+    {
+        "balance": "the account has no money or quota left",
+        "auth": "the key is missing, wrong or revoked",
+        "forbidden": "the key may not use this model",
+        "model_missing": "the provider has no such model, or the key cannot see it",
+    }
+)
 _MEGABYTE = 1_000_000
 
 
@@ -123,14 +136,30 @@ async def _check_model(args: Namespace) -> bool:
         print(f"model       {error}")
         return False
     try:
+        return await (_probe(service) if args.probe else _ask(service))
+    finally:
+        with anyio.CancelScope(shield=True):
+            await service.aclose()
+
+
+async def _ask(service: LLMService) -> bool:
+    try:
         with anyio.fail_after(_PROBE_SECONDS):
             request = LLMRequest([Message.user("Say ok.")], max_output_tokens=16)
             response = await service.complete(request)
     except (LLMError, TimeoutError) as error:
         print(f"model       {service.model}: {error or 'no answer in time'}")
         return False
-    finally:
-        with anyio.CancelScope(shield=True):
-            await service.aclose()
     print(f"model       {service.model} answers: {response.text.strip()[:60]!r}")
     return True
+
+
+async def _probe(service: LLMService) -> bool:
+    """Says what the model can do, a line a capability; False if it does not even answer."""
+    report = await probe(service)
+    print(f"model       {report.model}, asked what it can do ({report.usage.total_tokens} tokens)")
+    for result in report.results:
+        print(f"  {result.capability:<14} {result.verdict:<12} {result.evidence}")
+    if report.blocked is not None:
+        print(f"  {'blocked':<14} {report.blocked}: {_REMEDIES[report.blocked]}")
+    return report.blocked is None and report.results[0].verdict == "yes"

@@ -14,7 +14,7 @@ from llm_client.local import LOCAL_MODELS
 from power_loop.events import decode_event, is_record
 from tests.cli.support import COMMAND, SECONDS, environment, run, session_in, started
 from tests.local_weights import need_real_model
-from tests.model_server import Gate, model_server
+from tests.model_server import Gate, model_server, refusing_server
 
 
 def test_ask_shows_the_call_its_result_and_the_answer(place: Path) -> None:
@@ -88,6 +88,35 @@ def test_doctor_says_what_is_installed_and_who_answers(place: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "httpcore" in done.stdout
     assert "scripted answers: 'Hello from the scripted model.'" in done.stdout
+
+
+def test_doctor_probes_what_the_model_can_do(place: Path) -> None:
+    """A line a capability, with the evidence; a schema is obeyed, one tool is called at a time."""
+    with model_server() as variables:
+        done = run(place, "doctor", "--probe", variables=variables)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    told = {words[0]: words[1:] for words in lines if len(words) == 3}
+    assert told["answer"] == ["yes", "'Hello from the scripted model.'"]
+    assert told["tools"][0] == "yes"
+    assert told["tools"][1].startswith("report_colour(")
+    assert told["parallel_tools"][0] == "inconclusive"
+    assert told["json_schema"][0] == "yes"
+    assert told["images"][0] == "inconclusive"
+    assert "scripted, asked what it can do (119 tokens)" in done.stdout
+
+
+def test_doctor_says_what_blocks_a_probe(place: Path) -> None:
+    """A server that does not know the key, and one that is not there."""
+    with refusing_server(401) as variables:
+        done = run(place, "doctor", "--probe", variables=variables)
+    assert done.returncode == 1
+    assert "auth: the key is missing, wrong or revoked" in done.stdout
+    unreachable = {**variables, "POWER_LOOP_BASE_URL": "http://127.0.0.1:9/v1"}
+    silent = run(place, "doctor", "--probe", variables=unreachable)
+    assert silent.returncode == 1
+    assert "inconclusive" in silent.stdout
+    assert "Traceback" not in silent.stderr
 
 
 def test_doctor_says_which_local_model_is_cached_and_whether_it_is_whole(place: Path) -> None:
