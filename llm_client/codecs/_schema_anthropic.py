@@ -56,7 +56,7 @@ def tool_schema(schema: dict[str, Any], tool: str) -> dict[str, Any]:
             f"the input of the tool {tool!r} is of type {schema['type']!r}; make it an object",
             rule="A05",
         )
-    found = {"type": "object", **schema}
+    found = schema if "type" in schema else {"type": "object", **schema}
     for word in _ALTERNATIVES:
         if word in found:
             found = _flattened(found, word)
