@@ -100,7 +100,7 @@ def _is_plain(tool: dict[str, Any]) -> bool:
 
 
 def _tool(fields: dict[str, Any]) -> ToolSpec:
-    description, parameters = fields.get("description") or "", fields.get("parameters") or {}
+    description, parameters = fields.get("description") or "", as_dict(fields.get("parameters"))
     return ToolSpec(fields["name"], description, parameters, fields.get("strict"))
 
 

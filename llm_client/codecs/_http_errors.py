@@ -110,12 +110,18 @@ _CAUSES = (
             {
                 "content_filter",
                 "content_policy_violation",
+                "image_content_policy_violation",
                 "responsibleaipolicyviolation",
                 "data_inspection_failed",
                 "datainspectionfailed",
             }
         ),
-        _any_of(r"content management policy", r"content exists risk", r"considered high risk"),
+        _any_of(
+            r"content management policy",
+            r"content exists risk",
+            r"considered high risk",
+            r"flagged as potentially violating",  # OpenAI
+        ),
     ),
     _Cause(
         ContextOverflow,
@@ -299,5 +305,29 @@ def _kind(status: int | None, report: ErrorReport) -> tuple[type[ProviderError],
     return ServerError, "the provider failed; try again"
 
 
+_BAD_REQUESTS = frozenset(
+    {
+        "invalid_request_error",
+        "badrequesterror",
+        "invalid_argument",
+        # What Responses says of a request that it had begun to answer.
+        "invalid_prompt",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_base64_image",
+        "invalid_image_url",
+        "invalid_image_mode",
+        "image_too_large",
+        "image_too_small",
+        "image_parse_error",
+        "image_file_too_large",
+        "image_file_not_found",
+        "unsupported_image_media_type",
+        "empty_image_file",
+        "failed_to_download_image",
+    }
+)
+
+
 def _names_bad_request(report: ErrorReport) -> bool:
-    return bool(report.words & {"invalid_request_error", "badrequesterror", "invalid_argument"})
+    return bool(report.words & _BAD_REQUESTS)

@@ -160,17 +160,13 @@ class Turn:
         text = "".join(part.text for part in said)
         if not text.strip():
             return
-        item: dict[str, Any] = {"role": "assistant"}
+        item: dict[str, Any] = {"type": "message", "role": "assistant"}
+        if self._keeps(seal.id):
+            item |= {"id": seal.id, "status": "completed"}
         if seal.kind is not None:
             item["phase"] = seal.kind
-        by_id = self._keeps(seal.id)
-        cited = self._said_seal is not None and any(part.citations for part in said)
-        if by_id:
-            item |= {"type": "message", "id": seal.id, "status": "completed"}
-        if by_id or cited:
-            item["content"] = [_block(part) for part in said if part.text]
-        else:
-            item["content"] = text
+        # As blocks even where a plain text would do: a llama.cpp server takes nothing else.
+        item["content"] = [_block(part, cited=bool(seal.origin)) for part in said if part.text]
         self._add(item)
 
     def _keeps(self, id: str | None) -> bool:
@@ -248,10 +244,12 @@ _COMPACTION = "compaction"
 """What earlier turns were made into belongs to no reasoning."""
 
 
-def _block(part: Text) -> dict[str, Any]:
-    sources = [_source(one) for one in part.citations]
-    known = [source for source in sources if source is not None]
-    return {"type": "output_text", "text": part.text, "annotations": known}
+def _block(part: Text, *, cited: bool) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "output_text", "text": part.text}
+    if cited and part.citations:
+        sources = [_source(one) for one in part.citations]
+        block["annotations"] = [source for source in sources if source is not None]
+    return block
 
 
 def _source(citation: Citation) -> dict[str, Any] | None:
