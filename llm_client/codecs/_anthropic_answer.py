@@ -146,15 +146,18 @@ class AnthropicAnswer:
         out.append(Finished(reason, self.raw_finish))
 
     def _reason(self) -> StopReason:
-        """The reason in our terms. What the provider ran itself are no calls of ours, and without
-        any of those "tool_use" is a plain end; with some, the answer waits for their results,
-        whatever it says."""
-        raw = self.raw_finish
+        """The reason in our terms.
+
+        What the provider ran itself are no calls of ours: without any of those "tool_use" is a
+        plain end. With some, the answer waits for their results whatever it says, unless code that
+        the provider ran has made them and come to its end.
+        """
+        raw, said = self.raw_finish, self._said
         reason = StopReason.END if raw is None else _STOPS.get(raw, StopReason.OTHER)
-        if reason in (StopReason.END, StopReason.TOOL_CALLS, StopReason.PAUSE):
-            if self._said.calls:
-                return StopReason.TOOL_CALLS
-            return StopReason.END if reason is StopReason.TOOL_CALLS else reason
+        if reason is StopReason.TOOL_CALLS and not said.calls:
+            return StopReason.END
+        if reason in (StopReason.END, StopReason.PAUSE) and said.asked:
+            return StopReason.TOOL_CALLS
         return reason
 
     # ── any frame ─────────────────────────────────────────────────────────────────────────────────

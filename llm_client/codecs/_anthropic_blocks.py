@@ -45,12 +45,14 @@ def text_of(value: object, what: str) -> str:
 class Said:
     """What the blocks of one answer must know of each other."""
 
-    __slots__ = ("_bare", "_ids", "_run", "calls", "origin")
+    __slots__ = ("_bare", "_ids", "_run", "asked", "calls", "origin")
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
         self.calls = 0
-        """How many calls of ours the answer holds."""
+        """How many calls of our tools the answer holds."""
+        self.asked = False
+        """Some of them are the model's own, not those of code that the provider runs."""
         self._run = ""
         self._ids: set[str] = set()
         self._bare: dict[int, None] = {}
@@ -83,6 +85,7 @@ class Said:
         self._ids.add(unique)
         index = self.calls
         self.calls += 1
+        self.asked = self.asked or seal is None
         self._run = ""
         self._bare[index] = None
         out.append(ToolCallStarted(index, unique, name, seal))

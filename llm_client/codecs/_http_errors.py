@@ -182,10 +182,21 @@ _CAUSES = (
         ),
     ),
     _Cause(
+        PermissionDenied,
+        "the key may not do this; check its rights, project and region",
+        frozenset({"permission_error"}),  # Anthropic
+    ),
+    _Cause(
         NotFound,
         "no such model, or this key cannot see it; check the model's name and the base address",
         frozenset(
-            {"model_not_found", "deploymentnotfound", "invalid_model", "model_not_supported"}
+            {
+                "model_not_found",
+                "deploymentnotfound",
+                "invalid_model",
+                "model_not_supported",
+                "not_found_error",  # Anthropic
+            }
         ),
         _any_of(
             r"model `?'?[\w./:\-]+'?`? (?:does not exist|not found|is not found)",
