@@ -47,42 +47,43 @@ class GeminiFamily(Struct, frozen=True, kw_only=True):
         levels: the thinking level for each effort; empty where thinking is bounded in tokens.
         budgets: the thinking budget for each effort; empty where there is none.
         media_results: results of functions may hold images and files.
-        bound_with_tools: an answer can be bound to a schema while functions are offered.
+        combines: functions may be offered beside tools that the provider runs, and while the
+            answer is bound to a schema.
     """
 
     levels: Mapping[str, str] = MappingProxyType({})
     budgets: Mapping[str, int] = MappingProxyType({})
     media_results: bool = False
-    bound_with_tools: bool = False
+    combines: bool = False
 
 
 # The budgets are those that Google's own endpoint for Chat Completions translates efforts to.
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
-_LEVELS = {"minimal": "minimal", "low": "low", "medium": "medium", "high": "high"}
 
 _NEWEST = GeminiFamily(
-    # Thinking cannot be turned off from here on; the lowest level is nearest to that.
-    levels=MappingProxyType({"none": "minimal", **_LEVELS}),
+    # From here on thinking cannot be turned off; the lowest level is nearest to that.
+    levels=MappingProxyType(
+        {"none": "minimal", "minimal": "minimal", "low": "low", "medium": "medium", "high": "high"}
+    ),
     media_results=True,
-    bound_with_tools=True,
+    combines=True,
 )
 _FAMILIES = (
+    ("gemma", GeminiFamily()),
     ("gemini-1", GeminiFamily()),
     ("gemini-2.0", GeminiFamily()),
     # Pro never stops thinking; 128 is the least that it takes.
     ("gemini-2.5-pro", GeminiFamily(budgets=MappingProxyType({"none": 128, **_BUDGETS}))),
     ("gemini-2.5", GeminiFamily(budgets=MappingProxyType({"none": 0, **_BUDGETS}))),
     (
-        "gemini-3-pro",
-        GeminiFamily(
+        "gemini-3-pro",  # knows two levels only
+        structs.replace(
+            _NEWEST,
             levels=MappingProxyType(
                 {"none": "low", "minimal": "low", "low": "low", "medium": "high", "high": "high"}
             ),
-            media_results=True,
-            bound_with_tools=True,
         ),
     ),
-    ("gemma", GeminiFamily()),
 )
 
 

@@ -3,38 +3,122 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from urllib.parse import quote
 
 from msgspec import structs
 
 from llm_client.codec import HttpRequest
 from llm_client.codecs._gemini_answer import GeminiAnswer
-from llm_client.codecs._gemini_dialect import GEMINI, VERTEX, GeminiDialect, gemini_dialect
+from llm_client.codecs._gemini_dialect import (
+    GEMINI,
+    VERTEX,
+    GeminiDialect,
+    gemini_dialect,
+    gemini_family,
+)
+from llm_client.codecs._gemini_encode import encode_message
 from llm_client.codecs._gemini_frames import GeminiFrames
+from llm_client.codecs._gemini_request import encode_functions, encode_options
+from llm_client.codecs._gemini_rules import START, Encoded, Walk, check_end, walk
 from llm_client.codecs._http_errors import error_from_body
+from llm_client.codecs._json import encode, require_finite
+from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
 from llm_client.codecs._stream_decoder import StreamDecoder
+from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
-from llm_client.errors import LLMError
-from llm_client.types import LLMRequest, LLMResponse
+from llm_client.errors import ConfigError, LLMError
+from llm_client.types import LLMRequest, LLMResponse, Message
 
 __all__ = ["GEMINI", "VERTEX", "GeminiCodec", "GeminiDialect", "gemini_codec", "gemini_dialect"]
 
 
+class _GeminiForm:
+    """Messages in one dialect, for a `TranscriptEncoder`."""
+
+    start = START
+
+    def __init__(self, dialect: GeminiDialect, *, media_results: bool) -> None:
+        self._dialect = dialect
+        self._media_results = media_results
+
+    def encode(self, message: Message) -> Encoded:
+        return encode_message(message, self._dialect)
+
+    def walk(self, state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[bytes]]:
+        return walk(state, encoded, position, media_results=self._media_results)
+
+    def check_end(self, state: Walk) -> None:
+        check_end(state)
+
+
 class GeminiCodec:
-    """A `Codec` for one service's dialect."""
+    """A `Codec` for one service's dialect.
+
+    What it has encoded is kept and used again: whole conversations by the request's `cache_key`
+    (the `conversations` most recently used, at most `cache_bytes` in all, for models before 3 and
+    from 3 on each), single messages and tool sets by their identity. Not safe for concurrent use by
+    several threads.
+
+    `now` gives the seconds since 1970; it is asked only when a provider names a date to retry at
+    and no date of its own.
+    """
 
     def __init__(
-        self, dialect: GeminiDialect = GEMINI, *, now: Callable[[], float] | None = None
+        self,
+        dialect: GeminiDialect = GEMINI,
+        *,
+        conversations: int = 512,
+        cache_bytes: int = 64 * 1024 * 1024,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self.dialect = dialect
         self._now = now
+        self._transcripts = {
+            media: TranscriptEncoder(
+                _GeminiForm(dialect, media_results=media), conversations, cache_bytes
+            )
+            for media in (False, True)
+        }
+        self._tools = KeptTools()
+
+    def __repr__(self) -> str:
+        return f"GeminiCodec({self.dialect.provider!r})"
 
     @property
     def binds_output(self) -> bool:
         """Whether the service can bind an answer to a schema: all of them can."""
         return True
 
+    @property
+    def kept_conversations(self) -> int:
+        """How many conversations the encoder keeps at the moment."""
+        return sum(encoder.kept_conversations for encoder in self._transcripts.values())
+
     def encode(self, request: LLMRequest, *, stream: bool) -> HttpRequest:
-        raise NotImplementedError
+        """The request in wire form. The model is part of its path.
+
+        Raises:
+            ConfigError: the request names no model.
+            LocalProtocolError: the transcript is illegal for this protocol; names the rule.
+            UnsupportedFeature: the protocol cannot express something in the request.
+        """
+        if not request.model:
+            raise ConfigError("Gemini's address names the model; give the request one")
+        family = gemini_family(request.model)
+        options = encode_options(request, self.dialect, family)
+        head = options[:-1] + (b"," if len(options) > 2 else b"")
+        tools = self._encoded_tools(request)
+        if tools:
+            head += b'"tools":[' + b",".join(tools) + b"],"
+        pieces, end = self._transcripts[family.media_results].walked(request)
+        system = list(end.system)
+        if request.system:
+            system.insert(0, encode({"text": request.system}, "the system prompt"))
+        if system:
+            head += b'"systemInstruction":{"parts":[' + b",".join(system) + b"]},"
+        path = _path(request.model, stream=stream)
+        headers = STREAM_HEADERS if stream else JSON_HEADERS
+        return HttpRequest(path, [head + b'"contents":[', *pieces, b"]}"], headers)
 
     def decoder(self) -> StreamDecoder:
         """A decoder for one streamed answer."""
@@ -58,6 +142,20 @@ class GeminiCodec:
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
         """The typed error for an answer whose status is not 200."""
         return error_from_body(self.dialect.provider, status, headers, body, self._now)
+
+    def _encoded_tools(self, request: LLMRequest) -> list[bytes]:
+        found: list[bytes] = []
+        if request.tools:
+            kept = self._tools.get(request.tools)
+            found.append(kept or self._tools.put(request.tools, encode_functions(request.tools)))
+        require_finite(request.server_tools, "the server tools")
+        found += [encode(tool, "a server tool") for tool in request.server_tools]
+        return found
+
+
+def _path(model: str, *, stream: bool) -> str:
+    name = quote(model if "/" in model else f"models/{model}", safe="/@")
+    return f"/{name}:streamGenerateContent?alt=sse" if stream else f"/{name}:generateContent"
 
 
 def gemini_codec(dialect: str, provider: str) -> GeminiCodec:
