@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from llm_client.tokens.base import TokenEstimate
-from llm_client.types import Message, Transcript
+from llm_client.types import Audio, File, Image, Message, Part, Text, ToolResult, Transcript
 
 __all__ = ["IncrementalCount"]
 
@@ -32,6 +32,7 @@ class IncrementalCount:
     Args:
         measure: counts one message.
         messages: how many messages are remembered.
+        size: how many bytes they may have together, about.
         transcripts: how many transcripts are remembered.
     """
 
@@ -40,10 +41,13 @@ class IncrementalCount:
         measure: Callable[[Message], TokenEstimate],
         *,
         messages: int = 4096,
-        transcripts: int = 64,
+        size: int = 64 * 1024 * 1024,
+        transcripts: int = 32,
     ) -> None:
         self._measure = measure
         self._most = messages
+        self._most_bytes = size
+        self._bytes = 0
         self._most_transcripts = transcripts
         self._messages: OrderedDict[int, tuple[Message, TokenEstimate]] = OrderedDict()
         self._sums: OrderedDict[tuple[int, int], _Sums] = OrderedDict()
@@ -56,10 +60,16 @@ class IncrementalCount:
             self._messages.move_to_end(id(message))
             return known[1]
         count = self._measure(message)
-        self._messages[id(message)] = (message, count)
-        if len(self._messages) > self._most:
-            self._messages.popitem(last=False)
+        self._remember(message, count)
         return count
+
+    def _remember(self, message: Message, count: TokenEstimate) -> None:
+        kept = self._messages
+        kept[id(message)] = (message, count)
+        self._bytes += _size(message.parts)
+        while len(kept) > self._most or (self._bytes > self._most_bytes and len(kept) > 1):
+            _, (oldest, _) = kept.popitem(last=False)
+            self._bytes -= _size(oldest.parts)
 
     def total(self, messages: Sequence[Message]) -> TokenEstimate:
         """Tokens of all of `messages`."""
@@ -82,3 +92,19 @@ class IncrementalCount:
         if len(self._sums) > self._most_transcripts:
             self._sums.popitem(last=False)
         return sums
+
+
+def _size(parts: tuple[Part, ...]) -> int:
+    """Bytes that `parts` hold, as far as it may be many."""
+    size = 0
+    for part in parts:
+        match part:
+            case Text():
+                size += len(part.text)
+            case Image() | Audio() | File():
+                size += len(part.data or b"")
+            case ToolResult():
+                size += _size(part.content)
+            case _:
+                pass
+    return size

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_client.codecs._json import is_object
 from llm_client.tokens import Calibration, ModelTokens, TokenEstimate
 from llm_client.tokens.families import family_of
 from llm_client.tokens.incremental import IncrementalCount
@@ -34,6 +35,7 @@ from llm_client.types import (
     Transcript,
     Usage,
 )
+from tests.corpus import need_corpus, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -245,6 +247,29 @@ def test_after_an_append_to_2000_messages_one_message_is_counted() -> None:
     assert len(counted) == 2001
 
 
+def test_a_few_large_messages_are_forgotten_like_many_small_ones() -> None:
+    """Images, files, and what tools gave back; the newest is kept however large it is."""
+    counted: list[Message] = []
+
+    def measure(message: Message) -> TokenEstimate:
+        counted.append(message)
+        return TokenEstimate(1, exact=True)
+
+    large: list[Part] = [
+        Image(bytes(600)),
+        File(bytes(600)),
+        Text("a" * 600),
+        ToolResult("c", (Text("a" * 600),)),
+    ]
+    count = IncrementalCount(measure, size=500)
+    for part in large:
+        message = Message("user", (part,))
+        first = Message.user("small")
+        for each in (first, message, message, first):
+            count.message(each)
+    assert len(counted) == 3 * len(large)
+
+
 def test_what_is_remembered_is_bounded() -> None:
     """Old messages and transcripts are forgotten, and counted again when they come back."""
     counted: list[Message] = []
@@ -301,6 +326,41 @@ def test_a_counter_learns_from_what_is_reported() -> None:
     exact = ModelTokens("gpt-4o")
     exact.learn(request, Usage(input_tokens=1))
     assert exact.calibration == Calibration()
+
+
+def test_recorded_requests_have_the_tokens_that_openai_counted() -> None:
+    """Plain text to the models that the recipe is about: all but a few that other servers answered
+    under those names."""
+    expected = {
+        row["id"]: row["usage"]["prompt_tokens"]
+        for row in read_jsonl(need_corpus("expected.dev.openai_chat.jsonl"))
+        if row["ok"] and row["usage"]
+    }
+    counters: dict[str, ModelTokens] = {}
+    seen, same = 0, 0
+    for row in read_jsonl(need_corpus("dev.openai_chat.jsonl")):
+        request = plain_request(row["request_body"]) if row["provider"] == "openai" else None
+        if request is None or row["id"] not in expected:
+            continue
+        model = request.model or ""
+        count = counters.setdefault(model, ModelTokens(model)).count_request(request)
+        if count.exact:
+            seen += 1
+            same += count.tokens == expected[row["id"]]
+    assert seen >= 200
+    assert same / seen >= 0.97
+
+
+def plain_request(body: object) -> LLMRequest | None:
+    """A recorded request, if it is plain text and nothing else."""
+    if not is_object(body) or {"tools", "functions", "response_format"} & set(body):
+        return None
+    messages: list[Message] = []
+    for message in body["messages"]:
+        if set(message) != {"role", "content"} or not isinstance(message["content"], str):
+            return None
+        messages.append(Message(message["role"], (Text(message["content"]),)))
+    return LLMRequest(messages, model=body["model"])
 
 
 @pytest.mark.anyio
