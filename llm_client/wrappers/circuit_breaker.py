@@ -142,13 +142,14 @@ class CircuitBreaker(Around):
         """Takes in what a request has shown of the provider."""
         if era is not self._era:
             return
-        probed, self._probe = self._probe is not None, None
+        self._probe = None
         if shown == "well":
             self._in_a_row = 0
             self._open_until = None
         elif shown == "unwell":
+            # A probe that fails is one more in a row that was long enough before it.
             self._in_a_row += 1
-            if probed or self._in_a_row >= self._failures:
+            if self._in_a_row >= self._failures:
                 self._open_until = self._clock() + self._cool_down
                 self._era = object()
 

@@ -39,7 +39,7 @@ class _Bucket:
 
     def add(self, amount: float) -> None:
         """Puts back, or takes out what is negative."""
-        self._level = min(self.capacity, self._level + amount)
+        self._level += amount
 
 
 class _Waiter:

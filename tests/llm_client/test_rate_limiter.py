@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llm_client.errors import ConnectFailed, ExceedsLimit, Overloaded, RateLimited
 from llm_client.retry import RetryPolicy
+from llm_client.stream import UsageReported
 from llm_client.testing import Reply, ScriptedLLM, VirtualClock, reply
 from llm_client.tokens import TokenEstimate
 from llm_client.types import (
@@ -129,6 +130,8 @@ async def test_what_was_not_used_is_given_back_and_wakes_whoever_waits() -> None
         first.give_back()
         await anyio.wait_all_tasks_blocked()
     assert (clock.now(), limiter.waiting) == (1.0, 0)
+    await limiter.reserve(111)
+    assert clock.now() == pytest.approx(1.1)
 
 
 async def test_what_was_used_beyond_the_reservation_is_owed() -> None:
@@ -396,7 +399,9 @@ async def test_a_stream_that_is_left_early_keeps_its_reservation() -> None:
     llm = ScriptedLLM(Reply(parts=(Text("Hello there"),), usage=Usage(1, 1)))
     service = Throttled(llm, limiter, Counts(600), expected_output=0)
     async with service.stream(HELLO) as events:
-        await anext(events)
+        async for event in events:
+            if isinstance(event, UsageReported):
+                break
     await limiter.reserve(600)
     assert clock.now() == pytest.approx(60.0)
 
