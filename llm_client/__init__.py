@@ -7,9 +7,12 @@ Who lives where, and who may import whom (down only):
 
     parts  types  stream  errors  retry     values and pure functions
     codec  sse  codecs/                     wire protocols without I/O
+    known_models/  pricing  usage           what models can do, what they cost, what was used
+    tokens/                                 how many tokens a request has, before it is sent
     transport/                              HTTP exchanges with deadlines
     service  http_service                   the protocol, and its implementation over HTTP
-    wrappers/                               services around services: retry, fallback, rate, circuit
+    wrappers/                               services around services: retry, rate, ledger …
+    probing                                 what a model really does, measured
     providers  config  registry             from a name or the environment to a service
     testing/                                scripted models, a virtual clock, recorded exchanges
 
