@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal
 
 from msgspec import Struct, structs
 
@@ -23,6 +24,7 @@ class ResponsesDialect(Struct, frozen=True, kw_only=True):
         store: the vendor keeps the answers, and its items go back by their ids. Otherwise nothing
             is kept there, and reasoning goes back encrypted.
         encrypted: reasoning comes encrypted when asked for.
+        format: where the form of the answer stands; llama.cpp ignores the protocol's own place.
         prompt_cache_key: requests of one conversation can be named, so that they meet the same
             prompt cache.
     """
@@ -32,6 +34,7 @@ class ResponsesDialect(Struct, frozen=True, kw_only=True):
     path: str = "/responses"
     store: bool = False
     encrypted: bool = False
+    format: Literal["text", "response_format"] = "text"
     prompt_cache_key: bool = False
 
 
@@ -53,6 +56,7 @@ _ALL = (
     _made("xai", encrypted=True, keyed=True),
     _made("bedrock", encrypted=True),
     _made("openrouter", encrypted=True),
+    structs.replace(_made("llama.cpp"), format="response_format"),
 )
 
 DIALECTS: Mapping[str, ResponsesDialect] = MappingProxyType({one.provider: one for one in _ALL})

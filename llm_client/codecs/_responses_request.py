@@ -59,7 +59,7 @@ def encode_options(request: LLMRequest, dialect: ResponsesDialect, *, stream: bo
     if request.reasoning_effort is not None:
         body["reasoning"] = {"effort": request.reasoning_effort}
     if request.output_schema is not None:
-        body["text"] = {"format": _format(request.output_schema)}
+        _add_format(request.output_schema, dialect, body)
     if request.tools or request.server_tools:
         _add_tool_choice(request, body)
     if dialect.prompt_cache_key and request.cache_key:
@@ -95,6 +95,15 @@ def _add_numbers(request: LLMRequest, body: dict[str, Any]) -> None:
         if value is not None:
             require_finite(value, name)
             body[name] = value
+
+
+def _add_format(schema: OutputSchema, dialect: ResponsesDialect, body: dict[str, Any]) -> None:
+    described = _format(schema)
+    if dialect.format == "text":
+        body["text"] = {"format": described}
+    else:
+        kind = described.pop("type")
+        body["response_format"] = {"type": kind, kind: described}
 
 
 def _format(schema: OutputSchema) -> dict[str, Any]:

@@ -89,9 +89,12 @@ async def start_server(
 
 @asynccontextmanager
 async def local_server(
-    name: str = "smollm2", settings: LocalSettings | None = None, *, notify: Notify | None = None
+    model: str | LocalModel = "smollm2",
+    settings: LocalSettings | None = None,
+    *,
+    notify: Notify | None = None,
 ) -> AsyncGenerator[LocalServer]:
-    """A server of the model `name` for as long as the block lasts.
+    """A server of `model`, or of the one by that name, for as long as the block lasts.
 
     `settings` default to those of the environment.
 
@@ -99,7 +102,8 @@ async def local_server(
         ConfigError: there is no such model, or no place for a cache.
         LocalRuntimeMissing, WeightsUnavailable, LocalServerFailed: see `start_server`.
     """
-    server = await start_server(local_model(name), settings or LocalSettings.from_env(), notify)
+    known = local_model(model) if isinstance(model, str) else model
+    server = await start_server(known, settings or LocalSettings.from_env(), notify)
     try:
         yield server
     finally:
