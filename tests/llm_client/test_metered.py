@@ -33,10 +33,13 @@ from llm_client.service import LLMService
 from llm_client.stream import TextDelta
 from llm_client.testing import Reply, ScriptedLLM, VirtualClock, call, reply
 from llm_client.tokens import ModelTokens
+from llm_client.transport.httpx_transport import HttpxTransport
 from llm_client.types import Audio, LLMRequest, Message, Usage
 from llm_client.usage import UsageLedger, UsageRow, UsageTotals
 from llm_client.wrappers.metered import Metered
 from llm_client.wrappers.retrying import Retrying
+from tests.llm_client.chat import HELLO_WORLD, delta, service_at
+from tests.loopback import RESET, STALL, answer, serving, sse
 
 pytestmark = pytest.mark.anyio
 
@@ -278,6 +281,40 @@ async def test_each_attempt_of_a_retry_has_its_row() -> None:
     assert [row.attempt for row in ledger.rows] == [1, 2, 3]
     assert [bool(row.usage.total_tokens) for row in ledger.rows] == [False, True, True]
     assert (ledger.totals().failed, ledger.totals().ok) == (2, 1)
+
+
+async def test_over_http_each_way_to_end_has_its_row() -> None:
+    """Read to its end, left early, broken off, refused, and a server that is not there."""
+    ledger = UsageLedger()
+    answers = (
+        sse(*HELLO_WORLD),
+        sse(delta("Hello, "), STALL),
+        sse(delta("Hello, "), RESET),
+        answer(429, b"{}"),
+    )
+    with anyio.fail_after(LIMIT):
+        async with serving(*answers) as server:
+            inner = service_at(server, HttpxTransport())
+            service = Metered(inner, ledger, ModelTokens("m-1"))
+            assert await read(service) == "Hello world"
+            assert await read(service, 2) == "Hello, "
+            with pytest.raises(ConnectionLost):
+                await read(service)
+            with pytest.raises(RateLimited):
+                await read(service)
+        with pytest.raises(ConnectFailed):
+            await read(service)
+        await service.aclose()
+    assert [(row.status, row.measured) for row in ledger.rows] == [
+        ("ok", False),
+        ("cancelled", False),
+        ("failed", False),
+        ("failed", False),
+        ("failed", True),
+    ]
+    outputs = [bool(row.usage.output_tokens) for row in ledger.rows]
+    assert outputs == [True, True, True, False, False]
+    assert [row.usage.input_tokens for row in ledger.rows] == [estimate()] * 3 + [0, 0]
 
 
 async def test_a_service_that_retries_inside_is_refused() -> None:
