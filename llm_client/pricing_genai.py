@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from llm_client._model_name import vendor_of
 from llm_client.errors import ConfigError
 from llm_client.pricing import Price, PricePolicy, counted, summed, under
 from llm_client.types import Usage
@@ -72,7 +73,8 @@ class GenAIPrices:
 
     def _find(self, model: str, usage: Usage, provider: str | None, now: datetime) -> Price | None:
         try:
-            _, info = self._snapshot.find_provider_model(model, None, provider, None)
+            vendor = None if provider is None else vendor_of(provider)
+            _, info = self._snapshot.find_provider_model(model, None, vendor, None)
         except LookupError:
             return None
         rates = info.get_prices(now)

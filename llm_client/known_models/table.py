@@ -10,7 +10,7 @@ import re
 
 from msgspec import Struct, structs
 
-from llm_client._model_name import bare_name
+from llm_client._model_name import bare_name, vendor_of
 from llm_client.known_models.values import ModelCapabilities
 
 __all__ = ["declared"]
@@ -314,8 +314,8 @@ _ROWS = (
 
 def declared(provider: str, model: str) -> ModelCapabilities:
     """What the table says of `model` at `provider`."""
-    name = bare_name(model)
+    name, vendor = bare_name(model), vendor_of(provider)
     for row in _ROWS:
-        if row.provider in (None, provider.lower()) and row.pattern.match(name):
+        if row.provider in (None, vendor) and row.pattern.match(name):
             return row.known
     return ModelCapabilities()

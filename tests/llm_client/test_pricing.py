@@ -193,6 +193,9 @@ def test_models_are_found_by_the_names_of_our_providers() -> None:
     for provider, model in (
         ("openai", "gpt-4o-2024-08-06"),
         ("azure", "gpt-4o"),
+        ("azure-responses", "gpt-4o"),
+        ("openrouter-responses", "openai/gpt-4o"),
+        ("vertex", "gemini-2.5-flash"),
         ("moonshot", "kimi-k2-0711-preview"),
         ("xai", "grok-4"),
         ("groq", "llama-3.3-70b-versatile"),
