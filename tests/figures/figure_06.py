@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from msgspec import Struct
 
-from llm_client.codecs.openai_chat import COMPATIBLE, OpenAIChatCodec
+from llm_client.codec import Decoder
 from llm_client.errors import LLMError
 from llm_client.stream import Finished, StreamEvent
 from llm_client.types import LLMResponse
-from tests.chat_streams import accumulate, read
-from tests.figures.chat_splits import positive_end, streams
+from tests.chat_streams import accumulate
 from tests.figures.result import FigureResult
+from tests.figures.splits import LONGEST
+from tests.wire_protocols import all_streams
 
-_CODEC = OpenAIChatCodec(COMPATIBLE)
 # None of these can close an object, and so make a chunk whole that was not.
 _GARBAGE = (b"\x00\xff\xfe", b"</html>", b'"]\n\n', b"\n\ndata: {\n\n", b"data: nonsense\n\n")
-_SMALL_STEP = 61
+_SMALL_STEP = 131
 
 
 class _Outcome(Struct, frozen=True):
@@ -28,38 +30,41 @@ def run(full: bool) -> FigureResult:
     """Every offset: end of bytes, garbage and then the end, and silence without an end."""
     step = 1 if full else _SMALL_STEP
     failures: list[str] = []
-    cases = 0
-    found = streams()
-    for number, stream in enumerate(found):
-        whole, _ = read([stream])
-        answer = accumulate(whole)
-        end = positive_end(stream)
+    counts: Counter[str] = Counter()
+    for protocol, number, stream in all_streams(LONGEST):
+        decoder = protocol.codec().decoder
+        end = protocol.positive_end(stream)
+        whole = _outcome(decoder(), stream, ends=True)
+        if whole.finished is (end is None):
+            failures.append(f"{protocol.name} {number}: whole it ends {whole.error or 'well'}")
         for place in range(number % step, len(stream), step):
             garbage = _GARBAGE[place % len(_GARBAGE)]
             before = end is None or place < end
             tried = {
-                "cut": _outcome(stream[:place], ends=True),
-                "garbage": _outcome(stream[:place] + garbage, ends=True),
-                "silence": _outcome(stream[:place], ends=False),
+                "cut": _outcome(decoder(), stream[:place], ends=True),
+                "garbage": _outcome(decoder(), stream[:place] + garbage, ends=True),
+                "silence": _outcome(decoder(), stream[:place], ends=False),
             }
-            cases += len(tried)
+            counts[protocol.name] += len(tried)
             for kind, outcome in tried.items():
-                wrong = _wrong(kind, outcome, answer, before=before)
+                wrong = _wrong(kind, outcome, whole.response, before=before)
                 if wrong:
-                    failures.append(f"stream {number} {kind} at {place} of {end}: {wrong}")
+                    failures.append(f"{protocol.name} {number} {kind} at {place} of {end}: {wrong}")
+    told = ", ".join(f"{name} {count}" for name, count in counts.items())
     return FigureResult(
-        cases,
+        counts.total(),
         tuple(failures[:100]),
-        f"{len(found)} streams cut, spoilt and silent at every byte"
-        + ("" if full else " (sample)"),
+        f"streams cut, spoilt and silent at every byte ({told})" + ("" if full else " (sample)"),
     )
 
 
-def _wrong(kind: str, outcome: _Outcome, answer: LLMResponse, *, before: bool) -> str:
+def _wrong(kind: str, outcome: _Outcome, answer: LLMResponse | None, *, before: bool) -> str:
     """What is wrong with an outcome, "" if nothing is."""
     if outcome.finished and before:
         return "completed before its positive end"
-    if outcome.response is not None and outcome.response.tool_calls != answer.tool_calls:
+    if outcome.response is not None and (
+        answer is None or outcome.response.tool_calls != answer.tool_calls
+    ):
         return "completed with other tool calls than were made"
     if kind == "cut" and not before and not outcome.finished:
         return f"not completed behind its positive end: {outcome.error}"
@@ -68,8 +73,7 @@ def _wrong(kind: str, outcome: _Outcome, answer: LLMResponse, *, before: bool) -
     return ""
 
 
-def _outcome(body: bytes, *, ends: bool) -> _Outcome:
-    decoder = _CODEC.decoder()
+def _outcome(decoder: Decoder, body: bytes, *, ends: bool) -> _Outcome:
     events: list[StreamEvent] = []
     error = ""
     try:

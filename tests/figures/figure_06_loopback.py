@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import anyio
 from msgspec import Struct
 
-from llm_client.codecs.openai_chat import OpenAIChatCodec
 from llm_client.errors import LLMError
 from llm_client.http_service import HttpLLMService
-from llm_client.stream import Accumulator
+from llm_client.stream import Accumulator, StreamEvent
 from llm_client.transport.deadlines import Deadlines
 from llm_client.transport.httpx_transport import HttpxTransport
 from llm_client.types import LLMRequest, LLMResponse, Message
-from tests.chat_streams import accumulate, read
-from tests.figures.chat_splits import positive_end, streams
+from tests.chat_streams import accumulate
 from tests.figures.result import FigureResult
+from tests.figures.splits import LONGEST
 from tests.loopback import CLOSE, RESET, STALL, Answer, Received, Step, chunk, serving, sse
+from tests.wire_protocols import WireProtocol, all_streams
 
 _GARBAGE = (b"\x00\xff\xfe", b"</html>", b'"}\n\n', b"\n\ndata: {\n\n", b"data: nonsense\n\n")
 _BACKENDS = ("asyncio", "trio")
@@ -38,6 +38,7 @@ class _Case(Struct, frozen=True):
 class _Expected(Struct, frozen=True):
     """A whole stream, the answer it holds, and the byte after which that is complete."""
 
+    protocol: WireProtocol
     bytes: bytes
     answer: LLMResponse
     end: int | None
@@ -47,8 +48,8 @@ def run(full: bool) -> FigureResult:
     """Each kind of failure at places spread evenly over all streams, on both event loops."""
     wanted = 1100 if full else 24
     expected = [
-        _Expected(stream, accumulate(read([stream])[0]), positive_end(stream))
-        for stream in streams()
+        _Expected(protocol, stream, _answer_in(protocol, stream), protocol.positive_end(stream))
+        for protocol, _, stream in all_streams(LONGEST)
     ]
     cases = list(_cases(expected, wanted))
     failures: list[str] = []
@@ -102,6 +103,17 @@ async def _play(expected: list[_Expected], cases: list[_Case]) -> list[str]:
     return failures
 
 
+def _answer_in(protocol: WireProtocol, stream: bytes) -> LLMResponse:
+    decoder = protocol.codec().decoder()
+    events: list[StreamEvent] = []
+    try:
+        events += decoder.feed(stream)
+        events += decoder.close()
+    except LLMError:
+        pass
+    return accumulate(events)
+
+
 def _answer(stream: bytes, case: _Case) -> Answer:
     sent: list[Step] = [stream[: case.place]] if case.place else []
     match case.kind:
@@ -123,7 +135,7 @@ async def _try(
 ) -> str:
     """What is wrong with the outcome of `case`, "" if nothing is."""
     service = HttpLLMService(
-        OpenAIChatCodec(),
+        expected.protocol.codec(),
         transport,
         base_url=url,
         model="m",

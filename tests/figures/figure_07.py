@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from random import Random
 from typing import Any
 
 import msgspec
 
 from llm_client.codecs._json import as_dict, is_array, is_object
-from llm_client.codecs.openai_chat import COMPATIBLE, OpenAIChatCodec
 from llm_client.errors import LLMError
 from llm_client.stream import Accumulator, StreamEvent
-from tests.chat_streams import built_streams, recorded_streams
 from tests.figures.result import FigureResult
+from tests.wire_protocols import PROTOCOLS, WireProtocol
 
-_CODEC = OpenAIChatCodec(COMPATIBLE)
 _FULL, _SMALL = 1_000_000, 20_000
-_FRAME = re.compile(rb"^data: (\{.*\})\r?$", re.MULTILINE)
 _MARK = "@@raw@@"
 _DEEP = b"[" * 3000 + b"]" * 3000
 _RAW = (b"NaN", b"-Infinity", b"9" * 5000, _DEEP, b'"\\ud83d"', b"1e999", b"", b'"\\u0000"')
@@ -30,20 +28,23 @@ Path = list[tuple[dict[str, Any] | list[Any], str | int]]
 def run(full: bool) -> FigureResult:
     """One mutated frame between two good ones, over and over."""
     random = Random(7)
-    frames = _frames()
+    frames = [(protocol, *_frames(protocol)) for protocol in PROTOCOLS]
     count = _FULL if full else _SMALL
     failures: list[str] = []
     answers = 0
-    for _ in range(count):
-        frame = mutated(random.choice(frames), random)
+    for number in range(count):
+        protocol, usual, ends = frames[number % len(frames)]
+        frame = mutated(random.choice(usual), random)
+        body = [random.choice(usual), frame, random.choice(usual), random.choice(ends)]
         try:
-            answers += _is_answer([random.choice(frames), frame, random.choice(frames)])
+            answers += _is_answer(protocol, body)
         except Exception as error:  # noqa: BLE001 - any escape is what this figure looks for
-            failures.append(f"{type(error).__name__}: {error} on {frame[:200]!r}")
+            failures.append(f"{protocol.name}: {type(error).__name__}: {error} on {frame[:200]!r}")
+    told = ", ".join(f"{protocol.name} {len(usual)}" for protocol, usual, _ in frames)
     return FigureResult(
         count,
         tuple(failures[:100]),
-        f"{len(frames)} frames with members dropped, swapped, doubled, nulled, retyped, with NaN, "
+        f"frames ({told}) with members dropped, swapped, doubled, nulled, retyped, with NaN, "
         f"endless numbers, depth, broken text and flipped bytes: {answers} answers, "
         f"{count - answers - len(failures)} typed errors",
     )
@@ -80,7 +81,8 @@ def _drop(place: Any, places: Path, random: Random) -> None:
 
 
 def _replace(place: Any, places: Path, random: Random) -> None:
-    _put(place, random.choice(_VALUES))
+    # A copy: a list that several frames share would sooner or later be put into itself.
+    _put(place, deepcopy(random.choice(_VALUES)))
 
 
 def _swap(place: Any, places: Path, random: Random) -> None:
@@ -141,21 +143,24 @@ def _places(value: Any) -> Path:
     return found
 
 
-def _frames() -> list[bytes]:
-    """All frames that are different in more than their text."""
+def _frames(protocol: WireProtocol) -> tuple[list[bytes], list[bytes]]:
+    """All frames that are different in more than their text, and those that end an answer."""
     found: dict[bytes, bytes] = {}
-    for stream in [*built_streams(), *recorded_streams(1_000_000)]:
-        for frame in _FRAME.findall(stream):
-            if len(frame) < 4000:
-                found.setdefault(re.sub(rb'"[^"]*"', b'""', frame)[-400:], frame)
-    return list(found.values())
+    ends: dict[bytes, bytes] = {}
+    for stream in protocol.streams(1_000_000):
+        for frame in protocol.frame.findall(stream):
+            if len(frame) < 6000 and frame.startswith(b"{"):
+                value = as_dict(msgspec.json.decode(frame))
+                kind = re.sub(rb'"[^"]*"', b'""', frame)[-400:] + str(value.get("type")).encode()
+                (ends if protocol.end(value) else found).setdefault(kind, frame)
+    return list(found.values()), list(ends.values())
 
 
-def _is_answer(frames: list[bytes]) -> bool:
+def _is_answer(protocol: WireProtocol, frames: list[bytes]) -> bool:
     """True for an answer, False for a typed error; anything else escapes."""
-    decoder = _CODEC.decoder()
+    decoder = protocol.codec().decoder()
     accumulator = Accumulator()
-    body = b"".join(b"data: " + frame + b"\n\n" for frame in frames) + b"data: [DONE]\n\n"
+    body = protocol.written(frames)
     try:
         events: list[StreamEvent] = [*decoder.feed(body), *decoder.close()]
     except LLMError:
