@@ -24,8 +24,8 @@ OVERLOADED: Frame = {
 }
 
 
-def start(id: str = "msg_1", content: Sequence[Frame] = (), **usage: Any) -> Frame:
-    """The first frame."""
+def start(id: str = "msg_1", content: Sequence[Frame] = (), **usage: int) -> Frame:
+    """The first frame; `usage` adds to its counts."""
     message = {"id": id, "type": "message", "role": "assistant", "model": "m-1"}
     counts = {"input_tokens": 5, "output_tokens": 1, **usage}
     return {

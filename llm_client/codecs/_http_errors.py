@@ -318,6 +318,7 @@ def _kind(status: int | None, report: ErrorReport) -> tuple[type[ProviderError],
 
 _BAD_REQUESTS = frozenset(
     {
+        "request_too_large",  # Anthropic
         "invalid_request_error",
         "badrequesterror",
         "invalid_argument",
