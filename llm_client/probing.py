@@ -163,7 +163,7 @@ class _Asked:
         return response
 
     def _failed(self, error: LLMError) -> _Found:
-        told = excerpt(f"{type(error).__name__}: {error}", _EVIDENCE)
+        told = _line(f"{type(error).__name__}: {error}")
         kind = _kind_of(error)
         if self._answered and kind in ("model_missing", "forbidden"):
             # A gateway that has nobody to do this with the model says that there is no such model.
@@ -233,7 +233,7 @@ async def _tools(asked: _Asked) -> _Found:
         ignored = choice == "required" and not response.truncated
         return _Found("no" if ignored else "inconclusive", f"no call, but {_told(response)}")
     call = response.tool_calls[0]
-    told = excerpt(f"{call.name}({call.arguments})", _EVIDENCE)
+    told = _line(f"{call.name}({call.arguments})")
     if call.name != _REPORT.name or "colour" not in _object(call.arguments):
         return _Found("inconclusive", told)
     asked.tool_choice = choice
@@ -254,7 +254,7 @@ async def _parallel_tools(asked: _Asked) -> _Found:
         )
     )
     calls = response.tool_calls
-    told = excerpt(", ".join(f"{call.name}({call.arguments})" for call in calls), _EVIDENCE)
+    told = _line(", ".join(f"{call.name}({call.arguments})" for call in calls))
     return _Found("yes" if len(calls) > 1 else "inconclusive", told or _told(response))
 
 
@@ -321,7 +321,7 @@ async def _thinking(asked: _Asked) -> _Found:
     )
     thoughts = [part.text for part in response.parts if isinstance(part, Thinking)]
     if thoughts:
-        return _Found("yes", excerpt("reasoned: " + " ".join(thoughts), _EVIDENCE))
+        return _Found("yes", _line("reasoned: " + " ".join(thoughts)))
     if response.usage.reasoning_tokens:
         return _Found("yes", f"{response.usage.reasoning_tokens} tokens of reasoning")
     return _Found("inconclusive", f"no reasoning shown or counted: {_told(response)}")
@@ -343,6 +343,11 @@ _CHECKS: Mapping[str, Callable[[_Asked], Awaitable[_Found]]] = MappingProxyType(
 def _told(response: LLMResponse) -> str:
     text = response.refusal or response.text
     return repr(excerpt(text, _EVIDENCE)) if text.strip() else "an empty answer"
+
+
+def _line(text: str) -> str:
+    """An excerpt that can be shown on a terminal, whoever has written the text."""
+    return "".join([c if c.isprintable() else "\ufffd" for c in excerpt(text, _EVIDENCE)])
 
 
 def _object(text: str) -> dict[str, object]:

@@ -72,7 +72,7 @@ class Metered(Around):
         inner: the service that is asked; it must not retry by itself, as its attempts could not be
             told apart.
         ledger: where the rows go.
-        counter: estimates tokens; by default a `ModelTokens` for the service's model.
+        counter: estimates tokens; by default a `ModelTokens` for each model that is asked.
         prices: what tokens cost. A request whose price they cannot tell is refused before it is
             sent, by what their policy says.
         provider: the provider's name, for the rows and the prices.
@@ -101,7 +101,8 @@ class Metered(Around):
             )
         super().__init__(inner)
         self._ledger = ledger
-        self._counter = counter or ModelTokens(inner.model)
+        self._counter = counter
+        self._counters: dict[str, ModelTokens] = {}
         self._prices = prices
         self._provider = provider
         self._now = now or _now
@@ -151,18 +152,19 @@ class Metered(Around):
         error: LLMError | None,
         arrived: list[Part],
     ) -> None:
+        model = request.model or self.model
+        counter = self._counter_for(model)
         measured = status == "ok" and None not in (usage.input_tokens, usage.output_tokens)
         if measured:
-            self._counter.learn(request, usage)
+            counter.learn(request, usage)
         elif error is not None and not error.sent:
             usage, measured = _NOTHING, True
         elif error is not None and _turned_away(error):
             usage = _NOTHING
         else:
             with anyio.CancelScope(shield=True):
-                await self._counter.load()
-            usage = self._estimated(request, usage, arrived)
-        model = request.model or self.model
+                await counter.load()
+            usage = _estimated(counter, request, usage, arrived)
         self._ledger.add(
             model=model,
             provider=self._provider,
@@ -182,15 +184,12 @@ class Metered(Around):
             # There was a price when the request was sent. The row matters more: it is unpriced.
             return None
 
-    def _estimated(self, request: LLMRequest, usage: Usage, arrived: list[Part]) -> Usage:
-        sent = usage.input_tokens
-        if sent is None:
-            sent = max(1, self._counter.count_request(request).tokens)
-        answer = self._counter.count_message(Message("assistant", tuple(arrived))) if arrived else 0
-        # What was reported in the middle of an answer is what had been counted until then.
-        return structs.replace(
-            usage, input_tokens=sent, output_tokens=max(usage.output_tokens or 0, answer)
-        )
+    def _counter_for(self, model: str) -> TokenCounter:
+        if self._counter is not None:
+            return self._counter
+        if model not in self._counters:
+            self._counters[model] = ModelTokens(model)
+        return self._counters[model]
 
 
 class _Collected(Watched):
@@ -223,6 +222,19 @@ class _Collected(Watched):
             case _:
                 pass
         return event
+
+
+def _estimated(
+    counter: TokenCounter, request: LLMRequest, usage: Usage, arrived: list[Part]
+) -> Usage:
+    sent = usage.input_tokens
+    if sent is None:
+        sent = max(1, counter.count_request(request).tokens)
+    answer = counter.count_message(Message("assistant", tuple(arrived))) if arrived else 0
+    # What was reported in the middle of an answer is what had been counted until then.
+    return structs.replace(
+        usage, input_tokens=sent, output_tokens=max(usage.output_tokens or 0, answer)
+    )
 
 
 def _status_of(stream: Watched) -> _Status:

@@ -365,6 +365,25 @@ async def test_estimates_learn_from_what_is_measured() -> None:
     assert ledger.rows[1].usage.input_tokens == pytest.approx(2 * raw, abs=1)
 
 
+async def test_each_model_that_is_asked_is_estimated_in_its_own_way() -> None:
+    """What one model's provider counts says nothing about another's."""
+    ledger = UsageLedger()
+    raw = ModelTokens("scripted").count_request(ASKED).tokens
+    service = Metered(
+        ScriptedLLM(
+            reply("hi", usage=Usage(3 * raw, 1)), ConnectionLost("gone"), ConnectionLost("gone")
+        ),
+        ledger,
+    )
+    await service.complete(ASKED)
+    for model in ("gpt-4o", None):
+        with pytest.raises(ConnectionLost):
+            await service.complete(msgspec.structs.replace(ASKED, model=model))
+    counts = [row.usage.input_tokens for row in ledger.rows]
+    assert counts == [3 * raw, ModelTokens("gpt-4o").count_request(ASKED).tokens, 3 * raw]
+    assert [row.model for row in ledger.rows] == ["scripted", "gpt-4o", "scripted"]
+
+
 async def test_everything_else_is_that_of_the_service_inside() -> None:
     """Its model, whether it binds output, its checks, and its end."""
     inner = ScriptedLLM("hi", model="inner")

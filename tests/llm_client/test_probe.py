@@ -233,6 +233,23 @@ async def test_reasoning_may_be_hidden_but_counted() -> None:
     assert result_of(report, "thinking").verdict == "yes"
 
 
+async def test_evidence_is_one_line_that_a_terminal_can_show() -> None:
+    """Whatever a server or a model writes."""
+    hostile = "\x1b[2J\x07 two\nlines " + "long " * 500
+    report, _ = await probed(
+        reply(hostile),
+        BadRequest(hostile),
+        reply("", call("report_colour", hostile)),
+        reply(hostile),
+        ServerError(hostile),
+        reply("No.", thinking=hostile),
+    )
+    assert len(report.results) == 7
+    for result in report.results:
+        assert result.evidence.isprintable()
+        assert 0 < len(result.evidence) < 250
+
+
 async def test_another_model_of_the_service_can_be_asked() -> None:
     """By its name, in every request."""
     model = ScriptedLLM(*ALL)
