@@ -111,6 +111,11 @@ class Item:
             self._half = ""
         return rest
 
+    def _lost(self) -> str:
+        """What stands for a half character whose other half never came."""
+        lost, self._half = "\ufffd" if self._half else "", ""
+        return lost
+
     def _characters(self, text: str) -> str:
         """`text` as valid Unicode. A half character at its end waits for its other half."""
         text = self._half + text
@@ -173,8 +178,7 @@ class MessageItem(Item):
             content = fields.get("content")
             blocks = [{"text": content}] if isinstance(content, str) else as_list(content)
             self._take_blocks([as_dict(block) for block in blocks], out)
-        if self._half:
-            self.say(self._block, "\ufffd", out)
+        self.say(self._block, self._lost(), out)
         self._seal(out)
 
     def _take_blocks(self, blocks: list[dict[str, Any]], out: list[StreamEvent]) -> None:
@@ -243,8 +247,8 @@ class ReasoningItem(Item):
                 texts = [as_dict(part).get("text") for part in as_list(fields.get(field))]
                 for place, text in enumerate(text for text in texts if text):
                     self.think_whole(field, told.section(place), text, out)
-        if self._half and self._section is not None:
-            self.think(*self._section, "\ufffd", out)
+        if self._section is not None:
+            self.think(*self._section, self._lost(), out)
         if self._section is not None:
             out.append(PartSealed(self._made_seal(signature, self._section[0])))
         elif self.id is not None or signature is not None:
@@ -308,8 +312,7 @@ class CallItem(Item):
         fields = fields or {}
         self.begin(fields, out, last=True)
         self.extend_whole(fields, out)
-        if self._half:
-            self.extend("\ufffd", out)
+        self.extend(self._lost(), out)
         if not self._begun:
             raise MalformedResponse("a tool call of the answer has no name; ask again")
         if self.kind == CUSTOM and fields and fields.get("status") != "incomplete":
