@@ -56,9 +56,9 @@ class AnthropicAnswer:
     __slots__ = (
         "_begun",
         "_blocks",
+        "_counts",
         "_details",
         "_dialect",
-        "_raw_usage",
         "_said",
         "_spoke",
         "_usage",
@@ -74,7 +74,8 @@ class AnthropicAnswer:
         self._spoke = False
         self._blocks: dict[int, Block] = {}
         self._said = Said(dialect.origin)
-        self._raw_usage: dict[str, Any] = {}
+        self._counts = Usage()
+        """The counts as the wire has them."""
         self._usage: Usage | None = None
         self._details: dict[str, Any] = {}
         self.raw_finish: str | None = None
@@ -283,11 +284,11 @@ class AnthropicAnswer:
     def _count(self, raw: object, out: list[StreamEvent]) -> None:
         """A later report has the last word on every count that it names. What was read from the
         cache or written to it is counted beside the input."""
-        news = {name: value for name, value in as_dict(raw).items() if value is not None}
-        self._raw_usage.update(news)
-        usage = read_usage(self._raw_usage, trust_total=False) if news else None
-        if usage is None:
+        news = read_usage(raw, trust_total=False)
+        if news is None:
             return
+        pairs = zip(structs.astuple(self._counts), structs.astuple(news), strict=True)
+        usage = self._counts = Usage(*[old if new is None else new for old, new in pairs])
         if usage.input_tokens is not None:
             cached = (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
             usage = structs.replace(usage, input_tokens=usage.input_tokens + cached)
