@@ -41,12 +41,15 @@ def _item(item: dict[str, Any]) -> Said:
                 return (role, item.get("phase"), _content(item.get("content")))
             return (role, _content(item.get("content")))
         case "reasoning":
-            texts = [part["text"] for part in as_list(item.get("summary"))]
+            parts = [*as_list(item.get("content")), *as_list(item.get("summary"))]
+            texts = [as_dict(part)["text"] for part in parts]
             return ("reasoning", item.get("encrypted_content"), "\n\n".join(texts) or None)
         case "function_call":
-            arguments = msgspec.json.decode(item["arguments"])
+            arguments = msgspec.json.decode(item["arguments"] or "{}")
             return ("call", item["call_id"], item["name"], item.get("namespace"), arguments)
-        case "function_call_output":
+        case "custom_tool_call":
+            return ("call", item["call_id"], item["name"], None, item["input"])
+        case "function_call_output" | "custom_tool_call_output":
             return ("result", item["call_id"], (_content(item["output"]),))
         case kind:
             return (kind, item)

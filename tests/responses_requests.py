@@ -52,15 +52,15 @@ class UnknownShape(Exception):
     """A request uses something of the protocol that these types have no word for."""
 
 
-def accepted_requests() -> list[tuple[str, dict[str, Any], LLMRequest]]:
-    """Id, wire form and content of each recorded request that was accepted and that our types can
-    say."""
-    found: list[tuple[str, dict[str, Any], LLMRequest]] = []
+def accepted_requests() -> list[tuple[dict[str, Any], LLMRequest]]:
+    """Each recorded exchange whose request was accepted and can be said in our types, with the
+    request."""
+    found: list[tuple[dict[str, Any], LLMRequest]] = []
     for row in read_jsonl(need_corpus(CORPUS_FILE)):
         body = row["request_body"]
         if row["status"] == 200 and is_object(body):
             try:
-                found.append((row["id"], body, read_request(body, origin_of(row))))
+                found.append((row, read_request(body, origin_of(row))))
             except UnknownShape:
                 continue
     return found

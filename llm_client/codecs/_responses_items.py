@@ -221,6 +221,11 @@ class ReasoningItem(Item):
         self._section: tuple[str, int] | None = None
         self._told = {"content": _Told(), "summary": _Told()}
 
+    @property
+    def open_weight(self) -> bool:
+        """What has come is the very text, which needs no proof."""
+        return self._section is not None and self._section[0] == "content"
+
     def think(self, field: str, part: int, text: str, out: list[StreamEvent]) -> None:
         """More of one `part` of `field`, which is the summary or the content."""
         text = self._characters(text)

@@ -90,6 +90,7 @@ class ItemLog:
 
     def add(self, fields: dict[str, Any], index: object, out: list[StreamEvent]) -> Item:
         """An item begins."""
+        self._release(out)
         item = self._made(fields)
         self._items.append(item)
         if isinstance(index, int):
@@ -111,6 +112,15 @@ class ItemLog:
                 return CallItem(self._origin, fields, self._calls - 1)
             case _:
                 return OpaqueItem(self._origin, fields)
+
+    def _release(self, out: list[StreamEvent]) -> None:
+        """Closes reasoning of which no proof is to come, so that nothing has to wait for it: some
+        servers say that it is whole only when everything is."""
+        while self._front < len(self._items):
+            front = self._items[self._front]
+            if not (isinstance(front, ReasoningItem) and front.open_weight):
+                break
+            self.close(front, None, out)
 
     def behind(self, item: Item, out: list[StreamEvent]) -> list[StreamEvent]:
         """Where events of `item` go: into `out` if all items before it are closed."""

@@ -348,6 +348,33 @@ def test_reasoning_comes_as_it_is_thought() -> None:
     assert [one.text for one in events if isinstance(one, ThinkingDelta)] == ["a", "\n\nb"]
 
 
+def test_text_does_not_wait_for_reasoning_that_needs_no_proof() -> None:
+    """OpenRouter says only at the very end that the reasoning of open-weight models is whole."""
+    raw = [{"type": "reasoning_text", "text": "Hm."}]
+    begun = [
+        CREATED,
+        added(0, "reasoning", id="rs_1", summary=[]),
+        event("reasoning_text.delta", 0, content_index=0, delta="Hm."),
+        added(1, "message", id="msg_1"),
+        text(1, "Hello"),
+    ]
+    assert TextDelta("Hello") in read([sse(*begun)])[0]
+    late = done(0, "reasoning", id="rs_1", summary=[], content=raw)
+    response = answer(*begun, done(1, "message", id="msg_1", content=[said("Hello")]), late, end())
+    seal = Seal(ORIGIN, id="rs_1", kind="reasoning_text")
+    assert response.parts == (Thinking("Hm.", seal), Text("Hello", (), Seal(ORIGIN, id="msg_1")))
+
+
+def test_text_waits_for_the_proof_of_the_reasoning_before_it() -> None:
+    """S25: a later item may not take the seal of an earlier one."""
+    begun = [CREATED, added(0, "reasoning", id="rs_1", summary=[]), *message("m", "a", index=1)]
+    assert TextDelta("a") not in read([sse(*begun)])[0]
+    late = done(0, "reasoning", id="rs_1", summary=[], encrypted_content="x")
+    response = answer(*begun, late, end())
+    assert response.parts[0] == Thinking("", Seal(ORIGIN, "x", "rs_1"))
+    assert response.text == "a"
+
+
 def test_pieces_of_items_that_are_closed_or_unknown_change_nothing() -> None:
     """Late repetitions."""
     response = answer(
