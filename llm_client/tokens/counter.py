@@ -116,8 +116,9 @@ class ModelTokens:
         return known
 
     def _tool_set(self, tools: tuple[ToolSpec, ...]) -> TokenEstimate:
+        # An entry holds the tools themselves, so that their id cannot pass to others.
         known = self._tools.get(id(tools))
-        if known is not None and known[0] is tools:
+        if known is not None:
             return known[1]
         count = self._measure.tools(tools)
         self._tools[id(tools)] = (tools, count)

@@ -12,14 +12,13 @@ __all__ = ["IncrementalCount"]
 
 
 class _Sums:
-    """Of a list of messages from `start` on: the tokens of its first 0, 1, 2 … messages, and how
+    """Of a list of messages from some place on: the tokens of the first 0, 1, 2 … messages, and how
     many of those messages are not exact."""
 
-    __slots__ = ("backing", "start", "steps")
+    __slots__ = ("backing", "steps")
 
-    def __init__(self, backing: list[Message], start: int) -> None:
+    def __init__(self, backing: list[Message]) -> None:
         self.backing = backing
-        self.start = start
         self.steps = [(0, 0)]
 
 
@@ -54,9 +53,9 @@ class IncrementalCount:
 
     def message(self, message: Message) -> TokenEstimate:
         """Tokens of one message."""
+        # An entry holds the message itself, so that its id cannot pass to another one.
         known = self._messages.get(id(message))
-        # The entry holds the message itself, so that its id cannot have passed to another one.
-        if known is not None and known[0] is message:
+        if known is not None:
             self._messages.move_to_end(id(message))
             return known[1]
         count = self._measure(message)
@@ -84,10 +83,9 @@ class IncrementalCount:
         return TokenEstimate(tokens, not inexact)
 
     def _sums_of(self, transcript: Transcript) -> _Sums:
+        # The same holds for an entry and its list.
         key = (id(transcript.backing), transcript.start)
-        sums = self._sums.pop(key, None)
-        if sums is None or sums.backing is not transcript.backing:
-            sums = _Sums(transcript.backing, transcript.start)
+        sums = self._sums.pop(key, None) or _Sums(transcript.backing)
         self._sums[key] = sums
         if len(self._sums) > self._most_transcripts:
             self._sums.popitem(last=False)

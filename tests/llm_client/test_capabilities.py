@@ -134,6 +134,9 @@ def test_every_wrong_variable_is_named_at_once() -> None:
         "OPENAI_COMPAT_CONTEXT_WINDOW": "-5",
         "POWER_LOOP_MAX_OUTPUT_TOKENS": "9" * 5000,
     }
+    for odd in ("²", "0", "1e5", "12 000"):
+        with pytest.raises(ConfigError, match="positive whole number"):
+            capabilities_from_env("openai", "gpt-4o", {"POWER_LOOP_CONTEXT_WINDOW": odd})
     with pytest.raises(ConfigError) as caught:
         capabilities_from_env("openai", "gpt-4o", env)
     told = str(caught.value)

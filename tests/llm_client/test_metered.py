@@ -229,6 +229,10 @@ async def test_what_was_reported_before_a_break_is_not_estimated_again() -> None
     usage = only_row(ledger).usage
     assert (usage.input_tokens, usage.cached_tokens) == (77, 33)
     assert (usage.output_tokens or 0) >= ModelTokens("scripted").count_text(LONG)
+    hidden = msgspec.structs.replace(line, usage=Usage(77, 5000), break_after=whole - 1)
+    with pytest.raises(IncompleteStream):
+        await read(metered(hidden, ledger=ledger))
+    assert ledger.rows[1].usage == Usage(77, 5000)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "complete"])

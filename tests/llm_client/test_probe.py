@@ -123,6 +123,9 @@ async def test_what_is_ignored_is_no_and_what_is_unclear_is_inconclusive() -> No
     assert verdicts["json_schema"] == "no"
     assert verdicts["images"] == "inconclusive"
     assert verdicts["thinking"] == "inconclusive"
+    more = reply('{"legs": 8, "insect": false, "eyes": 8}')
+    free, _ = await probed(OK, OK, RED, BOTH, more, STRIPES, PENSIVE)
+    assert result_of(free, "json_schema").verdict == "no"
     assert "'The colour is red.'" in result_of(report, "tools").evidence
     lonely, _ = await probed(OK, OK, RED, RED, SPIDER, STRIPES, PENSIVE)
     assert result_of(lonely, "parallel_tools").verdict == "inconclusive"

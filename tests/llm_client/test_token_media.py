@@ -30,8 +30,8 @@ def png(width: int, height: int) -> bytes:
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """The beginning of a JPEG file, with a segment and a fill byte before its size."""
-    segment = b"\xff\xe0\0\x06abcd"
+    """The beginning of a JPEG file, with two segments and a fill byte before its size."""
+    segment = b"\xff\xe0\0\x06abcd\xff\xc4\0\x0ahuffmann"
     return b"\xff\xd8" + segment + b"\xff\xff\xc0\0\x11\x08" + struct.pack(">HH", height, width)
 
 
@@ -52,6 +52,7 @@ def webp(kind: bytes, rest: bytes) -> bytes:
         (png(0, 7), None),
         (png(640, 480)[:20], None),
         (b"\xff\xd8" + b"\xff" * 10_000_000, None),
+        (b"\xff\xd8" + b"\xff" * 2000 + jpeg(640, 480)[2:], None),
         (b"\xff\xd8no", None),
         (b"<svg/>", None),
         (b"", None),

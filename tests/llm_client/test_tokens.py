@@ -324,6 +324,7 @@ def test_a_counter_learns_from_what_is_reported() -> None:
     later = ModelTokens("claude-sonnet-4-5", calibration=counter.calibration)
     assert later.count_request(request) == counter.count_request(request)
     exact = ModelTokens("gpt-4o")
+    assert exact.count_request(request).exact
     exact.learn(request, Usage(input_tokens=1))
     assert exact.calibration == Calibration()
 
@@ -361,6 +362,18 @@ def plain_request(body: object) -> LLMRequest | None:
             return None
         messages.append(Message(message["role"], (Text(message["content"]),)))
     return LLMRequest(messages, model=body["model"])
+
+
+def test_a_vocabulary_is_not_loaded_only_to_learn() -> None:
+    """That would hold up the event loop at the end of an answer."""
+    tool = ToolSpec("f", "does", {"type": "object"})
+    request = LLMRequest([Message.user("hello")], tools=(tool,))
+    counter = ModelTokens("gpt-4o")
+    counter.learn(request, Usage(input_tokens=500))
+    assert counter.calibration == Calibration()
+    counter.count_request(request)
+    counter.learn(request, Usage(input_tokens=500))
+    assert counter.count_request(request).tokens > 100
 
 
 @pytest.mark.anyio
