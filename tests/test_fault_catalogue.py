@@ -42,6 +42,7 @@ FAULTS = {
     "A09": "the provider itself refuses the model's call",
     # How answers end.
     "F02": "an announced call that never comes",
+    "F03": "a call that the provider itself calls malformed, or an empty answer",
     "F04": "a cut-off answer that looks whole",
     "F05": "a tool that the provider ran counts as ours",
     # Interrupted calls.
@@ -56,6 +57,8 @@ FAULTS = {
     # Reasoning that must come back.
     "R03": "a signature of another vendor is sent",
     "R05": "a signature is lost in the store",
+    "R06": "parallel calls take each other's signature",
+    "R07": "a history of another vendor, where each turn must be signed",
     "R11": "a vendor's own reasoning field is left out",
     # Retries and time.
     "X02": "a wait of days is obeyed",
@@ -101,7 +104,6 @@ FAULTS = {
 
 LATER = (
     ("with the Responses protocol", ("S25", "R08", "R10")),
-    ("with the Gemini protocol", ("F03", "R06", "R07")),
     ("with compaction", ("K03", "K04", "K05")),
     ("with tools that fetch from the web", ("Z04", "Z06")),
     ("with sub-agents and budgets", ("B01", "B02", "B04")),
@@ -110,7 +112,7 @@ LATER = (
 comes its test.
 
 Of faults above, these sides come later as well: keeping the whole of a result that was cut (K08),
-other protocols' limits on images (I01), and Gemini's signatures (R05).
+and other protocols' limits on images (I01).
 """
 
 _DEFERRED = {id for _, ids in LATER for id in ids}

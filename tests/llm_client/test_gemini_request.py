@@ -141,12 +141,13 @@ def test_a_reference_is_legal_in_every_corner_of_a_schema() -> None:
     found = params(ask(tools=(tool,), output_schema=output))
     assert found["tools"][0]["functionDeclarations"][0]["parametersJsonSchema"] == expected
     assert found["generationConfig"]["responseJsonSchema"] == expected
-    assert schema["anyOf"][0]["properties"]["a"] is ref
+    assert schema["not"] is ref
+    assert ref["$ref"] == "#/definitions/A"
 
 
 def test_a_reference_beside_a_choice_keeps_both() -> None:
     """And one that stands alone stays as it is."""
-    schema = {
+    schema: dict[str, Any] = {
         "properties": {
             "a": {"$ref": "#/$defs/A", "anyOf": [{"minLength": 1}]},
             "b": {"$ref": "#/$defs/A"},
@@ -154,7 +155,8 @@ def test_a_reference_beside_a_choice_keeps_both() -> None:
     }
     tool = ToolSpec("f", "", schema)
     (entry,) = params(ask(tools=(tool,)))["tools"]
-    assert entry["functionDeclarations"][0]["parametersJsonSchema"]["properties"] == {
+    (function,) = entry["functionDeclarations"]
+    assert function["parametersJsonSchema"]["properties"] == {
         "a": {"allOf": [{"$ref": "#/$defs/A"}], "anyOf": [{"minLength": 1}]},
         "b": {"$ref": "#/$defs/A"},
     }
