@@ -8,7 +8,7 @@ from llm_client.codecs._chat_dialect import ChatDialect
 from llm_client.codecs._json import encode, require_finite
 from llm_client.codecs._names import NAME
 from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra, refuse
-from llm_client.codecs._schema import allows_strict
+from llm_client.codecs._schema import strict_output, strict_schema
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import LLMRequest, NamedTool, OutputSchema, ToolSpec
 
@@ -86,10 +86,11 @@ def _response_format(schema: OutputSchema, dialect: ChatDialect) -> dict[str, An
             rule="C01",
         )
     require_finite(schema.schema, "the output schema")
-    described: dict[str, Any] = {"name": schema.name, "schema": schema.schema}
+    form = strict_output(schema.schema) if schema.strict else None
+    described: dict[str, Any] = {"name": schema.name, "schema": form or schema.schema}
     if schema.description is not None:
         described["description"] = schema.description
-    described["strict"] = schema.strict and allows_strict(schema.schema)
+    described["strict"] = form is not None
     return {"type": "json_schema", "json_schema": described}
 
 
@@ -133,5 +134,7 @@ def _function(tool: ToolSpec) -> dict[str, Any]:
     }
     if tool.strict is not None:
         # One schema that strict mode cannot take would make the provider refuse the whole request.
-        function["strict"] = tool.strict and allows_strict(parameters)
+        form, problems = strict_schema(parameters)
+        function["strict"] = tool.strict and not problems
+        function["parameters"] = form if function["strict"] else parameters
     return function

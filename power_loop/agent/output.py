@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar, cast
 from msgspec import json
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+from llm_client.structured.schema import strict_schema
 from llm_client.types import OutputSchema
 from power_loop.errors import UsageError
-from power_loop.tools.schema import strict_schema
 
 __all__ = ["TypedOutput"]
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from power_loop.tools.json_tool import JsonSchemaHandler, JsonSchemaTool
     from power_loop.tools.registry import ToolRegistry
     from power_loop.tools.results import to_output
-    from power_loop.tools.schema import strict_schema
     from power_loop.tools.threads import Threads
 
 __all__ = [  # noqa: RUF022  # grouped by use
@@ -53,7 +52,6 @@ __all__ = [  # noqa: RUF022  # grouped by use
     # implementing or running tools
     "Threads",
     "Tool",
-    "strict_schema",
     "to_output",
     # errors
     "InvalidArguments",
@@ -76,7 +74,6 @@ _LAZY = {
     "ToolRegistry": "registry",
     "Workspace": "builtin",
     "parse_docstring": "docstring",
-    "strict_schema": "schema",
     "to_output": "results",
     "tool": "function",
     "workspace_tools": "builtin",

@@ -11,17 +11,17 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
-from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, from_json, to_jsonable_python
 from typing_extensions import TypedDict
 
-from power_loop.tools.base import InvalidArguments, Problem
-from power_loop.tools.schema import simplify_schema
+from llm_client.structured.problems import Problem, shown_path, shown_text, shown_value
+from llm_client.structured.schema import simplify_schema
+from power_loop.tools.base import InvalidArguments
 from power_loop.tools.signature import Parameter, refuse
 
-__all__ = ["Arguments", "excerpt", "parse_object", "shown_path"]
+__all__ = ["Arguments", "parse_object"]
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
-_EXCERPT = 80
 
 
 class _Schema(GenerateJsonSchema):
@@ -71,11 +71,11 @@ class Arguments:
         whole: Any = None
         for item in error.errors(include_url=False, include_context=False):
             if item["type"] in ("json_invalid", "string_unicode") and not item["loc"]:
-                return [Problem("", f"a JSON object; {item['msg']}", _raw(text))]
+                return [Problem("", f"a JSON object; {item['msg']}", shown_text(text))]
             if whole is None:
                 whole = from_json(text)
             path = shown_path(_real_path(item["loc"], whole))
-            expected, got = item["msg"].removeprefix("Input should be "), excerpt(item["input"])
+            expected, got = item["msg"].removeprefix("Input should be "), shown_value(item["input"])
             if item["type"] == "missing":
                 expected, got = "a value, it is required", "nothing"
             elif item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
@@ -97,31 +97,10 @@ def parse_object(text: str, tool: str) -> dict[str, Any]:
         value: object = from_json(text if text.strip() else "{}", allow_inf_nan=False)
     except ValueError as error:
         why = f"a JSON object; {error}"
-        raise InvalidArguments(tool, [Problem("", why, _raw(text))]) from error
+        raise InvalidArguments(tool, [Problem("", why, shown_text(text))]) from error
     if not isinstance(value, dict):
-        raise InvalidArguments(tool, [Problem("", "a JSON object", excerpt(value))])
+        raise InvalidArguments(tool, [Problem("", "a JSON object", shown_value(value))])
     return cast("dict[str, Any]", value)
-
-
-def excerpt(value: object) -> str:
-    """The beginning of a value, as JSON where it is JSON."""
-    if isinstance(value, str):
-        return _raw(json.dumps(value[: _EXCERPT + 1], ensure_ascii=False))
-    try:
-        return _raw(to_json(value, fallback=repr).decode())
-    except (PydanticSerializationError, ValueError):
-        return f"a {type(value).__name__}"
-
-
-def _raw(text: str) -> str:
-    short = text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
-    return short.encode("utf-8", "backslashreplace").decode()
-
-
-def shown_path(path: Sequence[int | str]) -> str:
-    """A place in a value, as in `filters[0].name`."""
-    text = "".join([f"[{step}]" if isinstance(step, int) else f".{step}" for step in path])
-    return text.removeprefix(".")
 
 
 def _real_path(location: Sequence[int | str], whole: object) -> list[int | str]:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 from typing_extensions import TypeVar
 
+from llm_client.structured.problems import Problem
 from llm_client.types import File, Image, Text, ToolSpec
 from power_loop.errors import ToolError
 from power_loop.session.text import repaired_text
@@ -42,20 +43,6 @@ _NO_DEPS = cast("Any", None)
 
 class ToolCancelled(ToolError):
     """Raised by `ToolContext.check_cancelled` in a tool whose call has been cancelled."""
-
-
-class Problem(Struct, frozen=True):
-    """One thing that is wrong with a call's arguments.
-
-    Attributes:
-        path: where, as in `filters[0].name`; "" for the arguments as a whole.
-        expected: what belongs there, in words.
-        got: the beginning of what was there, as JSON; "nothing" where a value is missing.
-    """
-
-    path: str
-    expected: str
-    got: str
 
 
 class InvalidArguments(ToolError):

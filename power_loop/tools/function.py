@@ -17,12 +17,12 @@ from typing import (
     overload,
 )
 
+from llm_client.structured.schema import strict_schema
 from llm_client.types import ToolSpec
 from power_loop import tools as door
 from power_loop.errors import ToolDefinitionError, ToolError
 from power_loop.tools.base import ToolContext, ToolOutput
 from power_loop.tools.naming import check_name, check_timeout
-from power_loop.tools.schema import strict_schema
 from power_loop.tools.signature import Signature, function_label, read_signature, refuse
 from power_loop.tools.threads import Threads
 

@@ -7,14 +7,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from llm_client.errors import ConfigError
+from llm_client.structured.schema import strict_schema
+from llm_client.structured.validator import SchemaValidator
 from llm_client.types import ToolSpec
 from power_loop.errors import ToolDefinitionError
 from power_loop.tools.arguments import parse_object
 from power_loop.tools.base import InvalidArguments, ToolContext, ToolOutput
-from power_loop.tools.json_schema import SchemaValidator
 from power_loop.tools.naming import check_name, check_timeout
 from power_loop.tools.results import to_output
-from power_loop.tools.schema import strict_schema
 from power_loop.tools.threads import Threads
 
 __all__ = ["JsonSchemaHandler", "JsonSchemaTool"]
@@ -27,8 +28,8 @@ class JsonSchemaTool:
     """A tool described by a JSON Schema, as from a catalogue, a remote server or a file.
 
     The schema reaches the model unchanged. Its common keywords are checked before the handler runs,
-    the rest is not (see `power_loop.tools.json_schema`). What the handler returns is converted as
-    for typed functions; a synchronous handler runs in a thread.
+    the rest is not (see `llm_client.structured.validator`). What the handler returns is converted
+    as for typed functions; a synchronous handler runs in a thread.
     """
 
     def __init__(
@@ -54,7 +55,10 @@ class JsonSchemaTool:
         if not description.strip():
             raise ToolDefinitionError(f"tool {owner} has no description; say what it is for")
         schema = dict(parameters)
-        self._validator = SchemaValidator(schema, owner)
+        try:
+            self._validator = SchemaValidator(schema)
+        except ConfigError as error:
+            raise ToolDefinitionError(f"tool {owner}: {error}") from error
         schema.setdefault("properties", {})
         if strict and (problems := strict_schema(schema)[1]):
             raise ToolDefinitionError(f"tool {owner} cannot be strict: {'; '.join(problems)}")

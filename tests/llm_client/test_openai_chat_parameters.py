@@ -167,7 +167,8 @@ def test_a_tool_without_parameters_gets_an_empty_object() -> None:
         ({"required": []}, False),
         ({"properties": {"city": {"oneOf": [{"type": "string"}]}}}, False),
         ({"properties": {"city": {"allOf": [{"type": "string"}]}}}, False),
-        ({"properties": {"city": {"type": "object", "properties": {}}}}, False),
+        ({"properties": {"city": {"type": "object", "properties": {}}}}, True),
+        ({"properties": {"city": {"type": "object"}}}, False),
         ({"properties": {"city": {"type": "array", "items": {"type": "object"}}}}, False),
         ({"properties": {"city": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}, True),
         ({"properties": {"city": {"anyOf": [{"type": "object"}]}}}, False),
@@ -188,6 +189,37 @@ def test_strict_is_asked_for_only_where_the_schema_allows_it(
     assert params(ask(tools=(tool,)))["tools"][0]["function"]["strict"] is strict
     output = params(ask(output_schema=OutputSchema("answer", schema)))["response_format"]
     assert output["json_schema"]["strict"] is strict
+
+
+def test_what_strict_mode_takes_in_another_form_is_sent_in_that_form() -> None:
+    """Objects that do not say that they are open are closed (J03); an answer also states defaults,
+    and is told bounds in words. The schema is not touched where strict is not asked for."""
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "default": "Bern", "maxLength": 9}},
+    }
+    closed = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "description": "(maxLength 9)"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    strict, loose = (
+        params(ask(output_schema=OutputSchema("answer", schema, strict=strict)))
+        for strict in (True, False)
+    )
+    assert strict["response_format"]["json_schema"] == {
+        "name": "answer",
+        "schema": closed,
+        "strict": True,
+    }
+    assert loose["response_format"]["json_schema"]["schema"] == schema
+    tool = ToolSpec("f", "", {"type": "object", "properties": {}}, strict=True)
+    assert params(ask(tools=(tool,)))["tools"][0]["function"]["parameters"] == {
+        "type": "object",
+        "properties": {},
+        "additionalProperties": False,
+    }
 
 
 def test_an_output_schema_becomes_a_response_format() -> None:

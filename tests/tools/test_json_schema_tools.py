@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from llm_client.structured.validator import SchemaValidator
 from power_loop.tools import JsonSchemaTool, Problem, ToolContext, ToolDefinitionError, ToolError
-from power_loop.tools.json_schema import SchemaValidator
 from tests.tools.support import invalid
 
 pytestmark = pytest.mark.anyio
@@ -261,7 +261,7 @@ def test_a_value_nested_deeper_than_anyone_means_is_a_problem() -> None:
     """Not a recursion error of the validator."""
     schema = of({"$ref": "#/$defs/l"})
     schema["$defs"] = {"l": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/l"}}]}}
-    validator = SchemaValidator(schema, "probe")
+    validator = SchemaValidator(schema)
     value: list[Any] = []
     for _ in range(60):
         value = [value]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from llm_client.structured.validator import SchemaValidator
 from power_loop.tools import (
     FunctionTool,
     InvalidArguments,
@@ -20,7 +21,6 @@ from power_loop.tools import (
     to_output,
     tool,
 )
-from power_loop.tools.json_schema import SchemaValidator
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ def test_values_go_through_the_schema_and_back_unchanged(
     output = at_once(subject.invoke(arguments, ToolContext.for_test()))
     assert output == to_output(seen, "t")
     parsed = json.loads(arguments)
-    assert SchemaValidator(subject.spec.parameters, "t").check(parsed) == (parsed, [])
+    assert SchemaValidator(subject.spec.parameters).check(parsed) == (parsed, [])
     schema = json.dumps(subject.spec.parameters)
     assert "$ref" not in schema
     assert '"title"' not in schema

@@ -1,4 +1,4 @@
-"""A small JSON Schema validator, for tools that come with a schema and no types.
+"""A small JSON Schema validator, for tools and answers that come with a schema and no types.
 
 Checked are `type`, `properties`, `required`, `additionalProperties`, `items`, `enum`, `const`, the
 bounds of numbers and of the lengths of strings and arrays, `anyOf`, `oneOf`, `allOf`, and `$ref`
@@ -13,9 +13,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-from power_loop.errors import ToolDefinitionError
-from power_loop.tools.arguments import excerpt, shown_path
-from power_loop.tools.base import Problem
+from llm_client.errors import ConfigError
+from llm_client.structured.problems import Problem, shown_path, shown_value
 
 __all__ = ["SchemaValidator"]
 
@@ -53,18 +52,17 @@ _LENGTHS: Mapping[str, tuple[type, str, Callable[[int, int], bool]]] = {
 class SchemaValidator:
     """Checks values against one schema of type object."""
 
-    def __init__(self, schema: Schema, owner: str) -> None:
+    def __init__(self, schema: Schema) -> None:
         """Reads the schema.
 
         Raises:
-            ToolDefinitionError: it is not of type object, a keyword that is checked has a value of
+            ConfigError: it is not of type object, a keyword that is checked has a value of
                 the wrong kind, or a `$ref` leads nowhere or back to itself.
         """
         self._root = schema
-        self._owner = owner
         self._known: set[int] = set()
         if schema.get("type") != "object":
-            raise self._refused((), "the parameters must be a schema of type 'object'")
+            raise self._refused((), "it must be of type 'object'")
         self._read(schema, ())
 
     def check(self, value: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -74,15 +72,15 @@ class SchemaValidator:
 
     # ── reading ──
 
-    def _refused(self, path: Path, why: str) -> ToolDefinitionError:
+    def _refused(self, path: Path, why: str) -> ConfigError:
         where = f" at {shown_path(path)!r}" if path else ""
-        return ToolDefinitionError(f"tool {self._owner}: its schema{where}: {why}")
+        return ConfigError(f"the schema{where}: {why}")
 
     def _read(self, schema: object, path: Path) -> None:
         if isinstance(schema, bool) or id(schema) in self._known:
             return
         if not isinstance(schema, Mapping):
-            raise self._refused(path, f"{excerpt(schema)} is no schema; use an object")
+            raise self._refused(path, f"{shown_value(schema)} is no schema; use an object")
         if len(path) > 2 * _DEPTH:
             raise self._refused(path[:4], "it is nested too deeply")
         self._known.add(id(cast("object", schema)))
@@ -145,7 +143,7 @@ class SchemaValidator:
     def _check(self, value: Any, schema: object, path: Path, problems: list[Problem]) -> Any:
         if not isinstance(schema, Mapping):
             if schema is False:
-                problems.append(Problem(shown_path(path), "nothing", excerpt(value)))
+                problems.append(Problem(shown_path(path), "nothing", shown_value(value)))
             return value
         body = cast("Schema", schema)
         if len(path) > _DEPTH:
@@ -156,10 +154,11 @@ class SchemaValidator:
         kinds = _types(body)
         value = _coerced(value, kinds)
         if kinds and not any(_is(value, kind) for kind in kinds):
-            problems.append(Problem(shown_path(path), _wanted(kinds), excerpt(value)))
+            problems.append(Problem(shown_path(path), _wanted(kinds), shown_value(value)))
             return value
         problems += [
-            Problem(shown_path(path), expected, excerpt(value)) for expected in _unmet(value, body)
+            Problem(shown_path(path), expected, shown_value(value))
+            for expected in _unmet(value, body)
         ]
         if isinstance(value, dict):
             value = self._check_object(cast("dict[str, Any]", value), body, path, problems)
@@ -185,7 +184,7 @@ class SchemaValidator:
         for name, item in value.items():
             if name not in properties and others is False and "patternProperties" not in schema:
                 known = f"no such argument; there are: {', '.join(properties) or 'none'}"
-                problems.append(Problem(shown_path((*path, name)), known, excerpt(item)))
+                problems.append(Problem(shown_path((*path, name)), known, shown_value(item)))
             else:
                 rule = properties.get(name, others if "patternProperties" not in schema else True)
                 result[name] = self._check(item, rule, (*path, name), problems)
@@ -205,7 +204,7 @@ class SchemaValidator:
                 value = fitting[0]
             elif fitting:
                 expected = f"what fits exactly one of {len(tried)} forms, not {len(fitting)}"
-                problems.append(Problem(shown_path(path), expected, excerpt(value)))
+                problems.append(Problem(shown_path(path), expected, shown_value(value)))
             else:
                 problems += _nearest([wrong for _, wrong in tried], value, path)
         return value
@@ -261,9 +260,9 @@ def _coerced(value: Any, kinds: tuple[str, ...]) -> Any:
 def _unmet(value: Any, schema: Schema) -> Iterator[str]:
     """What the plain keywords ask for and the value is not."""
     if "enum" in schema and not any(_same(value, item) for item in schema["enum"]):
-        yield f"one of {', '.join([excerpt(item) for item in schema['enum']])}"
+        yield f"one of {', '.join([shown_value(item) for item in schema['enum']])}"
     if "const" in schema and not _same(value, schema["const"]):
-        yield excerpt(schema["const"])
+        yield shown_value(schema["const"])
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         for key, (words, fits) in _BOUNDS.items():
             if key in schema and not fits(value, schema[key]):
@@ -287,4 +286,4 @@ def _nearest(wrong: list[list[Problem]], value: object, path: Path) -> list[Prob
     if len(inside) == 1:
         return inside[0]
     expected = dict.fromkeys([item.expected for problems in wrong for item in problems])
-    return [Problem(here, " or ".join(expected) or "nothing", excerpt(value))]
+    return [Problem(here, " or ".join(expected) or "nothing", shown_value(value))]
