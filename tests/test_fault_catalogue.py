@@ -31,6 +31,7 @@ FAULTS = {
     "S19": "a call whose id comes late or never",
     "S20": "arguments before the name they are for",
     "S22": "a second beginning in the middle of an answer",
+    "S25": "encrypted reasoning is kept before it is whole",
     "S27": "a server that falls silent and stays connected",
     "S28": "pings that nobody takes for signs of life",
     "S29": "a proxy's page instead of an answer",
@@ -59,6 +60,8 @@ FAULTS = {
     "R05": "a signature is lost in the store",
     "R06": "parallel calls take each other's signature",
     "R07": "a history of another vendor, where each turn must be signed",
+    "R08": "reasoning without the item that it led to",
+    "R10": "something between reasoning and its item",
     "R11": "a vendor's own reasoning field is left out",
     # Retries and time.
     "X02": "a wait of days is obeyed",
@@ -103,7 +106,6 @@ FAULTS = {
 """What is ruled out by now, in our own words."""
 
 LATER = (
-    ("with the Responses protocol", ("S25", "R08", "R10")),
     ("with compaction", ("K03", "K04", "K05")),
     ("with tools that fetch from the web", ("Z04", "Z06")),
     ("with sub-agents and budgets", ("B01", "B02", "B04")),

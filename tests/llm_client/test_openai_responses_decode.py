@@ -289,7 +289,7 @@ def test_an_answer_that_comes_with_its_end_only_is_read() -> None:
 
 
 def test_a_second_beginning_says_nothing_new() -> None:
-    """Messages that begin twice are one; so are answers."""
+    """S22: messages that begin twice are one; so are answers."""
     twice = added(0, "message", id="m")
     response = answer(CREATED, CREATED, twice, text(0, "a"), twice, text(0, "b"), CREATED, end())
     assert response.text == "ab"
