@@ -60,13 +60,16 @@ class GeminiFamily(Struct, frozen=True, kw_only=True):
 # The budgets are those that Google's own endpoint for Chat Completions translates efforts to.
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 
+_LEVELS = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high"}
+
 _NEWEST = GeminiFamily(
-    # From here on thinking cannot be turned off; the lowest level is nearest to that.
-    levels=MappingProxyType(
-        {"none": "minimal", "minimal": "minimal", "low": "low", "medium": "medium", "high": "high"}
-    ),
+    # From here on thinking cannot be turned off, and "low" is the least that all models know.
+    levels=MappingProxyType(_LEVELS),
     media_results=True,
     combines=True,
+)
+_LEAST_THINKING = structs.replace(
+    _NEWEST, levels=MappingProxyType({**_LEVELS, "none": "minimal", "minimal": "minimal"})
 )
 _FAMILIES = (
     ("gemma", GeminiFamily()),
@@ -75,15 +78,15 @@ _FAMILIES = (
     # Pro never stops thinking; 128 is the least that it takes.
     ("gemini-2.5-pro", GeminiFamily(budgets=MappingProxyType({"none": 128, **_BUDGETS}))),
     ("gemini-2.5", GeminiFamily(budgets=MappingProxyType({"none": 0, **_BUDGETS}))),
+    # The first Pro of the third generation has two levels, some Flash models a fourth one.
     (
-        "gemini-3-pro",  # knows two levels only
-        structs.replace(
-            _NEWEST,
-            levels=MappingProxyType(
-                {"none": "low", "minimal": "low", "low": "low", "medium": "high", "high": "high"}
-            ),
-        ),
+        "gemini-3-pro",
+        structs.replace(_NEWEST, levels=MappingProxyType({**_LEVELS, "medium": "high"})),
     ),
+    ("gemini-3-flash", _LEAST_THINKING),
+    ("gemini-3.1-flash-lite", _LEAST_THINKING),
+    ("gemini-3.5-flash", _LEAST_THINKING),
+    ("gemini-3.6-flash", _LEAST_THINKING),
 )
 
 
