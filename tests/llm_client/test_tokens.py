@@ -27,6 +27,7 @@ from llm_client.types import (
     Message,
     OutputSchema,
     Part,
+    Seal,
     Text,
     Thinking,
     ToolCall,
@@ -200,6 +201,21 @@ def test_estimates_know_dense_scripts_from_others() -> None:
     assert counter.count_text("a" * 360) == 100
     assert counter.count_text("汉" * 100) == 70
     assert counter.count_text("汉" * 100 + "a" * 360) == 170
+
+
+def test_reasoning_counts_where_it_is_sent_back() -> None:
+    """OpenAI's protocol has no place for it; of an encrypted block the size is known."""
+    thoughts = "deep thoughts " * 50
+    shown = Message("assistant", (Thinking(thoughts), Text("so")))
+    sealed = Message(
+        "assistant", (Thinking("", Seal("anthropic", "x" * 400), redacted=True), Text("so"))
+    )
+    plain = Message("assistant", (Text("so"),))
+    openai, claude = ModelTokens("gpt-4o"), ModelTokens("claude-sonnet-4-5")
+    assert openai.count_message(shown) == openai.count_message(plain)
+    more = claude.count_message(shown) - claude.count_message(plain)
+    assert more == claude.count_text(thoughts)
+    assert claude.count_message(sealed) - claude.count_message(plain) == 100
 
 
 @given(MODELS, MESSAGES, MESSAGES, st.data())
