@@ -13,6 +13,7 @@ Who lives where, and who may import whom (down only):
     service  http_service                   the protocol, and its implementation over HTTP
     wrappers/                               services around services: retry, rate, ledger …
     probing                                 what a model really does, measured
+    multimodal/                             attachments, and what of them a model can be sent
     providers  config  registry             from a name or the environment to a service
     testing/                                scripted models, a virtual clock, recorded exchanges
 
@@ -102,6 +103,16 @@ if TYPE_CHECKING:
     from llm_client.config import LLMProviderConfig
     from llm_client.http_service import HttpLLMService, RequestDefaults
     from llm_client.known_models import ModelCapabilities, capabilities, capabilities_from_env
+    from llm_client.multimodal import (
+        AttachmentTooLarge,
+        AttachmentUnreadable,
+        FittingMedia,
+        MediaLimits,
+        attachment,
+        fit_request,
+        load_attachment,
+        media_limits,
+    )
     from llm_client.pricing import (
         Ceiling,
         Price,
@@ -249,6 +260,15 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "capabilities",
     "capabilities_from_env",
     "ModelCapabilities",
+    # images, sound and files
+    "attachment",
+    "load_attachment",
+    "fit_request",
+    "FittingMedia",
+    "MediaLimits",
+    "media_limits",
+    "AttachmentTooLarge",
+    "AttachmentUnreadable",
     # building a service of one's own
     "HttpLLMService",
     "RequestDefaults",
@@ -270,6 +290,8 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
 _LAZY = MappingProxyType(
     {
         "AiohttpTransport": "transport.aiohttp_transport",
+        "AttachmentTooLarge": "multimodal",
+        "AttachmentUnreadable": "multimodal",
         "Calibration": "tokens",
         "Ceiling": "pricing",
         "ChatDialect": "codecs.openai_chat",
@@ -277,10 +299,12 @@ _LAZY = MappingProxyType(
         "Deadlines": "transport.deadlines",
         "Fallback": "wrappers.fallback",
         "FallbackNotice": "wrappers.fallback",
+        "FittingMedia": "multimodal",
         "GenAIPrices": "pricing_genai",
         "HttpLLMService": "http_service",
         "HttpxTransport": "transport.httpx_transport",
         "LLMProviderConfig": "config",
+        "MediaLimits": "multimodal",
         "Metered": "wrappers.metered",
         "ModelCapabilities": "known_models",
         "ModelTokens": "tokens",
@@ -311,12 +335,16 @@ _LAZY = MappingProxyType(
         "UsageTotals": "usage",
         "WireRequest": "transport.base",
         "WireResponse": "transport.base",
+        "attachment": "multimodal",
         "capabilities": "known_models",
         "capabilities_from_env": "known_models",
         "chat_dialect": "codecs.openai_chat",
         "create_llm_service": "registry",
         "create_llm_service_from_config": "registry",
         "create_llm_service_from_env": "registry",
+        "fit_request": "multimodal",
+        "load_attachment": "multimodal",
+        "media_limits": "multimodal",
         "probe": "probing",
     }
 )
