@@ -21,6 +21,7 @@ import anyio
 import msgspec
 from msgspec import Struct, structs
 
+from llm_client.config import LLMProviderConfig
 from llm_client.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -32,6 +33,7 @@ from llm_client.errors import (
     excerpt,
 )
 from llm_client.known_models import ModelCapabilities
+from llm_client.registry import create_llm_service_from_config
 from llm_client.service import LLMService
 from llm_client.types import (
     Image,
@@ -103,15 +105,29 @@ class ProbeReport(Struct, frozen=True):
 
 
 async def probe(
-    service: LLMService, model: str | None = None, *, seconds: float = 60.0
+    target: LLMService | LLMProviderConfig, model: str | None = None, *, seconds: float = 60.0
 ) -> ProbeReport:
-    """Asks `model`, by default the service's own, what it can do: one request after the other, each
-    for at most `seconds`.
+    """Asks `model`, by default the target's own, what it can do: one request after the other, each
+    for at most `seconds`. For a configuration, a service is made and closed.
 
     Errors of the model and its provider are results. An error that blocks everything (no money, no
     valid key, not allowed, no such model) ends it at once, as does a model that does not answer a
     plain question.
+
+    Raises:
+        ConfigError: no service can be made from the configuration.
     """
+    if not isinstance(target, LLMProviderConfig):
+        return await _probed(target, model, seconds)
+    service = create_llm_service_from_config(target)
+    try:
+        return await _probed(service, model, seconds)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await service.aclose()
+
+
+async def _probed(service: LLMService, model: str | None, seconds: float) -> ProbeReport:
     asked = _Asked(service, model, seconds)
     results: list[ProbeResult] = []
     blocked: ErrorKind | None = None

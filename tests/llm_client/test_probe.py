@@ -8,6 +8,7 @@ import zlib
 import anyio
 import pytest
 
+from llm_client.config import LLMProviderConfig
 from llm_client.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -26,7 +27,9 @@ from llm_client.probing import ProbeReport, ProbeResult, probe
 from llm_client.testing import Reply, ScriptedLLM, call, reply
 from llm_client.tokens._media import pixel_size
 from llm_client.types import Image, LLMRequest, Seal, StopReason, Thinking, Usage
+from tests.llm_client.chat import whole
 from tests.local_weights import need_real_model
+from tests.loopback import answer, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -259,6 +262,19 @@ async def test_another_model_of_the_service_can_be_asked() -> None:
     report = await probe(model, "another")
     assert report.model == "another"
     assert {request.model for request in model.requests} == {"another"}
+
+
+async def test_a_configuration_is_enough() -> None:
+    """The service that is made of it is closed afterwards."""
+    with anyio.fail_after(LIMIT):
+        async with serving(answer(200, whole("ok")), answer(401, b"{}")) as server:
+            config = LLMProviderConfig(
+                provider="compatible", base_url=f"{server.url}/v1", model="m-1"
+            )
+            report = await probe(config)
+            await server.until_open(0)
+    assert [each.verdict for each in report.results] == ["yes", "inconclusive"]
+    assert (report.model, report.blocked) == ("m-1", "auth")
 
 
 async def test_the_picture_is_a_real_one() -> None:
