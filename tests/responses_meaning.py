@@ -51,6 +51,8 @@ def _item(item: dict[str, Any]) -> Said:
             return ("call", item["call_id"], item["name"], None, item["input"])
         case "function_call_output" | "custom_tool_call_output":
             return ("result", item["call_id"], (_content(item["output"]),))
+        case "image_generation_call":
+            return ("image", item["id"], item.get("result"))
         case kind:
             return (kind, item)
 

@@ -7,7 +7,7 @@ from typing import Any
 from llm_client.codecs._json import as_list, encode, is_object, require_finite
 from llm_client.codecs._names import NAME, IdForm
 from llm_client.codecs._responses_dialect import ResponsesDialect
-from llm_client.codecs._schema import allows_strict
+from llm_client.codecs._schema import strict_output, strict_schema
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import LLMRequest, NamedTool, OutputSchema, ToolSpec
 
@@ -113,11 +113,12 @@ def _format(schema: OutputSchema) -> dict[str, Any]:
             rule="R02",
         )
     require_finite(schema.schema, "the output schema")
+    form = strict_output(schema.schema) if schema.strict else None
     described: dict[str, Any] = {
         "type": "json_schema",
         "name": schema.name,
-        "schema": schema.schema,
-        "strict": schema.strict and allows_strict(schema.schema),
+        "schema": schema.schema if form is None else form,
+        "strict": form is not None,
     }
     if schema.description is not None:
         described["description"] = schema.description
@@ -192,11 +193,17 @@ def encode_tools(tools: tuple[ToolSpec, ...]) -> bytes:
 
 def _function(tool: ToolSpec) -> dict[str, Any]:
     parameters = tool.parameters or {"type": "object", "properties": {}}
+    strict = False
+    if tool.strict:
+        # One schema that strict mode cannot take would make the provider refuse the whole request.
+        form, problems = strict_schema(parameters)
+        strict = not problems
+        parameters = form if strict else parameters
     return {
         "type": "function",
         "name": tool.name,
         "description": tool.description,
         "parameters": parameters,
         # Left out it would mean yes, and the provider would rewrite the schema.
-        "strict": bool(tool.strict) and allows_strict(parameters),
+        "strict": strict,
     }

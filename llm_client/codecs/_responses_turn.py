@@ -7,6 +7,8 @@ pair. Where reasoning cannot go back, what was said by id behind it cannot eithe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -14,7 +16,7 @@ import msgspec
 from llm_client.codecs._json import as_dict, encode, object_text
 from llm_client.codecs._names import IdForm, wire_name
 from llm_client.codecs._responses_dialect import ResponsesDialect
-from llm_client.codecs._responses_items import CUSTOM, NAMESPACE, REASONING_TEXT
+from llm_client.codecs._responses_items import CUSTOM, IMAGE, NAMESPACE, REASONING_TEXT
 from llm_client.codecs._responses_rules import CUSTOM_OUTPUT, FUNCTION_OUTPUT, Encoded
 from llm_client.errors import LocalProtocolError
 from llm_client.types import (
@@ -236,10 +238,18 @@ class Turn:
         call_id = item.get("call_id")
         if part.kind.endswith("_call") and isinstance(call_id, str):
             self._offers.append(wire_id(call_id))
+        taken = _TAKEN_BACK.get(part.kind)
+        if taken is not None:
+            item = {name: value for name, value in item.items() if name in taken}
         self._add(item)
 
 
 _NO_SEAL = Seal("")
+_TAKEN_BACK: Mapping[str, frozenset[str]] = MappingProxyType(
+    {IMAGE: frozenset({"type", "id", "status", "result"})}
+)
+"""Of items that come with more than the vendor takes back: what it takes. The rest of a picture
+says how it was made ("Unknown parameter: 'input[1].action'")."""
 _COMPACTION = "compaction"
 """What earlier turns were made into belongs to no reasoning."""
 

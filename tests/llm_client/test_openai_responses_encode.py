@@ -350,12 +350,13 @@ def test_a_call_that_is_not_modelled_may_be_answered() -> None:
 
 
 def test_a_picture_goes_back_once() -> None:
-    """As the vendor's own item; one of another vendor's is told in words."""
-    made = opaque("image_generation_call", id="ig_1", result="aGk=")
+    """As the vendor's own item, without what says how it was made; one of another vendor's is told
+    in words."""
+    made = opaque("image_generation_call", id="ig_1", result="aGk=", size="auto", action="edit")
     picture = Image(b"hi", seal=sealed("ig_1", kind="image_generation_call"))
-    assert [one["type"] for one in items(made, picture, Text("a"))] == [
-        "image_generation_call",
-        "message",
+    assert items(made, picture, Text("a")) == [
+        {"type": "image_generation_call", "id": "ig_1", "result": "aGk="},
+        plain("a"),
     ]
     assert items(Image(b"hi"), Text(" and "), Audio(transcript="a word"), File(id="f")) == [
         plain_of("[an image]", " and ", "a word", "[a file]")
