@@ -29,7 +29,7 @@ from llm_client.types import (
     ToolResult,
 )
 
-__all__ = ["encode_message", "function_name"]
+__all__ = ["encode_message"]
 
 _SENTINEL = "skip_thought_signature_validator"
 """Stands for the signature of a call that Gemini did not make. Models from 3 on refuse a turn whose
@@ -47,7 +47,7 @@ _TYPES = {
 """The media types that an address tells by its end."""
 
 
-def function_name(name: str) -> str:
+def _function_name(name: str) -> str:
     """A function's name as it may be sent: it must begin with a letter or an underscore."""
     sent = wire_name(name)
     return sent if sent[0].isalpha() or sent[0] == "_" else f"_{sent}"[:64]
@@ -91,8 +91,12 @@ def _assistant(message: Message, dialect: GeminiDialect) -> Encoded:
     for part in message.parts:
         match part:
             case ToolCall():
-                calls.append(_call(message, part, dialect))
-                parts.append(_call_part(message, part, dialect, first=len(calls) == 1))
+                call = _call(message, part, dialect)
+                signed = _signed(part.seal, dialect)
+                if not calls and not signed:
+                    signed = {"thoughtSignature": _SENTINEL}
+                calls.append(call)
+                parts.append(encode(_function_call(call, part, signed), what(message)))
             case Opaque():
                 opaque = _opaque(part, dialect)
                 parts += [] if opaque is None else [opaque]
@@ -140,20 +144,16 @@ def _call(message: Message, call: ToolCall, dialect: GeminiDialect) -> Call:
         raise LocalProtocolError(
             f"{what(message)} makes a call without an id; give each call one", rule="G05"
         )
-    own = call.seal is not None and call.seal.origin == dialect.origin
-    wire_id = call.seal.id if own and call.seal is not None else None
-    return Call(call.id, function_name(call.name), wire_id)
+    seal = call.seal
+    wire_id = seal.id if seal is not None and seal.origin == dialect.origin else None
+    return Call(call.id, _function_name(call.name), wire_id)
 
 
-def _call_part(message: Message, call: ToolCall, dialect: GeminiDialect, *, first: bool) -> bytes:
-    known = _call(message, call, dialect)
-    function: dict[str, Any] = {} if known.wire_id is None else {"id": known.wire_id}
-    function["name"] = known.name
-    function["args"] = msgspec.Raw(object_text(call.arguments).encode())
-    signed = _signed(call.seal, dialect)
-    if first and not signed:
-        signed = {"thoughtSignature": _SENTINEL}
-    return encode({"functionCall": function, **signed}, what(message))
+def _function_call(call: Call, part: ToolCall, signed: dict[str, str]) -> dict[str, Any]:
+    function: dict[str, Any] = {} if call.wire_id is None else {"id": call.wire_id}
+    function["name"] = call.name
+    function["args"] = msgspec.Raw(object_text(part.arguments).encode())
+    return {"functionCall": function, **signed}
 
 
 def _opaque(part: Opaque, dialect: GeminiDialect) -> bytes | None:

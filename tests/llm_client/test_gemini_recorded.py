@@ -113,6 +113,37 @@ def test_every_accepted_request_is_legal_and_says_the_same(
     assert same == 357
 
 
+def test_a_spoilt_history_is_refused_by_the_rule_that_it_breaks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Accepted requests with a result dropped, doubled, put elsewhere, or without its call (O12,
+    O09)."""
+    tried = 0
+    for id, _, request in accepted_requests():
+        messages = list(request.messages)
+        for place, message in enumerate(messages):
+            if message.role != "tool":
+                continue
+            before, after = messages[:place], messages[place + 1 :]
+            spoilt = {
+                "dropped": ([*before, *after], "G05"),
+                "doubled": ([*before, message, message, *after], "G06"),
+                "late": ([*before, Message.user("and?"), message, *after], "G05"),
+            }
+            if before[-1].role == "assistant":
+                spoilt["early"] = [*before[:-1], message, before[-1], *after], "G07"
+                spoilt["without its call"] = [*before[:-1], message, *after], "G07"
+            for name, (history, rule) in spoilt.items():
+                changed = msgspec.structs.replace(request, messages=history)
+                with pytest.raises(LocalProtocolError) as found:
+                    GeminiCodec().encode(changed, stream=False)
+                assert found.value.rule == rule, (id, place, name)
+                tried += 1
+    with capsys.disabled():
+        sys.stdout.write(f"\n{tried} spoilt histories are refused")
+    assert tried > 500
+
+
 def _chunks(row: dict[str, Any]) -> list[dict[str, Any]]:
     sse = row.get("raw_sse")
     if sse is None:
