@@ -1,0 +1,247 @@
+"""The checker of transcripts of the Messages protocol, against requests that were accepted.
+
+Each accepted request passes and says the same again; each mutation of one breaks its rule.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import msgspec
+import pytest
+
+from llm_client.codecs.anthropic import AnthropicCodec
+from llm_client.errors import LocalProtocolError
+from llm_client.types import (
+    LLMRequest,
+    Message,
+    Opaque,
+    Part,
+    Seal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+from tests.anthropic_bodies import NEW, OLD
+from tests.anthropic_requests import accepted_requests, meaning, read_request
+
+History = list[Message]
+Mutation = Callable[[History, int, int], History]
+
+
+def rule_of(messages: Sequence[Message], model: str = OLD) -> str | None:
+    """The rule that `messages` break, None if they are legal."""
+    try:
+        AnthropicCodec().encode(LLMRequest(messages, model=model), stream=False)
+    except LocalProtocolError as error:
+        return error.rule
+    return None
+
+
+def test_every_request_that_was_accepted_says_the_same_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Read into our types and written again: legal, and nothing that the provider needs is lost."""
+    codec = AnthropicCodec()
+    requests = accepted_requests()
+    for id, body in requests:
+        encoded = codec.encode(read_request(body), stream=bool(body.get("stream")))
+        found = msgspec.json.decode(b"".join(encoded.body), type=dict[str, object])
+        assert meaning(found) == meaning(body), id
+    with capsys.disabled():
+        sys.stdout.write(f"\n{len(requests)} requests say the same again")
+    assert len(requests) > 260
+
+
+# ── mutations ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def batch(messages: History) -> tuple[int, int] | None:
+    """The places of the first message with calls and of the last of its results."""
+    for start, message in enumerate(messages):
+        if message.tool_calls:
+            end = start
+            while end + 1 < len(messages) and messages[end + 1].role == "tool":
+                end += 1
+            return start, end
+    return None
+
+
+def parts_of(message: Message, *parts: Part) -> Message:
+    """`message` with other parts."""
+    return msgspec.structs.replace(message, parts=parts)
+
+
+def changed(messages: History, place: int, *parts: Part) -> History:
+    """`messages` with other parts at `place`."""
+    return [*messages[:place], parts_of(messages[place], *parts), *messages[place + 1 :]]
+
+
+def drop_the_results(messages: History, start: int, end: int) -> History:
+    return messages[: start + 1] + messages[end + 1 :]
+
+
+def drop_the_call(messages: History, start: int, end: int) -> History:
+    del end
+    return messages[:start] + messages[start + 1 :]
+
+
+def drop_one_call_of_the_turn(messages: History, start: int, end: int) -> History:
+    del end
+    first = messages[start].tool_calls[0]
+    return changed(messages, start, *[part for part in messages[start].parts if part is not first])
+
+
+def repeat_a_result(messages: History, start: int, end: int) -> History:
+    del start
+    return messages[: end + 1] + messages[end:]
+
+
+def put_a_user_message_between(messages: History, start: int, end: int) -> History:
+    del end
+    return [*messages[: start + 1], Message.user("well?"), *messages[start + 1 :]]
+
+
+def put_a_system_message_between(messages: History, start: int, end: int) -> History:
+    del end
+    return [*messages[: start + 1], Message("system", (Text("!"),)), *messages[start + 1 :]]
+
+
+def put_the_call_behind_its_result(messages: History, start: int, end: int) -> History:
+    moved = [*messages[start + 1 : end + 1], messages[start]]
+    return messages[:start] + moved + messages[end + 1 :]
+
+
+def answer_another_call(messages: History, start: int, end: int) -> History:
+    del start
+    return changed(messages, end, ToolResult("another", ()))
+
+
+def end_with_open_calls(messages: History, start: int, end: int) -> History:
+    del end
+    return messages[: start + 1]
+
+
+def empty_the_id(messages: History, start: int, end: int) -> History:
+    del end
+    return changed(messages, start, ToolCall("", "f"))
+
+
+def use_an_id_twice(messages: History, start: int, end: int) -> History:
+    del end
+    call = messages[start].tool_calls[0]
+    return changed(messages, start, call, call)
+
+
+def answer_an_older_turn(messages: History, start: int, end: int) -> History:
+    del start
+    return [*messages[: end + 1], Message.user("next"), messages[end]]
+
+
+def answer_nothing(messages: History, start: int, end: int) -> History:
+    del start
+    return changed(messages, end)
+
+
+def answer_without_an_id(messages: History, start: int, end: int) -> History:
+    del start
+    return changed(messages, end, ToolResult("", ()))
+
+
+def put_a_result_into_the_call(messages: History, start: int, end: int) -> History:
+    del end
+    return changed(messages, start, *messages[start].parts, ToolResult("a", ()))
+
+
+def break_a_character(messages: History, start: int, end: int) -> History:
+    del end
+    return changed(messages, start, Text("\ud83d"), *messages[start].parts)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "rules"),
+    [
+        (drop_the_results, {"A19", "A20"}),
+        (drop_the_call, {"A21"}),
+        (drop_one_call_of_the_turn, {"A21"}),
+        (repeat_a_result, {"A22"}),
+        (put_a_user_message_between, {"A20"}),
+        (put_a_system_message_between, {"A20"}),
+        (put_the_call_behind_its_result, {"A21"}),
+        (answer_another_call, {"A21"}),
+        (end_with_open_calls, {"A19"}),
+        (empty_the_id, {"A12"}),
+        (use_an_id_twice, {"A12"}),
+        (answer_an_older_turn, {"A21"}),
+        (answer_nothing, {"A06"}),
+        (answer_without_an_id, {"A21"}),
+        (put_a_result_into_the_call, {"A06"}),
+        (break_a_character, {"X1"}),
+    ],
+)
+def test_each_mutation_of_an_accepted_request_breaks_its_rule(
+    mutate: Mutation, rules: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """O09, O12: the checker blocks before sending, and names what is wrong."""
+    tried = 0
+    for id, body in accepted_requests():
+        messages = list(read_request(body).messages)
+        places = batch(messages)
+        if places is not None:
+            tried += 1
+            assert rule_of(mutate(messages, *places)) in rules, id
+    with capsys.disabled():
+        sys.stdout.write(f"\n{mutate.__name__}: {tried} mutated requests refused")
+    assert tried > 60
+
+
+def test_no_result_answers_a_call_behind_a_system_message() -> None:
+    """It waits for what follows it, and must not slip behind the results."""
+    calls = Message.assistant("", ToolCall("a", "f"))
+    note = Message("system", (Text("s"),))
+    assert rule_of([calls, Message.tool("a", ""), note, Message.tool("a", "")]) == "A21"
+
+
+def test_shapes_that_are_free_stay_free() -> None:
+    """Roles in a row, a system message later on, an assistant first: all accepted."""
+    user, assistant = Message.user("u"), Message.assistant("a")
+    system, call = Message("system", (Text("s"),)), Message.assistant("t", ToolCall("a", "f"))
+    for model in (OLD, NEW):
+        for history in (
+            [user, user],
+            [assistant, user],
+            [assistant, user, system, assistant, assistant, user],
+            [user, call, Message.tool("a", ""), assistant, user],
+            [user, call, Message.tool("a", "")],
+            [call, Message.tool("a", ""), system, call, Message.tool("a", ""), user],
+        ):
+            assert rule_of(history, model) is None
+
+
+def test_only_models_that_can_go_on_from_their_own_words_are_made_to() -> None:
+    """Rule A24: the newer ones refuse it, unless the provider itself had paused the turn."""
+    user, prefill = Message.user("u"), Message.assistant("{")
+    assert rule_of([user, prefill], OLD) is None
+    for model in ("claude-opus-4-6", "claude-sonnet-4-6", NEW, "claude-sonnet-5"):
+        assert rule_of([user, prefill], model) == "A24"
+        assert rule_of([user, prefill, Message("assistant", (Thinking("x"),))], model) == "A24"
+        paused = Opaque("anthropic", "server_tool_use", '{"type":"server_tool_use","id":"s"}')
+        assert rule_of([user, Message.assistant("Wait.", paused)], model) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "rule"),
+    [
+        (Message("user", (ToolCall("a", "f"),)), "A06"),
+        (Message("user", (Thinking("x", Seal("anthropic", "s")),)), "A06"),
+        (Message("system", (ToolCall("a", "f"),)), "A06"),
+        (Message("tool", (Text("x"),)), "A06"),
+        (Message("tool", (Opaque("openai", "x", "{}"),)), "A06"),
+        (Message("tool", (Opaque("anthropic", "x", '{"type":"x"}'),)), "A21"),
+    ],
+)
+def test_a_message_holds_what_its_role_can_hold(message: Message, rule: str) -> None:
+    """Rule A06, and a result of the provider's own form must say what it answers."""
+    assert rule_of([Message.user("u"), message]) == rule
