@@ -118,7 +118,7 @@ and other protocols' limits on images (I01).
 """
 
 _DEFERRED = {id for _, ids in LATER for id in ids}
-_ID = re.compile(r"(?<!\brule )\b[ABDFIJKMOPRSXZ]\d\d\b")
+_ID = re.compile(r"(?<!\b[Rr]ule )\b[ABDFIJKMOPRSXZ]\d\d\b")
 _ASYNCIO_IDS = re.compile(r"\bfaults? (C\d\d(?:, C\d\d)*)")
 
 
