@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 from llm_client.codecs._json import encode
+from llm_client.codecs._media import media_url
 from llm_client.codecs._responses_dialect import ResponsesDialect
 from llm_client.codecs._responses_rules import Encoded
 from llm_client.codecs._responses_turn import Turn, decoded, wire_id
+from llm_client.codecs._turns import call_ids, misplaced, what
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import (
     Audio,
@@ -17,7 +18,6 @@ from llm_client.types import (
     Image,
     Message,
     Opaque,
-    Part,
     Text,
     ToolResult,
 )
@@ -52,17 +52,17 @@ def _input(message: Message, dialect: ResponsesDialect) -> Encoded:
             case Opaque():
                 if part.provider == dialect.origin:
                     values += _input_message(message, blocks)
-                    values.append(encode(decoded(part), _what(message)))
+                    values.append(encode(decoded(part), what(message)))
                     blocks = []
             case CachePoint():
                 pass
             case Text() | Image() | File() | Audio():
                 if message.role == "system" and not isinstance(part, Text):
-                    raise _misplaced(message, part)
+                    raise misplaced(message, part, "R11")
                 if not isinstance(part, Text) or part.text:
                     blocks.append(_block(part, dialect))
             case _:
-                raise _misplaced(message, part)
+                raise misplaced(message, part, "R11")
     values += _input_message(message, blocks)
     return Encoded(message.role, tuple(values))
 
@@ -75,7 +75,7 @@ def _input_message(message: Message, blocks: list[dict[str, Any]]) -> list[bytes
             return []
     else:
         content = blocks
-    return [encode({"role": message.role, "content": content}, _what(message))]
+    return [encode({"role": message.role, "content": content}, what(message))]
 
 
 def _block(part: Text | Image | Audio | File, dialect: ResponsesDialect) -> dict[str, Any]:
@@ -95,14 +95,11 @@ def _block(part: Text | Image | Audio | File, dialect: ResponsesDialect) -> dict
 def _image(part: Image, dialect: ResponsesDialect) -> dict[str, Any]:
     block: dict[str, Any] = {"type": "input_image"}
     seal = part.seal
-    if part.data is not None:
-        block["image_url"] = _data_url(part.data, part.media_type or "image/png")
-    elif part.url is not None:
-        block["image_url"] = part.url
-    elif seal is not None and seal.id is not None and seal.origin == dialect.origin:
-        block["file_id"] = seal.id
+    own = seal.id if seal is not None and seal.origin == dialect.origin else None
+    if own is not None and part.data is None and part.url is None:
+        block["file_id"] = own
     else:
-        raise UnsupportedFeature("the image part is empty; give it data or a url")
+        block["image_url"] = media_url(part, "image/png")
     if part.detail is not None:
         block["detail"] = part.detail
     return block
@@ -111,19 +108,10 @@ def _image(part: Image, dialect: ResponsesDialect) -> dict[str, Any]:
 def _file(part: File) -> dict[str, Any]:
     if part.id is not None:
         return {"type": "input_file", "file_id": part.id}
-    if part.data is not None:
-        return {
-            "type": "input_file",
-            "filename": part.name or "file",
-            "file_data": _data_url(part.data, part.media_type or "application/octet-stream"),
-        }
-    if part.url is not None:
-        return {"type": "input_file", "file_url": part.url}
-    raise UnsupportedFeature("the file part is empty; give it data, a url or an id")
-
-
-def _data_url(data: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+    url = media_url(part, "application/octet-stream")
+    if part.data is None:
+        return {"type": "input_file", "file_url": url}
+    return {"type": "input_file", "filename": part.name or "file", "file_data": url}
 
 
 # ── what tools returned ───────────────────────────────────────────────────────────────────────────
@@ -133,16 +121,16 @@ def _tool(message: Message, dialect: ResponsesDialect) -> Encoded:
     results: list[tuple[str, bytes]] = []
     for part in message.parts:
         if not isinstance(part, ToolResult):
-            raise _misplaced(message, part)
+            raise misplaced(message, part, "R11")
         if not part.call_id:
             raise LocalProtocolError(
-                f"{_what(message)} holds a result without the id of its call", rule="R13"
+                f"{what(message)} holds a result without the id of its call", rule="R13"
             )
         call_id = wire_id(part.call_id)
-        value = encode({"call_id": call_id, "output": _output(part, dialect)}, _what(message))
+        value = encode({"call_id": call_id, "output": _output(part, dialect)}, what(message))
         results.append((call_id, value[1:]))
     if not results:
-        raise LocalProtocolError(f"{_what(message)} is a tool message without a result", rule="R13")
+        raise LocalProtocolError(f"{what(message)} is a tool message without a result", rule="R13")
     return Encoded("tool", results=tuple(results))
 
 
@@ -157,10 +145,11 @@ def _output(result: ToolResult, dialect: ResponsesDialect) -> str | list[dict[st
 
 
 def _assistant(message: Message, dialect: ResponsesDialect) -> Encoded:
-    turn = Turn(dialect, _what(message), keep_ids=dialect.store or _has_ids(message, dialect))
+    turn = Turn(message, dialect, keep_ids=dialect.store or _has_ids(message, dialect))
+    call_ids(message, message.tool_calls, wire_id, ("R04", "R04"))
     for part in message.parts:
         if isinstance(part, ToolResult):
-            raise _misplaced(message, part)
+            raise misplaced(message, part, "R11")
         turn.take(part)
     return turn.encoded()
 
@@ -174,13 +163,3 @@ def _has_ids(message: Message, dialect: ResponsesDialect) -> bool:
         and bool(decoded(part).get("id"))
         for part in message.parts
     )
-
-
-def _misplaced(message: Message, part: Part) -> LocalProtocolError:
-    return LocalProtocolError(
-        f"{_what(message)} cannot hold a {type(part).__name__} part", rule="R11"
-    )
-
-
-def _what(message: Message) -> str:
-    return f"the {message.role} message {message.id!r}"

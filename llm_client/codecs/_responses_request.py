@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_client.codecs._json import as_list, encode, is_object, require_finite
 from llm_client.codecs._names import NAME, IdForm
+from llm_client.codecs._request import add_numbers, check_tools, merge_extra, refuse
 from llm_client.codecs._responses_dialect import ResponsesDialect
 from llm_client.codecs._schema import strict_output, strict_schema
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
@@ -16,7 +17,7 @@ __all__ = ["encode_options", "encode_tools", "is_continued"]
 _MOST_TOOLS = 128
 _ENCRYPTED = "reasoning.encrypted_content"
 _CACHE_KEY = IdForm(r"(?s).{1,64}", prefix="")
-_RESERVED = frozenset({"input", "instructions", "store", "stream", "tools"})
+_RESERVED = frozenset({"input", "instructions", "stream", "tools"})
 _MERGED = ("text", "reasoning")
 """Objects of which the request itself may set one field and `extra` others."""
 
@@ -44,7 +45,9 @@ def encode_options(request: LLMRequest, dialect: ResponsesDialect, *, stream: bo
         LocalProtocolError: a parameter breaks a rule of the protocol.
         UnsupportedFeature: the protocol has no such parameter.
     """
-    _refuse_unknown(request)
+    refuse(
+        "Responses", stop=request.stop, seed=request.seed, thinking_tokens=request.thinking_tokens
+    )
     body: dict[str, Any] = {}
     if request.model is not None:
         body["model"] = request.model
@@ -55,7 +58,12 @@ def encode_options(request: LLMRequest, dialect: ResponsesDialect, *, stream: bo
         body["include"] = [_ENCRYPTED]
     if request.system is not None:
         body["instructions"] = request.system
-    _add_numbers(request, body)
+    add_numbers(
+        body,
+        max_output_tokens=request.max_output_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+    )
     if request.reasoning_effort is not None:
         body["reasoning"] = {"effort": request.reasoning_effort}
     if request.output_schema is not None:
@@ -67,34 +75,6 @@ def encode_options(request: LLMRequest, dialect: ResponsesDialect, *, stream: bo
     if request.extra:
         _add_extra(request, body)
     return encode(body, "the request")
-
-
-def _refuse_unknown(request: LLMRequest) -> None:
-    unknown = [
-        name
-        for name, given in (
-            ("stop", bool(request.stop)),
-            ("seed", request.seed is not None),
-            ("thinking_tokens", request.thinking_tokens is not None),
-        )
-        if given
-    ]
-    if unknown:
-        raise UnsupportedFeature(
-            f"Responses has no {' and no '.join(unknown)}; leave it out, or use Chat Completions"
-        )
-
-
-def _add_numbers(request: LLMRequest, body: dict[str, Any]) -> None:
-    numbers = (
-        ("max_output_tokens", request.max_output_tokens),
-        ("temperature", request.temperature),
-        ("top_p", request.top_p),
-    )
-    for name, value in numbers:
-        if value is not None:
-            require_finite(value, name)
-            body[name] = value
 
 
 def _add_format(schema: OutputSchema, dialect: ResponsesDialect, body: dict[str, Any]) -> None:
@@ -147,15 +127,10 @@ def _type_of(name: str, request: LLMRequest) -> str:
 
 
 def _add_extra(request: LLMRequest, body: dict[str, Any]) -> None:
-    reserved = _RESERVED & request.extra.keys()
-    if reserved:
-        raise UnsupportedFeature(
-            f"extra may not replace {', '.join(sorted(reserved))}; set them on the request itself, "
-            "and store on the codec's dialect"
-        )
-    require_finite(request.extra, "extra")
+    if "store" in request.extra:
+        raise UnsupportedFeature("extra may not replace store; choose it with the codec's dialect")
     before = dict(body)
-    body.update(request.extra)
+    merge_extra(request, body, _RESERVED)
     for name in _MERGED:
         if is_object(before.get(name)) and is_object(body[name]):
             body[name] = before[name] | body[name]
@@ -171,23 +146,8 @@ def encode_tools(tools: tuple[ToolSpec, ...]) -> bytes:
     Raises:
         LocalProtocolError: too many, a name that is not allowed, or a name used twice.
     """
-    if len(tools) > _MOST_TOOLS:
-        raise LocalProtocolError(
-            f"{len(tools)} tools are offered, but the protocol takes at most {_MOST_TOOLS}",
-            rule="R02",
-        )
-    seen: set[str] = set()
-    functions: list[dict[str, Any]] = []
-    for tool in tools:
-        if NAME.fullmatch(tool.name) is None:
-            raise LocalProtocolError(
-                f"the tool name {tool.name!r} must be 1 to 64 of a-z, A-Z, 0-9, _ and -", rule="R02"
-            )
-        if tool.name in seen:
-            raise LocalProtocolError(f"two tools are named {tool.name!r}; rename one", rule="R02")
-        seen.add(tool.name)
-        functions.append(_function(tool))
-    require_finite(functions, "the tools")
+    check_tools(tools, name_rule="R02", twice_rule="R02", most=_MOST_TOOLS, most_rule="R02")
+    functions = [_function(tool) for tool in tools]
     return encode(functions, "the tools")[1:-1]
 
 

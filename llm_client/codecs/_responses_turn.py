@@ -13,17 +13,20 @@ from typing import Any
 
 import msgspec
 
-from llm_client.codecs._json import as_dict, encode, object_text
+from llm_client.codecs._json import as_dict, encode, is_object, object_text
+from llm_client.codecs._media import in_words
 from llm_client.codecs._names import IdForm, wire_name
 from llm_client.codecs._responses_dialect import ResponsesDialect
 from llm_client.codecs._responses_items import CUSTOM, IMAGE, NAMESPACE, REASONING_TEXT
 from llm_client.codecs._responses_rules import CUSTOM_OUTPUT, FUNCTION_OUTPUT, Encoded
+from llm_client.codecs._turns import opaque_value, what
 from llm_client.errors import LocalProtocolError
 from llm_client.types import (
     Audio,
     Citation,
     File,
     Image,
+    Message,
     Opaque,
     Part,
     Seal,
@@ -44,14 +47,13 @@ def decoded(part: Opaque) -> dict[str, Any]:
     Raises:
         LocalProtocolError: it holds none.
     """
-    try:
-        # Decoded and not spliced in, so that a damaged part cannot break the whole body.
-        return msgspec.json.decode(part.json, type=dict[str, Any])
-    except (ValueError, RecursionError) as error:
+    value = opaque_value(part, "R11")
+    if not is_object(value):
         raise LocalProtocolError(
             f"the opaque part {part.kind!r} of {part.provider} is not a JSON object; drop it",
             rule="R11",
-        ) from error
+        )
+    return value
 
 
 class Turn:
@@ -61,6 +63,7 @@ class Turn:
         "_calls",
         "_dialect",
         "_keep_ids",
+        "_message",
         "_offers",
         "_orphaned",
         "_reasoning",
@@ -69,12 +72,11 @@ class Turn:
         "_thought",
         "_thought_seal",
         "_values",
-        "_what",
     )
 
-    def __init__(self, dialect: ResponsesDialect, what: str, *, keep_ids: bool) -> None:
+    def __init__(self, message: Message, dialect: ResponsesDialect, *, keep_ids: bool) -> None:
+        self._message = message
         self._dialect = dialect
-        self._what = what
         self._keep_ids = keep_ids
         self._orphaned = False
         """The reasoning before this place could not go back."""
@@ -104,28 +106,14 @@ class Turn:
                     self._keep(part)
             case Image(seal=Seal(origin=self._dialect.origin)):
                 pass  # The opaque item beside it holds the picture as the vendor knows it.
-            case Image():
-                self._say(Text("[an image]"))
-            case File():
-                self._say(Text("[a file]"))
-            case Audio():
-                self._say(Text(part.transcript or "[a sound]"))
+            case Image() | File() | Audio():
+                self._say(Text(in_words(part)))
             case _:
                 pass
 
     def encoded(self) -> Encoded:
-        """The message in wire form.
-
-        Raises:
-            LocalProtocolError: two of its calls have the same id.
-        """
+        """The message in wire form."""
         self._flush()
-        ids = [call_id for call_id, _ in self._calls]
-        if len(set(ids)) != len(ids):
-            raise LocalProtocolError(
-                f"{self._what} makes two calls with the same id; give each call its own",
-                rule="R04",
-            )
         return Encoded(
             "assistant",
             tuple(self._values),
@@ -139,7 +127,7 @@ class Turn:
 
     def _add(self, item: dict[str, Any]) -> None:
         self._values += self._reasoning
-        self._values.append(encode(item, self._what))
+        self._values.append(encode(item, what(self._message)))
         self._reasoning.clear()
 
     def _flush(self) -> None:
@@ -204,15 +192,11 @@ class Turn:
             item["content"] = raw
         if seal.signature is not None:
             item["encrypted_content"] = seal.signature
-        self._reasoning.append(encode(item, self._what))
+        self._reasoning.append(encode(item, what(self._message)))
 
     # ── calls and everything else ─────────────────────────────────────────────────────────────────
 
     def _call(self, part: ToolCall) -> None:
-        if not part.id:
-            raise LocalProtocolError(
-                f"{self._what} makes a call without an id; give each call one", rule="R04"
-            )
         seal = self._own(part.seal) or _NO_SEAL
         custom = seal.kind == CUSTOM
         item: dict[str, Any] = {

@@ -9,6 +9,7 @@ from msgspec import structs
 from llm_client.codec import HttpRequest
 from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import encode, require_finite
+from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
 from llm_client.codecs._responses_answer import ResponsesAnswer
 from llm_client.codecs._responses_dialect import (
     COMPATIBLE,
@@ -35,8 +36,6 @@ __all__ = [
 ]
 
 
-_JSON = {"content-type": "application/json", "accept": "application/json"}
-_STREAM = {"content-type": "application/json", "accept": "text/event-stream"}
 _MAY_BE_EMPTY = frozenset({"previous_response_id", "conversation", "prompt"})
 
 
@@ -115,7 +114,8 @@ class OpenAIResponsesCodec:
         if not pieces and not _MAY_BE_EMPTY & request.extra.keys():
             raise LocalProtocolError("the request holds no message; send at least one", rule="R11")
         head += b'"input":['
-        return HttpRequest(self.dialect.path, [head, *pieces, b"]}"], _STREAM if stream else _JSON)
+        headers = STREAM_HEADERS if stream else JSON_HEADERS
+        return HttpRequest(self.dialect.path, [head, *pieces, b"]}"], headers)
 
     def decoder(self) -> StreamDecoder:
         """A decoder for one streamed answer."""

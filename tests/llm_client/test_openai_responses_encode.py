@@ -338,7 +338,7 @@ def test_opaque_items_go_back_to_where_they_came_from_only() -> None:
         {"role": "user", "content": "b"},
     ]
     for json in ("no json", "[1]"):
-        with pytest.raises(LocalProtocolError, match="not a JSON object"):
+        with pytest.raises(LocalProtocolError, match="drop it"):
             items(Opaque("openai.responses", "mcp_call", json))
 
 
