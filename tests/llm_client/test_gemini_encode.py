@@ -120,6 +120,15 @@ def test_opaque_parts_go_back_to_gemini_alone_and_sources_to_nobody() -> None:
     ]
 
 
+def test_a_user_may_say_what_only_gemini_understands() -> None:
+    """Parts of other vendors and marks for other caches are left out."""
+    cut = '{"fileData":{"fileUri":"gs://b/f"},"videoMetadata":{"fps":1}}'
+    parts = asked(
+        Text("a"), CachePoint(), Opaque("gemini", "fileData", cut), Opaque("openai", "x", "{}")
+    )
+    assert [list(part) for part in parts] == [["text"], ["fileData", "videoMetadata"]]
+
+
 @pytest.mark.parametrize("json", ["{", "5", "[]", ""])
 def test_a_damaged_opaque_part_is_refused_and_breaks_no_body(json: str) -> None:
     """It names itself."""
