@@ -9,11 +9,15 @@ import traceback
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from llm_client._proxy import proxy_for
+from llm_client.codecs import _anthropic_dialect as anthropic
+from llm_client.codecs import _responses_dialect as responses
 from llm_client.codecs.openai_chat import DIALECTS
 from llm_client.config import LLMProviderConfig
 from llm_client.errors import ConfigError
+from llm_client.protocols import PROTOCOLS
 from llm_client.providers import PROVIDERS, Provider, split_model
 from llm_client.registry import (
     create_llm_service,
@@ -247,7 +251,7 @@ def test_no_key_ever_meets_an_address_it_was_not_set_for(
     if config.api_key in KEYS:
         usual = KEYS[config.api_key].base_url
         given_address = config.base_url in addresses.values()
-        assert config.provider == KEYS[config.api_key].name
+        assert config.row.key_env == config.api_key
         assert config.base_url == usual or given_address
         assert config.base_url != ADDRESSES[1] or config.provider == "deepseek"
     elif f"{family}_BASE_URL" in env and config.base_url == env[f"{family}_BASE_URL"]:
@@ -352,9 +356,33 @@ def test_every_provider_of_the_table_makes_a_service_that_does_not_retry() -> No
 
 def test_the_table_names_dialects_that_exist() -> None:
     """A typing error there would silently fall back to the common protocol."""
+    known = {
+        "openai_chat": DIALECTS.keys(),
+        "openai_responses": responses.DIALECTS.keys(),
+        "anthropic_messages": anthropic.DIALECTS.keys() | {"compatible"},
+        "gemini": {"gemini", "vertex"},
+        "cohere_chat": {"cohere"},
+        "ollama_native": {"ollama-native"},
+    }
+    assert known.keys() == PROTOCOLS.keys()
     for row in PROVIDERS.values():
         if row.factory is None:
-            assert (row.dialect or row.name) in DIALECTS, row.name
+            assert (row.dialect or row.name) in known[row.protocol], row.name
+
+
+def test_a_protocol_of_one_s_own_is_named_by_its_place() -> None:
+    """And one that does not exist lists those that do."""
+    mine = Provider(
+        name="mine",
+        base_url="https://own.example",
+        needs_key=False,
+        protocol="llm_client.codecs.cohere:cohere_codec",
+    )
+    service = create_llm_service("mine:m", env={}, providers={"mine": mine})
+    assert repr(service) == "HttpLLMService(mine at https://own.example, model 'm')"
+    wrong = structs.replace(mine, protocol="smoke_signals")
+    with pytest.raises(ConfigError, match="anthropic_messages"):
+        create_llm_service("mine:m", env={}, providers={"mine": wrong})
 
 
 def test_a_service_comes_straight_from_a_model_string_or_the_environment() -> None:
