@@ -28,7 +28,8 @@ __all__ = [
 Media = Image | Audio | File
 
 PIXELS = 80_000_000
-"""Pixels of an image that is decoded. A small file can hold a picture that fills the memory."""
+"""Pixels of an image that is sent or decoded. A small file can hold a picture that fills the
+memory."""
 
 _PDF = "application/pdf"
 
@@ -118,6 +119,9 @@ def _held_image(image: Image, data: bytes, target: Target) -> Step:
         return notice(image, "it could not be read")
     limits = target.limits
     size = image_size(data)
+    if size is not None and size[0] * size[1] > PIXELS:
+        image = structs.replace(image, media_type=found.media_type)
+        return _refusal(image, f"{size[0] * size[1]} pixels", size[0] * size[1], PIXELS)
     too_many_bytes = limits.image_bytes is not None and as_sent(len(data)) > limits.image_bytes
     too_long = size is not None and target.edge is not None and max(size) > target.edge
     if found.media_type in limits.image_types and not too_many_bytes and not too_long:
@@ -125,8 +129,6 @@ def _held_image(image: Image, data: bytes, target: Target) -> Step:
         same = image.media_type == found.media_type
         return image if same else structs.replace(image, media_type=found.media_type)
     image = structs.replace(image, media_type=found.media_type)
-    if size is not None and size[0] * size[1] > PIXELS:
-        return _refusal(image, f"{size[0] * size[1]} pixels", size[0] * size[1], PIXELS)
     if target.shrinks:
         most = None if limits.image_bytes is None else limits.image_bytes // 4 * 3
         return Shrink(image, target.edge, most)
@@ -145,7 +147,9 @@ _RESIZE = "resize it, or install the extra 'images' (pip install 'power-loop[ima
 _CONVERT = "convert it, or install the extra 'images' (pip install 'power-loop[images]')"
 
 
-def _refusal(part: Media, told: str, size: int, limit: int, advice: str = "shorten it") -> Refuse:
+def _refusal(
+    part: Media, told: str, size: int, limit: int, advice: str = "send a smaller one"
+) -> Refuse:
     name = _described(part)
     return Refuse(
         AttachmentTooLarge(

@@ -27,7 +27,6 @@ _PHOTOS = ("JPEG", "MPO")
 _QUALITIES = (85, 70, 50)
 _DAMAGED = (
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
     Image.UnidentifiedImageError,
     ArithmeticError,
     LookupError,
@@ -35,10 +34,11 @@ _DAMAGED = (
     SyntaxError,
     TypeError,
     ValueError,
+    Warning,
     struct.error,
     zlib.error,
 )
-"""What the library raises over damaged files."""
+"""What the library raises over damaged files; warnings are among it if they are made errors."""
 
 
 def resized(data: bytes, edge: int | None, most: int | None) -> tuple[bytes, str] | None:
