@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -16,7 +15,7 @@ from msgspec import Struct
 
 from benchmarks.scenarios import FIGURES, PARTS, Sample, Size, WrongResult
 
-__all__ = ["Row", "measure", "serving"]
+__all__ = ["Row", "interleaved", "measure", "serving"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _samples = msgspec.json.Decoder(dict[str, Sample])
@@ -114,24 +113,33 @@ def measure(letters: Iterable[str], against: Sequence[str], size: Size, url: str
 
 def _measure_part(part: str, against: Sequence[str], size: Size, url: str) -> list[Row]:
     tiny = ["tiny"] if size.repetitions == 1 else []
-    taken: dict[str, list[dict[str, Sample]]] = defaultdict(list)
-    with ExitStack() as stack:
-        sides = {
-            name: _Side(
-                stack, ["benchmarks.worker", name, part, url, *tiny], fresh=part.endswith(".memory")
-            )
-            for name in (*against, "ours")
-        }
-        for turn in range(size.repetitions):
-            # Who comes first changes, so that neither side always runs on a warm machine.
-            for name in list(sides) if turn % 2 else reversed(list(sides)):
-                taken[name].append(sides[name].repeat())
+    commands = {name: ["benchmarks.worker", name, part, url, *tiny] for name in (*against, "ours")}
+    taken = interleaved(commands, size.repetitions, fresh=part.endswith(".memory"))
     return [
         _row(figure, name, taken[name], taken["ours"])
         for name in against
         for figure in FIGURES
         if figure in taken["ours"][0]
     ]
+
+
+def interleaved(
+    commands: Mapping[str, Sequence[str]], repetitions: int, *, fresh: bool = False
+) -> Mapping[str, list[dict[str, Sample]]]:
+    """The figures of each side, repetition by repetition. `commands` are modules to run, each with
+    its arguments; `fresh` starts them anew each time.
+
+    Raises:
+        WrongResult: a run came to another result than it must.
+    """
+    taken: dict[str, list[dict[str, Sample]]] = {name: [] for name in commands}
+    with ExitStack() as stack:
+        sides = {name: _Side(stack, command, fresh=fresh) for name, command in commands.items()}
+        for turn in range(repetitions):
+            # Who comes first changes, so that neither side always runs on a warm machine.
+            for name in list(sides) if turn % 2 else reversed(list(sides)):
+                taken[name].append(sides[name].repeat())
+    return taken
 
 
 def _row(

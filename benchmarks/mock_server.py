@@ -1,6 +1,7 @@
-"""A model behind the Chat Completions protocol that answers at once: `python -m …mock_server`.
+"""A model that answers at once, in three protocols: `python -m …mock_server`.
 
-It prints its port and serves until its standard input ends. The model's name says what it does:
+It prints its port and serves until its standard input ends. The address says the protocol: Chat
+Completions, Responses or Messages. The model's name says what it does; tools only in the first:
 
     text          one sentence
     tools:R:W     R rounds of W calls each after the newest user message, then the sentence
@@ -12,17 +13,20 @@ It keeps nothing between requests: where a conversation stands is counted in the
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from types import MappingProxyType
 
-from benchmarks.scenarios import ANSWER, PIECE
+from benchmarks.wire import STREAMS, WHOLE, chat_answer
 
 __all__ = ["main"]
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+_PROTOCOLS: Mapping[bytes, str] = MappingProxyType(
+    {b"/v1/responses": "responses", b"/v1/messages": "messages"}
+)
 _MODEL = re.compile(rb'"model": ?"([a-z0-9:]+)"')
 _USER = b'"role":"user"'
 _RESULT = b'"tool_call_id"'
@@ -46,26 +50,27 @@ class _Connection(asyncio.Protocol):
             if not gap or length is None or len(rest) < int(length[1]):
                 return
             body, self._buffer = rest[: int(length[1])], rest[int(length[1]) :]
-            self._transport.write(answer(body))
+            path = head.split(b" ", 2)[1]
+            self._transport.write(answer(body, _PROTOCOLS.get(path, "chat")))
 
 
-def answer(body: bytes) -> bytes:
+def answer(body: bytes, protocol: str) -> bytes:
     """The whole HTTP answer to a request's body."""
     model = _MODEL.search(body)
     kind, *numbers = (model[1].decode() if model else "text").split(":")
     if kind == "stream":
-        return _stream(int(numbers[0]))
+        return _stream(protocol, int(numbers[0]))
     if kind == "tools":
         rounds, width = map(int, numbers)
         newest = max(body.rfind(_USER), 0)
         if body.count(_RESULT, newest) // width < rounds:
             return _calls(body.count(_RESULT), width)
-    return _text()
+    return _text(protocol)
 
 
 @cache
-def _text() -> bytes:
-    return _whole({"role": "assistant", "content": ANSWER}, "stop")
+def _text(protocol: str) -> bytes:
+    return _whole(WHOLE[protocol]())
 
 
 def _calls(before: int, width: int) -> bytes:
@@ -77,41 +82,21 @@ def _calls(before: int, width: int) -> bytes:
         }
         for i in range(width)
     ]
-    return _whole({"role": "assistant", "content": None, "tool_calls": calls}, "tool_calls")
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    return _whole(chat_answer(message, "tool_calls"))
 
 
-def _whole(message: dict[str, Any], finish: str) -> bytes:
-    value = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1750000000,
-        "model": "mock",
-        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
-    }
-    body = json.dumps(value, separators=(",", ":")).encode()
+def _whole(body: bytes) -> bytes:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     return head % len(body) + body
 
 
 @cache
-def _stream(chunks: int) -> bytes:
-    def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        value = {
-            "id": "chatcmpl-1",
-            "object": "chat.completion.chunk",
-            "created": 1750000000,
-            "model": "mock",
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-        }
-        return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
-
-    events = [event({"role": "assistant", "content": ""})]
-    events += [event({"content": PIECE})] * chunks
-    events += [event({}, "stop"), b"data: [DONE]\n\n"]
+def _stream(protocol: str, chunks: int) -> bytes:
     head = (
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     )
+    events = STREAMS[protocol](chunks)
     return head + b"".join(b"%x\r\n%b\r\n" % (len(e), e) for e in events) + b"0\r\n\r\n"
 
 

@@ -9,7 +9,7 @@ import msgspec
 from benchmarks.harness import Row
 from benchmarks.scenarios import FIGURES
 
-__all__ = ["as_json", "as_table"]
+__all__ = ["as_json", "as_table", "number"]
 
 
 def as_table(rows: Sequence[Row]) -> str:
@@ -25,11 +25,11 @@ def as_table(rows: Sequence[Row]) -> str:
         wall = (
             "–"
             if row.floor_wall is None or row.ours_wall is None
-            else f"{_number(row.floor_wall)} / {_number(row.ours_wall)}"
+            else f"{number(row.floor_wall)} / {number(row.ours_wall)}"
         )
         lines.append(
-            f"| {row.scenario}: {figure.title}{against} | {_number(row.floor)} {row.unit} "
-            f"| {_number(row.ours)} {row.unit} | {row.ratio:.2f}x "
+            f"| {row.scenario}: {figure.title}{against} | {number(row.floor)} {row.unit} "
+            f"| {number(row.ours)} {row.unit} | {row.ratio:.2f}x "
             f"({row.spread[0]:.2f}–{row.spread[1]:.2f}) | {row.own:+.3g} | {wall} | {figure.bar} |"
         )
     return "\n".join(lines)
@@ -50,5 +50,6 @@ def as_json(rows: Sequence[Row]) -> bytes:
     return msgspec.json.format(msgspec.json.encode({"rows": brief, "details": rows}))
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

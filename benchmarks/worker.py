@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 from types import MappingProxyType
 
 import msgspec
 
 from benchmarks import startup
-from benchmarks.measuring import Open
-from benchmarks.scenarios import FULL, TINY, Size
+from benchmarks.measuring import Open, Repeat
+from benchmarks.scenarios import FULL, TINY
 
 __all__ = ["SIDES", "part_of", "serve"]
 
@@ -32,15 +33,21 @@ def part_of(side: str, part: str) -> Open:
     return parts[part]
 
 
-async def serve(side: str, part: str, url: str, size: Size) -> None:
-    """Does repetitions until standard input ends. One more goes before, unmeasured."""
-    async with part_of(side, part)(url, size) as repeat:
-        if not part.endswith(".memory"):
+async def serve(opened: AbstractAsyncContextManager[Repeat], *, unmeasured: bool = True) -> None:
+    """Does repetitions until standard input ends. One more goes before, if `unmeasured`."""
+    async with opened as repeat:
+        if unmeasured:
             await repeat()
         print("ready", flush=True)
         for _ in sys.stdin:
             print(msgspec.json.encode(await repeat()).decode(), flush=True)
 
 
+def main(side: str, part: str, url: str, *tiny: str) -> None:
+    """Serves a part of a side."""
+    opened = part_of(side, part)(url, TINY if tiny else FULL)
+    asyncio.run(serve(opened, unmeasured=not part.endswith(".memory")))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], sys.argv[2], sys.argv[3], TINY if "tiny" in sys.argv else FULL))
+    main(*sys.argv[1:])
