@@ -96,7 +96,7 @@ _OTHERS = (
         protocol="gemini",
     ),
     # Every user has a project of his own:
-    # https://LOCATION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/LOCATION/publishers/google
+    # https://LOCATION-aiplatform.googleapis.com/v1beta1/projects/PROJECT/locations/LOCATION/publishers/google
     Provider(name="vertex", key_env="VERTEX_ACCESS_TOKEN", protocol="gemini"),
     Provider(
         name="cohere",

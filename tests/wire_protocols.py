@@ -118,7 +118,7 @@ def _anthropic_end(frame: dict[str, Any]) -> bool | None:
     return frame.get("type") == "message_delta" and bool(stop)
 
 
-_GEMINI_FAILURES = {"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"}
+_GEMINI_FAILURES = {"MALFORMED_FUNCTION_CALL", "TOO_MANY_TOOL_CALLS"}
 
 
 def _gemini_end(frame: dict[str, Any]) -> bool | None:
