@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from llm_client.codecs._anthropic_marks import Lifetime, cached, lifetime
 from llm_client.codecs._anthropic_media import document_block, image_block
 from llm_client.codecs._anthropic_rules import Encoded
 from llm_client.codecs._json import as_dict, encode, object_text
@@ -29,26 +30,11 @@ from llm_client.types import (
     ToolResult,
 )
 
-__all__ = ["cached", "encode_message", "is_cached", "text_block"]
+__all__ = ["encode_message", "text_block"]
 
 _CALL_ID = IdForm(r"[a-zA-Z0-9_-]{1,64}", prefix="toolu_", length=24)
-_POINTS = {
-    ttl: b',"cache_control":{"type":"ephemeral","ttl":"' + ttl.encode() + b'"}}'
-    for ttl in ("5m", "1h")
-}
-_ENDS = tuple(_POINTS.values())
 _CITED = "_location"
 """How the names of all kinds of citations of this protocol end; those of others do not."""
-
-
-def cached(block: bytes, ttl: str) -> bytes:
-    """`block` as a breakpoint of the prompt cache."""
-    return block if is_cached(block) else block[:-1] + _POINTS[ttl]
-
-
-def is_cached(block: bytes) -> bool:
-    """True if the block is one already."""
-    return block.endswith(_ENDS)
 
 
 def text_block(text: str, where: str) -> bytes:
@@ -127,11 +113,11 @@ class _Blocks:
             opaque=any(isinstance(part, Opaque) for part, _ in self._entries),
         )
 
-    def _mark(self, ttl: str) -> None:
+    def _mark(self, ttl: Lifetime) -> None:
         for place in reversed(range(len(self._entries))):
             part, block = self._entries[place]
             if not isinstance(part, Thinking | Opaque):
-                if self._cache and not is_cached(block):
+                if self._cache and lifetime(block) is None:
                     self._entries[place] = (part, cached(block, ttl))
                     self._points += 1
                 return

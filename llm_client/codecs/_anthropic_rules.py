@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from msgspec import Struct, structs
 
+from llm_client.codecs._anthropic_marks import in_order, lifetime
 from llm_client.errors import LocalProtocolError
 
 __all__ = ["START", "Encoded", "Walk", "check_end", "noted", "turn", "walk"]
@@ -74,6 +75,7 @@ class Walk(Struct, frozen=True, gc=False):
         results: the results so far, by id.
         notes: system messages that wait for what follows them.
         points: how many cache breakpoints there are.
+        ttls: how long they keep what stands before them.
         last: the latest message that was sent, None before the first.
     """
 
@@ -83,6 +85,7 @@ class Walk(Struct, frozen=True, gc=False):
     results: tuple[tuple[str, bytes], ...] = ()
     notes: tuple[Encoded, ...] = ()
     points: int = 0
+    ttls: frozenset[str] = frozenset()
     last: Encoded | None = None
 
 
@@ -103,7 +106,7 @@ def walk(
         LocalProtocolError: it may not stand there.
     """
     if encoded.points:
-        state = structs.replace(state, points=state.points + encoded.points)
+        state, encoded = _counted(state, encoded)
     if encoded.role == "tool":
         return _tool(state, encoded, position)
     if state.open:
@@ -130,7 +133,16 @@ def walk(
     # Only what bears on the rest: blocks are not kept alive by the states of later messages.
     last = structs.replace(encoded, blocks=())
     calls = encoded.calls
-    return Walk(state.system, calls, calls, points=state.points, last=last), values
+    after = Walk(state.system, calls, calls, points=state.points, ttls=state.ttls, last=last)
+    return after, values
+
+
+def _counted(state: Walk, encoded: Encoded) -> tuple[Walk, Encoded]:
+    """The state and the message, with the breakpoints of the message in their order."""
+    blocks = in_order(encoded.blocks, short="5m" in state.ttls)
+    ttls = {ttl for ttl in map(lifetime, blocks) if ttl is not None}
+    state = structs.replace(state, points=state.points + encoded.points, ttls=state.ttls | ttls)
+    return state, structs.replace(encoded, blocks=blocks)
 
 
 def noted(state: Walk, follows: str | None, *, system_turns: bool) -> list[bytes]:
@@ -165,8 +177,10 @@ def _tool(state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[byte
     if still_open:
         return structs.replace(state, open=tuple(still_open), results=results), []
     by_id = dict(results)
-    blocks = tuple([by_id[call_id] for call_id in state.turn])
-    after = Walk(state.system, state.turn, points=state.points, last=Encoded("user"))
+    # In the order of the calls, a breakpoint of an hour may come behind one of five minutes.
+    blocks = in_order([by_id[call_id] for call_id in state.turn], short=False)
+    said = Encoded("user")
+    after = Walk(state.system, state.turn, points=state.points, ttls=state.ttls, last=said)
     return after, [turn("user", blocks)]
 
 

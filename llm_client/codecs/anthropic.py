@@ -15,8 +15,9 @@ from llm_client.codecs._anthropic_dialect import (
     AnthropicDialect,
     anthropic_dialect,
 )
-from llm_client.codecs._anthropic_encode import cached, encode_message, text_block
+from llm_client.codecs._anthropic_encode import encode_message, text_block
 from llm_client.codecs._anthropic_last import room_for_points, without_last_blanks
+from llm_client.codecs._anthropic_marks import Lifetime, cached, in_order
 from llm_client.codecs._anthropic_models import Generation, generation_of
 from llm_client.codecs._anthropic_request import encode_options, encode_tools
 from llm_client.codecs._anthropic_rules import START, Encoded, Walk, check_end, noted, walk
@@ -119,15 +120,17 @@ class AnthropicCodec:
         pieces, state = self._messages(request, generation)
         if not pieces:
             raise LocalProtocolError("the request holds no message; send at least one", rule="A08")
-        ttl = request.cache if dialect.cache else None
-        system = list(state.system)
+        system = state.system
         if request.system is not None and request.system.strip():
-            system.insert(0, text_block(request.system, "the system prompt"))
-        tools = self._encoded_tools(request, generation, ttl if not system else None)
-        if ttl is not None:
+            system = (text_block(request.system, "the system prompt"), *system)
+        tools = self._encoded_tools(request, generation)
+        if request.cache is not None and dialect.cache:
+            first, last = _lifetimes(request.cache, state)
             if system:
-                system[-1] = cached(system[-1], ttl)
-            _cache_end(pieces, state, ttl)
+                system = in_order([*system[:-1], cached(system[-1], first)], short=False)
+            elif tools:
+                tools = cached(tools, first)
+            _cache_end(pieces, state, last)
         head = options[:-1] + b","
         if tools:
             head += b'"tools":[' + tools + b"],"
@@ -182,16 +185,14 @@ class AnthropicCodec:
                 pieces, state = encoder.walked(without_last_blanks(request))
         return pieces, state
 
-    def _encoded_tools(self, request: LLMRequest, generation: Generation, ttl: str | None) -> bytes:
-        """The tools, comma-separated; the last one is a breakpoint of the cache if a `ttl` is
-        given."""
+    def _encoded_tools(self, request: LLMRequest, generation: Generation) -> bytes:
+        """The tools, comma-separated."""
         tools, kept = request.tools, self._tools[generation.json_schema]
         encoded = kept.get(tools) or kept.put(
             tools, encode_tools(tools, strict=generation.json_schema and self.dialect.json_schema)
         )
         server = [encode(tool, "a server tool") for tool in request.server_tools]
-        encoded = b",".join([encoded, *server] if tools else server)
-        return cached(encoded, ttl) if ttl is not None and encoded else encoded
+        return b",".join([encoded, *server] if tools else server)
 
     def _path(self, request: LLMRequest, *, stream: bool) -> str:
         dialect = self.dialect
@@ -211,7 +212,13 @@ class AnthropicCodec:
         return headers
 
 
-def _cache_end(pieces: list[bytes], state: Walk, ttl: str) -> None:
+def _lifetimes(wish: Lifetime, state: Walk) -> tuple[Lifetime, Lifetime]:
+    """What the first breakpoint of the request and the last one keep: as long as is wished, except
+    that none may be kept longer than one before it."""
+    return "1h" if "1h" in state.ttls else wish, "5m" if "5m" in state.ttls else wish
+
+
+def _cache_end(pieces: list[bytes], state: Walk, ttl: Lifetime) -> None:
     """Makes the last block of the last message a breakpoint, where it can carry one. Only the last
     piece changes: what is kept of the conversation stays as it is."""
     last = state.notes[-1] if state.notes else state.last

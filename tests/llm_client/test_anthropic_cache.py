@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -228,6 +228,39 @@ def test_a_request_for_caching_marks_the_prompt_and_the_end() -> None:
     note = Message("system", (Text("note"),))
     waiting = LLMRequest((Message.user("a"), note), model=NEW, cache="5m")
     assert marked(body(waiting)) == ["note"]
+
+
+def lifetimes(request: LLMRequest) -> list[str]:
+    """How long each breakpoint keeps what stands before it, in the order of the prompt."""
+    found = body(request)
+    blocks = [*found.get("tools", []), *found.get("system", [])]
+    blocks += [block for message in found["messages"] for block in message["content"]]
+    return [block["cache_control"]["ttl"] for block in blocks if "cache_control" in block]
+
+
+@given(st.data())
+def test_nothing_is_kept_longer_than_what_stands_before_it(data: st.DataObject) -> None:
+    """ "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block"."""
+
+    ttls: st.SearchStrategy[Literal["5m", "1h"] | None] = st.sampled_from(["5m", "1h", None])
+
+    def some(*parts: Part) -> tuple[Part, ...]:
+        ttl = data.draw(ttls)
+        return parts if ttl is None else (*parts, CachePoint(ttl))
+
+    messages = [
+        Message("system", some(*some(Text("s")), Text("t"))),
+        Message("user", some(*some(Text("a")), Text("b"))),
+        Message("assistant", some(*some(ToolCall("x", "f")), ToolCall("y", "f"))),
+        Message("tool", some(*Message.tool("y", "").parts)),
+        Message("tool", some(*Message.tool("x", "").parts)),
+    ]
+    cache = data.draw(ttls)
+    found = lifetimes(LLMRequest(messages, model=OLD, tools=(TOOL,), cache=cache))
+    assert found == sorted(found)
+    assert len(found) <= 4
+    if cache is not None:
+        assert found
 
 
 def test_the_end_is_left_alone_where_it_cannot_be_marked() -> None:
