@@ -41,9 +41,13 @@ class JsonString:
 
     def feed(self, text: str) -> str:
         """The characters that `text` completes."""
-        data = self._held + text
+        return self.take(text, 0)[0]
+
+    def take(self, text: str, start: int) -> tuple[str, int]:
+        """The characters that `text` completes from `start` on, and where the string ends in it."""
+        held = len(self._held)
+        data, at = (self._held + text[start:], 0) if held else (text, start)
         out: list[str] = []
-        at = 0
         while at < len(data) and not self.closed:
             run = _RUN.match(data, at)
             if run is not None:
@@ -51,6 +55,7 @@ class JsonString:
                 at = run.end()
             elif data[at] == '"':
                 self.closed = True
+                at += 1
             else:
                 character, length = self._escape(data, at)
                 if length == 0:
@@ -58,7 +63,9 @@ class JsonString:
                 out.append(character)
                 at += length
         self._held = "" if self.closed else data[at:]
-        return "".join(out)
+        if not self.closed:
+            return "".join(out), len(text)
+        return "".join(out), at - held + start if held else at
 
     @staticmethod
     def _escape(data: str, at: int) -> tuple[str, int]:
