@@ -1,7 +1,5 @@
-"""`python -m benchmarks [a b c … | clients] [--against floor,…] [--json FILE]`.
-
-See docs/performance.md.
-"""
+"""`python -m benchmarks [a b c …] [--against floor,…] [--json FILE]`; instead of letters, `clients`
+or `codecs` for the tables of the client alone. See docs/performance.md."""
 
 from __future__ import annotations
 
@@ -9,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.clients import table as client_table
-from benchmarks.clients.table import measure_clients
+from benchmarks.clients import codecs
+from benchmarks.clients import table as clients
 from benchmarks.clients.worker import missing_sdks
 from benchmarks.harness import measure, serving
 from benchmarks.scenarios import FULL, LETTERS, TINY, WrongResult
@@ -18,13 +16,17 @@ from benchmarks.table import as_json, as_table
 from benchmarks.worker import SIDES
 
 CLIENTS = "clients"
+CODECS = "codecs"
 
 
 def main() -> int:
     """Measures and prints; 1 when a run came to a wrong result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "scenarios", nargs="*", metavar="a…h | clients", help="all letters if none is named"
+        "scenarios",
+        nargs="*",
+        metavar=f"a…h | {CLIENTS} | {CODECS}",
+        help="all letters if nothing is named",
     )
     parser.add_argument("--against", default="floor", help="sides to compare with, by comma")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows as JSON")
@@ -33,20 +35,15 @@ def main() -> int:
     letters: list[str] = options.scenarios or list(LETTERS)
     against: list[str] = options.against.split(",")
     others = sorted(set(SIDES) - {"ours"})
-    if letters != [CLIENTS] and (unknown := set(letters) - set(LETTERS)):
+    if letters not in ([CLIENTS], [CODECS]) and (unknown := set(letters) - set(LETTERS)):
         parser.error(
             f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(LETTERS)}, "
-            f"and, alone, {CLIENTS}"
+            f"and, each alone, {CLIENTS} and {CODECS}"
         )
     if unknown := set(against) - set(others):
         parser.error(f"no side {', '.join(sorted(unknown))}; there is {', '.join(others)}")
     try:
-        with serving() as url:
-            if letters == [CLIENTS]:
-                table, rows = clients(url, tiny=options.tiny)
-            else:
-                measured = measure(letters, against, TINY if options.tiny else FULL, url)
-                table, rows = as_table(measured), as_json(measured)
+        table, rows = measured(letters, against, tiny=options.tiny)
     except WrongResult as error:
         print(f"not measured: {error}", file=sys.stderr)
         return 1
@@ -56,16 +53,32 @@ def main() -> int:
     return 0
 
 
-def clients(url: str, *, tiny: bool) -> tuple[str, bytes]:
-    """The table of clients, and its rows as JSON."""
-    if absent := missing_sdks():
+def measured(letters: list[str], against: list[str], *, tiny: bool) -> tuple[str, bytes]:
+    """The table that is asked for, and its rows as JSON.
+
+    Raises:
+        WrongResult: a run came to another result than it must.
+    """
+    if letters == [CODECS]:
+        found = codecs.measure_codecs(codecs.TINY if tiny else codecs.FULL)
+        return codecs.as_table(found), codecs.as_json(found)
+    with serving() as url:
+        if letters == [CLIENTS]:
+            say_what_is_missing()
+            beside = clients.measure_clients("tiny" if tiny else "full", url)
+            return clients.as_table(beside), clients.as_json(beside)
+        rows = measure(letters, against, TINY if tiny else FULL, url)
+        return as_table(rows), as_json(rows)
+
+
+def say_what_is_missing() -> None:
+    """Names the SDKs without which columns stay empty."""
+    if missing := missing_sdks():
         print(
-            f"without columns, because not installed: {', '.join(absent)} "
+            f"not installed, so not measured: {', '.join(missing)} "
             "(pip install 'power-loop[bench]')",
             file=sys.stderr,
         )
-    rows = measure_clients("tiny" if tiny else "full", url)
-    return client_table.as_table(rows), client_table.as_json(rows)
 
 
 if __name__ == "__main__":
