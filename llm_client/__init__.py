@@ -12,6 +12,7 @@ Who lives where, and who may import whom (down only):
     transport/                              HTTP exchanges with deadlines
     service  http_service                   the protocol, and its implementation over HTTP
     wrappers/                               services around services: retry, rate, ledger …
+    structured/                             answers as values of a type
     probing                                 what a model really does, measured
     multimodal/                             attachments, and what of them a model can be sent
     providers  config  registry             from a name or the environment to a service
@@ -23,9 +24,9 @@ Importing this package loads the values only; everything else is loaded when its
 from __future__ import annotations
 
 from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from llm_client._lazy import LAZY
 from llm_client.codec import Codec, Decoder, HttpRequest
 from llm_client.errors import (
     AuthenticationFailed,
@@ -130,6 +131,25 @@ if TYPE_CHECKING:
         create_llm_service,
         create_llm_service_from_config,
         create_llm_service_from_env,
+    )
+    from llm_client.structured import (
+        OutputEmpty,
+        OutputError,
+        OutputFiltered,
+        OutputInvalid,
+        OutputRefused,
+        OutputSpec,
+        OutputTruncated,
+        Partial,
+        StructuredOutputError,
+        StructuredResult,
+        StructuredStream,
+        complete_as,
+        output_spec,
+        parse_structured,
+        simplify_schema,
+        stream_as,
+        strict_schema,
     )
     from llm_client.tokens import Calibration, ModelTokens, TokenCounter, TokenEstimate
     from llm_client.transport.aiohttp_transport import AiohttpTransport
@@ -269,6 +289,24 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "media_limits",
     "AttachmentTooLarge",
     "AttachmentUnreadable",
+    # answers as values
+    "complete_as",
+    "stream_as",
+    "StructuredResult",
+    "StructuredStream",
+    "Partial",
+    "OutputSpec",
+    "output_spec",
+    "parse_structured",
+    "simplify_schema",
+    "strict_schema",
+    "StructuredOutputError",
+    "OutputError",
+    "OutputInvalid",
+    "OutputEmpty",
+    "OutputTruncated",
+    "OutputRefused",
+    "OutputFiltered",
     # building a service of one's own
     "HttpLLMService",
     "RequestDefaults",
@@ -287,74 +325,10 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "AiohttpTransport",
 ]
 
-_LAZY = MappingProxyType(
-    {
-        "AiohttpTransport": "transport.aiohttp_transport",
-        "AttachmentTooLarge": "multimodal",
-        "AttachmentUnreadable": "multimodal",
-        "Calibration": "tokens",
-        "Ceiling": "pricing",
-        "ChatDialect": "codecs.openai_chat",
-        "CircuitBreaker": "wrappers.circuit_breaker",
-        "Deadlines": "transport.deadlines",
-        "Fallback": "wrappers.fallback",
-        "FallbackNotice": "wrappers.fallback",
-        "FittingMedia": "multimodal",
-        "GenAIPrices": "pricing_genai",
-        "HttpLLMService": "http_service",
-        "HttpxTransport": "transport.httpx_transport",
-        "LLMProviderConfig": "config",
-        "MediaLimits": "multimodal",
-        "Metered": "wrappers.metered",
-        "ModelCapabilities": "known_models",
-        "ModelTokens": "tokens",
-        "OpenAIChatCodec": "codecs.openai_chat",
-        "PROVIDERS": "providers",
-        "Price": "pricing",
-        "PriceBook": "pricing",
-        "PricePolicy": "pricing",
-        "PriceUnknown": "pricing",
-        "PricingStale": "pricing",
-        "ProbeReport": "probing",
-        "ProbeResult": "probing",
-        "Provider": "providers",
-        "RateLimiter": "wrappers.rate_limiter",
-        "Rates": "pricing",
-        "RequestDefaults": "http_service",
-        "Reservation": "wrappers.rate_limiter",
-        "RetryNotice": "wrappers.retrying",
-        "Retrying": "wrappers.retrying",
-        "SafeHeaders": "transport.base",
-        "TablePrices": "pricing",
-        "Throttled": "wrappers.throttled",
-        "TokenCounter": "tokens",
-        "TokenEstimate": "tokens",
-        "Transport": "transport.base",
-        "UsageLedger": "usage",
-        "UsageRow": "usage",
-        "UsageTotals": "usage",
-        "WireRequest": "transport.base",
-        "WireResponse": "transport.base",
-        "attachment": "multimodal",
-        "capabilities": "known_models",
-        "capabilities_from_env": "known_models",
-        "chat_dialect": "codecs.openai_chat",
-        "create_llm_service": "registry",
-        "create_llm_service_from_config": "registry",
-        "create_llm_service_from_env": "registry",
-        "fit_request": "multimodal",
-        "load_attachment": "multimodal",
-        "media_limits": "multimodal",
-        "probe": "probing",
-    }
-)
-"""What is loaded on first use, and from which module."""
-
-
 if not TYPE_CHECKING:
     # Hidden from type checkers, which would otherwise believe that any name exists.
     def __getattr__(name: str) -> object:
-        module = _LAZY.get(name)
+        module = LAZY.get(name)
         if module is None:
             raise AttributeError(f"module 'llm_client' has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(f"llm_client.{module}"), name)

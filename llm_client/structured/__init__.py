@@ -9,6 +9,8 @@ asking     asks for it in one of three ways, and again if it does not fit; `stre
 text       JSON as models write it
 schema     JSON Schemas made simple, or strict; `validator` checks a value against one, and
            `problems` says what is wrong, in words for a model
+
+Importing this package loads nothing; what needs pydantic is loaded when it is first used.
 """
 
 from __future__ import annotations

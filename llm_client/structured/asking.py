@@ -231,9 +231,8 @@ class Asking(Generic[T]):
         make = partial(self._error, text=self._answer(response))
         match response.stop_reason:
             case _ if response.refusal is not None:
-                raise make(
-                    OutputRefused, f"the model declined to answer: {excerpt(response.refusal)}"
-                )
+                said = excerpt(response.refusal)
+                raise make(OutputRefused, f"the model declined to answer: {said}")
             case StopReason.REFUSAL:
                 raise make(OutputRefused, "the model declined to answer")
             case StopReason.CONTENT_FILTER:

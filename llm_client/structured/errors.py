@@ -8,6 +8,8 @@ LLMError
    ├─ OutputTruncated      the output limit cut the answer off
    ├─ OutputRefused        the model declined
    └─ OutputFiltered       the provider's filter withheld the answer
+
+None of them is retryable: the same request would most likely be answered in the same way.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from power_loop.runtime.stores.base import CancelRequested, Store
 from power_loop.session.records import Record
 
 if TYPE_CHECKING:
-    from power_loop.agent.output import TypedOutput
+    from power_loop.agent.output import OutputSpec
 
 __all__ = ["Runner"]
 
@@ -105,13 +105,13 @@ class Runner:
 
         Raises:
             ToolDefinitionError: the tools passed do not fit together.
-            UsageError: an option that is unknown or cannot be, or an output type that pydantic does
-                not know.
+            UsageError: an option that is unknown or cannot be, or an output type that has no
+                schema.
         """
         check_options(options)
         config = self._config
         tools = Toolset(options["tools"]) if "tools" in options else self._tools
-        typed = None if output_type is None else agent.output.TypedOutput[Any](output_type)
+        typed = None if output_type is None else agent.output.requested(output_type)
         max_rounds = options.get("max_rounds", config.max_rounds)
         model = options.get("model")
         plan = RunPlan(
@@ -150,7 +150,7 @@ class Runner:
         return message
 
     def _template(
-        self, model: str | None, tools: Toolset, typed: TypedOutput[Any] | None
+        self, model: str | None, tools: Toolset, typed: OutputSpec[Any] | None
     ) -> LLMRequest:
         config = self._config
         sections = [config.system_prompt or "", *self.prompt_sections]

@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 from msgspec import json
 from pydantic import BaseModel, ConfigDict
 
-from power_loop import AgentLoop, Hooks
-from power_loop.agent.output import TypedOutput
-from power_loop.hooks import ROUND_START, Break, RoundStart
-from tests.agent.scripted import Scripted, says
+from llm_client.structured import output_spec
 
 
 class City(BaseModel):
@@ -61,7 +58,7 @@ def test_the_value_is_found_in_what_a_model_writes(
     output_type: Any, answer: str, value: Any
 ) -> None:
     """Wrapped as asked or bare, alone or among words and braces."""
-    typed: TypedOutput[Any] = TypedOutput(output_type)
+    typed = output_spec(output_type)
     assert typed.fault(answer) is None
     assert typed.parse(answer) == value
 
@@ -86,7 +83,7 @@ def test_the_value_is_found_in_what_a_model_writes(
 )
 def test_what_is_wrong_is_told_in_words(output_type: Any, answer: str, told: str) -> None:
     """For the model, which is asked again."""
-    fault = TypedOutput(output_type).fault(answer)
+    fault = output_spec(output_type).fault(answer)
     assert fault is not None
     assert told in fault
 
@@ -101,56 +98,4 @@ def test_an_object_is_found_between_any_words(
 ) -> None:
     """Whatever braces follow it."""
     answer = f"so {before} {json.encode(value).decode()} {after}"
-    assert TypedOutput(dict[str, int]).parse(answer) == value
-
-
-@pytest.mark.anyio
-async def test_a_resumed_run_can_have_an_output_type() -> None:
-    """The task goes on, and so does what its answer must be."""
-    hooks = Hooks()
-    stops = [Break("not now")]
-
-    def stop(context: RoundStart) -> Break | None:
-        return stops.pop() if stops else None
-
-    hooks.on(ROUND_START, stop)
-    llm = Scripted(says("Bern"), says(BERN_JSON))
-    async with AgentLoop(llm, hooks=hooks) as loop:
-        first = await loop.send("Which city?", output_type=City)
-        assert first.status == "stopped"
-        second = await loop.resume(first.session_id, output_type=City)
-        assert second.output == BERN
-        assert llm.requests[0].output_schema is not None
-
-
-@pytest.mark.anyio
-async def test_a_resumed_run_that_is_streamed_can_have_an_output_type() -> None:
-    """As `stream` and `send` have it."""
-    hooks = Hooks()
-    stops = [Break("not now")]
-
-    def stop(context: RoundStart) -> Break | None:
-        return stops.pop() if stops else None
-
-    hooks.on(ROUND_START, stop)
-    async with AgentLoop(Scripted(says(BERN_JSON)), hooks=hooks) as loop:
-        first = await loop.send("Which city?")
-        async with loop.stream_resume(first.session_id, output_type=City) as run:
-            assert (await run.result()).output == BERN
-
-
-def test_a_program_without_an_event_loop_has_it_too() -> None:
-    """`sync()` and `send_sync`."""
-    hooks = Hooks()
-    stops = [Break("not now")]
-
-    def stop(context: RoundStart) -> Break | None:
-        return stops.pop() if stops else None
-
-    hooks.on(ROUND_START, stop)
-    loop = AgentLoop(Scripted(says(BERN_JSON)), hooks=hooks)
-    with loop.sync() as s:
-        first = s.send("Which city?")
-        assert s.resume(first.session_id, output_type=City).output == BERN
-    once = AgentLoop(Scripted(says("[1, 2]"))).send_sync("hi", output_type=list[int])
-    assert once.output == [1, 2]
+    assert output_spec(dict[str, int]).parse(answer) == value
