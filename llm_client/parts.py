@@ -111,19 +111,6 @@ class ToolCall(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_call
     seal: Seal | None = None
 
 
-class ToolResult(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_result"):
-    """What a call came to. `content` holds text, images and files for the model to read."""
-
-    call_id: str
-    content: tuple[Text | Image | File, ...]
-    is_error: bool = False
-
-    @property
-    def text(self) -> str:
-        """All text of the result, joined."""
-        return "".join(part.text for part in self.content if isinstance(part, Text))
-
-
 class Opaque(Struct, frozen=True, omit_defaults=True, gc=False, tag="opaque"):
     """Something a provider returned that is not modelled here, kept to be sent back unchanged.
 
@@ -134,6 +121,20 @@ class Opaque(Struct, frozen=True, omit_defaults=True, gc=False, tag="opaque"):
     provider: str
     kind: str
     json: str
+
+
+class ToolResult(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_result"):
+    """What a call came to. `content` holds text, images and files for the model to read, and what
+    one vendor alone understands."""
+
+    call_id: str
+    content: tuple[Text | Image | File | Opaque, ...]
+    is_error: bool = False
+
+    @property
+    def text(self) -> str:
+        """All text of the result, joined."""
+        return "".join(part.text for part in self.content if isinstance(part, Text))
 
 
 class CachePoint(Struct, frozen=True, omit_defaults=True, gc=False, tag="cache_point"):

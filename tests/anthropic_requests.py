@@ -132,9 +132,8 @@ def _part(block: dict[str, Any]) -> Part:
         content = block["content"]
         inner = [{"type": "text", "text": content}] if isinstance(content, str) else content
         read = [_part(item) for item in inner]
-        plain = [part for part in read if isinstance(part, Text | Image | File)]
-        if plain == read:
-            return ToolResult(block["tool_use_id"], tuple(plain), block.get("is_error", False))
+        held = [part for part in read if isinstance(part, Text | Image | File | Opaque)]
+        return ToolResult(block["tool_use_id"], tuple(held), block.get("is_error", False))
     return Opaque(ORIGIN, kind, _json(block))
 
 

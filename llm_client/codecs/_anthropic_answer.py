@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from llm_client.codecs._anthropic_blocks import (
+    CONTAINER,
     Block,
     CallBlock,
     Said,
@@ -31,7 +33,7 @@ from llm_client.stream import (
     StreamEvent,
     UsageReported,
 )
-from llm_client.types import StopReason, Usage
+from llm_client.types import Opaque, StopReason, Usage
 
 __all__ = ["AnthropicAnswer"]
 
@@ -56,6 +58,7 @@ class AnthropicAnswer:
     __slots__ = (
         "_begun",
         "_blocks",
+        "_container",
         "_counts",
         "_details",
         "_dialect",
@@ -78,6 +81,7 @@ class AnthropicAnswer:
         """The counts as the wire has them."""
         self._usage: Usage | None = None
         self._details: dict[str, Any] = {}
+        self._container: dict[str, Any] = {}
         self.raw_finish: str | None = None
         self.seen = False
         """Some part of an answer has arrived."""
@@ -138,6 +142,10 @@ class AnthropicAnswer:
             )
         for block in self._blocks.values():
             block.close(out)
+        if self._container:
+            # Whoever goes on with a turn in which code was run must name where it ran.
+            json = msgspec.json.encode(self._container).decode()
+            self._said.whole(Opaque(self._dialect.origin, CONTAINER, json), out)
         reason = self._reason()
         if reason is not StopReason.LENGTH:
             self._said.fill(out)
@@ -280,6 +288,7 @@ class AnthropicAnswer:
             self.raw_finish = reason
             self.complete = True
         self._details = as_dict(fields.get("stop_details")) or self._details
+        self._container = as_dict(fields.get("container")) or self._container
 
     def _count(self, raw: object, out: list[StreamEvent]) -> None:
         """A later report has the last word on every count that it names. What was read from the

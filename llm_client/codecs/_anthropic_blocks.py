@@ -23,7 +23,19 @@ from llm_client.stream import (
 )
 from llm_client.types import Citation, Opaque, Seal, Thinking
 
-__all__ = ["Block", "CallBlock", "Said", "TextBlock", "ThinkingBlock", "open_block", "text_of"]
+__all__ = [
+    "CONTAINER",
+    "Block",
+    "CallBlock",
+    "Said",
+    "TextBlock",
+    "ThinkingBlock",
+    "open_block",
+    "text_of",
+]
+
+CONTAINER = "container"
+"""The kind of an opaque part that is no block: where the provider ran code for this answer."""
 
 
 def text_of(value: object, what: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
+from llm_client.codecs._anthropic_blocks import CONTAINER
 from llm_client.codecs._anthropic_marks import Lifetime, cached, lifetime
 from llm_client.codecs._anthropic_media import document_block, image_block
 from llm_client.codecs._anthropic_rules import Encoded
@@ -129,6 +131,7 @@ class _Blocks:
 def _assistant(message: Message, origin: str, blocks: _Blocks) -> Encoded:
     ids = call_ids(message, message.tool_calls, _CALL_ID, ("A12", "A12"))
     wire_ids = iter(ids)
+    container: str | None = None
     for part in message.parts:
         match part:
             case ToolCall():
@@ -137,6 +140,8 @@ def _assistant(message: Message, origin: str, blocks: _Blocks) -> Encoded:
                 blocks.add(part, _said(text, citations))
             case Thinking():
                 blocks.add(part, _thought(part, origin))
+            case Opaque(kind=kind) if kind == CONTAINER:
+                container = _container(part, origin) or container
             case Opaque():
                 blocks.add(part, _opaque(part, origin))
             case Image() | Audio() | File():
@@ -146,7 +151,13 @@ def _assistant(message: Message, origin: str, blocks: _Blocks) -> Encoded:
             case ToolResult():
                 raise misplaced(message, part, "A06")
     blocks.drop_last_thinking()
-    return blocks.encoded(ids)
+    encoded = blocks.encoded(ids)
+    return encoded if container is None else structs.replace(encoded, container=container)
+
+
+def _container(part: Opaque, origin: str) -> str | None:
+    id = as_dict(_opaque(part, origin)).get("id")
+    return id if isinstance(id, str) else None
 
 
 def _call(call: ToolCall, id: str, origin: str) -> dict[str, Any]:
@@ -206,12 +217,7 @@ def _tool(message: Message, origin: str, blocks: _Blocks) -> Encoded:
         match part:
             case ToolResult():
                 results.append(_answered(message, part.call_id))
-                blocks.add(part, _result(part, results[-1]))
-            case Opaque():
-                value = as_dict(_opaque(part, origin))
-                if value:
-                    results.append(_answered(message, value.get("tool_use_id")))
-                    blocks.add(part, {**value, "tool_use_id": results[-1]})
+                blocks.add(part, _result(part, results[-1], origin))
             case CachePoint():
                 blocks.add(part, None)
             case _:
@@ -221,17 +227,18 @@ def _tool(message: Message, origin: str, blocks: _Blocks) -> Encoded:
     return blocks.encoded((), tuple(results))
 
 
-def _answered(message: Message, call_id: object) -> str:
-    if not isinstance(call_id, str) or not call_id:
+def _answered(message: Message, call_id: str) -> str:
+    if not call_id:
         raise LocalProtocolError(
             f"{what(message)} holds a result without the id of its call", rule="A21"
         )
     return _CALL_ID(call_id)
 
 
-def _result(part: ToolResult, call_id: str) -> dict[str, Any]:
+def _result(part: ToolResult, call_id: str, origin: str) -> dict[str, Any]:
     block: dict[str, Any] = {"type": "tool_result", "tool_use_id": call_id}
-    content = [value for value in map(_content, part.content) if value is not None]
+    shown = [_content(item, origin) for item in part.content]
+    content = [value for value in shown if value is not None]
     if content:
         block["content"] = content
     if part.is_error:
@@ -239,7 +246,7 @@ def _result(part: ToolResult, call_id: str) -> dict[str, Any]:
     return block
 
 
-def _content(part: Text | Image | File) -> dict[str, Any] | None:
+def _content(part: Text | Image | File | Opaque, origin: str) -> object:
     match part:
         case Text(text):
             return _said(text)
@@ -247,20 +254,20 @@ def _content(part: Text | Image | File) -> dict[str, Any] | None:
             return image_block(part)
         case File():
             return document_block(part)
+        case Opaque():
+            return _opaque(part, origin)
 
 
 def _user_block(message: Message, part: Part, origin: str) -> object:
     match part:
-        case Text() | Image() | File():
-            return _content(part)
+        case Text() | Image() | File() | Opaque():
+            return _content(part, origin)
         case Audio(transcript=str(text)):
             return _said(text)
         case Audio():
             raise UnsupportedFeature(
                 "the protocol takes no sound; give the audio part a transcript, or leave it out"
             )
-        case Opaque():
-            return _opaque(part, origin)
         case CachePoint():
             return None
         case _:
@@ -282,4 +289,4 @@ def _system(message: Message, origin: str, blocks: _Blocks) -> Encoded:
                 blocks.add(part, None)
             case _:
                 raise misplaced(message, part, "A06")
-    return msgspec.structs.replace(blocks.encoded(), words=tuple(words))
+    return structs.replace(blocks.encoded(), words=tuple(words))

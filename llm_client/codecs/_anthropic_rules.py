@@ -46,6 +46,7 @@ class Encoded(Struct, frozen=True, gc=False):
         points: how many cache breakpoints it carries.
         fixed: its last block cannot carry one.
         blank_end: its last block is a text with blanks at its end.
+        container: where the provider ran code for it.
         opaque: it holds what only the provider understands: a paused turn, for one.
     """
 
@@ -58,6 +59,7 @@ class Encoded(Struct, frozen=True, gc=False):
     fixed: bool = False
     blank_end: bool = False
     opaque: bool = False
+    container: str | None = None
 
     @property
     def size(self) -> int:
@@ -179,7 +181,7 @@ def _tool(state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[byte
     by_id = dict(results)
     # In the order of the calls, a breakpoint of an hour may come behind one of five minutes.
     blocks = in_order([by_id[call_id] for call_id in state.turn], short=False)
-    said = Encoded("user")
+    said = Encoded("user", container=state.last.container if state.last is not None else None)
     after = Walk(state.system, state.turn, points=state.points, ttls=state.ttls, last=said)
     return after, [turn("user", blocks)]
 

@@ -133,7 +133,7 @@ def _tool(message: Message, dialect: ChatDialect) -> Encoded:
                 f"{what(message)} holds a result without the id of its call", rule="C06"
             )
         call_id = dialect.call_id(part.call_id)
-        others = [item for item in part.content if not isinstance(item, Text)]
+        others = [item for item in part.content if not isinstance(item, Text | Opaque)]
         text = part.text
         if others:
             count = f"{len(others)} attachment{'s' if len(others) > 1 else ''}"
@@ -151,7 +151,7 @@ def _tool(message: Message, dialect: ChatDialect) -> Encoded:
 
 
 def _user_content(message: Message) -> str | list[dict[str, Any]]:
-    if all(isinstance(part, Text | CachePoint) for part in message.parts):
+    if all(isinstance(part, Text | CachePoint | Opaque) for part in message.parts):
         return message.text
     blocks: list[dict[str, Any]] = []
     for part in message.parts:
@@ -161,8 +161,8 @@ def _user_content(message: Message) -> str | list[dict[str, Any]]:
                     blocks.append({"type": "text", "text": text})
             case Image() | Audio() | File():
                 blocks.append(_block(part))
-            case CachePoint():
-                pass
+            case CachePoint() | Opaque():
+                pass  # What another vendor takes in a question means nothing here.
             case _:
                 raise misplaced(message, part)
     return blocks
@@ -170,7 +170,7 @@ def _user_content(message: Message) -> str | list[dict[str, Any]]:
 
 def _only_text(message: Message) -> str:
     for part in message.parts:
-        if not isinstance(part, Text | CachePoint):
+        if not isinstance(part, Text | CachePoint | Opaque):
             raise misplaced(message, part)
     return message.text
 

@@ -141,7 +141,7 @@ def _tool(message: Message) -> Encoded:
         if not isinstance(part, ToolResult):
             raise misplaced(message, part)
         id = _CALL_ID(part.call_id)
-        others = [item for item in part.content if not isinstance(item, Text)]
+        others = [item for item in part.content if not isinstance(item, Text | Opaque)]
         text = part.text or ("(in the next message)" if others else "(nothing)")
         if others:
             told = {"type": "text", "text": f"From tool call {id}:"}
@@ -156,12 +156,12 @@ def _tool(message: Message) -> Encoded:
 
 
 def _user_content(message: Message) -> str | list[dict[str, Any]]:
-    if all(isinstance(part, Text | CachePoint) for part in message.parts):
+    if all(isinstance(part, Text | CachePoint | Opaque) for part in message.parts):
         return message.text
     return [
         _user_block(message, part)
         for part in message.parts
-        if not isinstance(part, CachePoint) and not (isinstance(part, Text) and not part.text)
+        if not isinstance(part, CachePoint | Opaque) and part != Text("")
     ]
 
 
@@ -192,7 +192,7 @@ def _block(part: Text | Image | File) -> dict[str, Any]:
 
 def _only_text(message: Message) -> str:
     for part in message.parts:
-        if not isinstance(part, Text | CachePoint):
+        if not isinstance(part, Text | CachePoint | Opaque):
             raise misplaced(message, part)
     return message.text
 

@@ -79,7 +79,7 @@ def _given(message: Message, part: Part, dialect: GeminiDialect) -> bytes | None
             return encode(_media(part), what(message))
         case Opaque() if message.role == "user":
             return _opaque(part, dialect)
-        case CachePoint():
+        case CachePoint() | Opaque():
             return None
         case _:
             raise misplaced(message, part, "G02")
@@ -179,7 +179,7 @@ def _tool(message: Message) -> Encoded:
         media = [
             encode(_media(item), what(message))
             for item in part.content
-            if not isinstance(item, Text)
+            if not isinstance(item, Text | Opaque)
         ]
         response = _response(message, part, len(media))
         results.append(Result(part.call_id, response, tuple(media)))

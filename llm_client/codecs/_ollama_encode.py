@@ -197,7 +197,7 @@ def _said_to(message: Message) -> Encoded:
                 raise UnsupportedFeature(
                     f"Ollama takes no {type(part).__name__.lower()} parts; send their text"
                 )
-            case CachePoint():
+            case CachePoint() | Opaque():
                 pass
             case _:
                 raise misplaced(message, part)

@@ -135,10 +135,13 @@ def _tool(message: Message, dialect: ResponsesDialect) -> Encoded:
 
 
 def _output(result: ToolResult, dialect: ResponsesDialect) -> str | list[dict[str, Any]]:
-    if all(isinstance(part, Text) for part in result.content):
+    if all(isinstance(part, Text | Opaque) for part in result.content):
         return result.text
-    shown = [part for part in result.content if not isinstance(part, Text) or part.text]
-    return [_block(part, dialect) for part in shown]
+    return [
+        _block(part, dialect)
+        for part in result.content
+        if not isinstance(part, Opaque) and part != Text("")
+    ]
 
 
 # ── what the model has said ───────────────────────────────────────────────────────────────────────

@@ -132,6 +132,10 @@ class AnthropicCodec:
                 tools = cached(tools, first)
             _cache_end(pieces, state, last)
         head = options[:-1] + b","
+        container = state.last.container if state.last is not None else None
+        if container is not None and "container" not in request.extra:
+            # The turn goes on where its code has run; a later one may find that expired.
+            head += b'"container":' + encode(container, "the container") + b","
         if tools:
             head += b'"tools":[' + tools + b"],"
         if system:

@@ -16,6 +16,7 @@ from llm_client.types import (
     Image,
     LLMRequest,
     Message,
+    Opaque,
     OutputSchema,
     Part,
     Text,
@@ -115,7 +116,7 @@ def _shortened(message: Message, limit: int | None) -> Message:
 
 
 def _cut(result: ToolResult, limit: int) -> ToolResult:
-    content: list[Text | Image | File] = []
+    content: list[Text | Image | File | Opaque] = []
     for part in result.content:
         if not isinstance(part, Text) or len(part.text) <= limit:
             content.append(part)

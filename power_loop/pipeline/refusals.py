@@ -12,7 +12,7 @@ from llm_client.errors import (
     LocalProtocolError,
     UnsupportedFeature,
 )
-from llm_client.types import Audio, File, Image, Message, Part, Text, ToolResult
+from llm_client.types import Audio, File, Image, Message, Opaque, Part, Text, ToolResult
 from power_loop.session.records import ViewChanged
 
 __all__ = ["without_refused"]
@@ -64,8 +64,8 @@ def _left(part: Part, note: Text, longest: int | None) -> Part:
 
 
 def _content_left(
-    part: Text | Image | File, note: Text, longest: int | None
-) -> Text | Image | File:
+    part: Text | Image | File | Opaque, note: Text, longest: int | None
+) -> Text | Image | File | Opaque:
     if not isinstance(part, Text):
         return note
     return note if longest is not None and len(part.text) > longest else part

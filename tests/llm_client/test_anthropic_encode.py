@@ -201,14 +201,15 @@ def test_results_of_one_turn_form_one_user_turn_in_the_order_of_the_calls() -> N
     assert messages[2]["content"] == [{"type": "text", "text": "Go on."}]
 
 
-def test_results_in_the_providers_own_form_answer_their_call() -> None:
-    """References to tools and search results are blocks that our results have no word for."""
+def test_results_hold_blocks_that_only_the_provider_knows() -> None:
+    """References to tools and search results; those of another vendor are left out."""
     reference = {"type": "tool_reference", "tool_name": "g"}
-    own = {"type": "tool_result", "tool_use_id": "call.1", "content": [reference]}
-    result = Opaque("anthropic", "tool_result", msgspec.json.encode(own).decode())
-    call, answer = wire(called(ToolCall("call.1", "f")), Message("tool", (result,)))
+    own = Opaque("anthropic", "tool_reference", msgspec.json.encode(reference).decode())
+    foreign = Opaque("gemini", "functionResponse", "{}")
+    result = ToolResult("a", (own, Text("found"), foreign))
+    _, answer = wire(called(ToolCall("a", "f")), Message("tool", (result,)))
     (block,) = answer["content"]
-    assert block == {**own, "tool_use_id": call["content"][0]["id"]}
+    assert block["content"] == [reference, {"type": "text", "text": "found"}]
 
 
 @pytest.mark.parametrize(

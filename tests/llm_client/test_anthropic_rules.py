@@ -246,11 +246,12 @@ def test_only_models_that_can_go_on_from_their_own_words_are_made_to() -> None:
         (Message("system", (ToolCall("a", "f"),)), "A06"),
         (Message("tool", (Text("x"),)), "A06"),
         (Message("tool", (Opaque("openai", "x", "{}"),)), "A06"),
-        (Message("tool", (Opaque("anthropic", "x", '{"type":"x"}'),)), "A21"),
+        (Message("tool", (Opaque("anthropic", "x", '{"type":"x"}'),)), "A06"),
+        (Message("tool", (ToolResult("", ()),)), "A21"),
     ],
 )
 def test_a_message_holds_what_its_role_can_hold(message: Message, rule: str) -> None:
-    """Rule A06, and a result of the provider's own form must say what it answers."""
+    """Rule A06, and a result must say what it answers."""
     assert rule_of([Message.user("u"), message]) == rule
 
 
