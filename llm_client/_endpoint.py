@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any
@@ -20,20 +20,30 @@ from llm_client.transport.base import (
     WireResponse,
     checked_base_url,
     origin_of,
+    read_whole,
     secrets_of,
     without_frames,
 )
 from llm_client.transport.deadlines import Deadlines
 from llm_client.types import LLMRequest
 
-__all__ = ["BODY_LIMIT", "Endpoint", "RequestDefaults", "inflater"]
+__all__ = [
+    "BODY_LIMIT",
+    "OURS",
+    "Endpoint",
+    "RequestDefaults",
+    "inflater",
+    "make_safe",
+    "plain_body",
+    "refusal_body",
+]
 
 BODY_LIMIT = 64 * 1024 * 1024
 ERROR_BODY_LIMIT = 64 * 1024
 ERROR_BODY_SECONDS = 5.0
 
 # Compression gains nothing on answers that come in small pieces, and makes proxies hold them back.
-_OURS = MappingProxyType({"accept-encoding": "identity", "user-agent": "power-loop"})
+OURS = MappingProxyType({"accept-encoding": "identity", "user-agent": "power-loop"})
 
 
 class RequestDefaults(Struct, frozen=True, kw_only=True):
@@ -66,7 +76,7 @@ class Endpoint:
         self.provider = provider
         self._address = address.rstrip("/")
         self._query = query
-        self._headers = SafeHeaders({**_OURS, **headers})
+        self._headers = SafeHeaders({**OURS, **headers})
         self._merged: dict[bool, tuple[Mapping[str, str], SafeHeaders]] = {}
         self._deadlines = deadlines
         self._defaults = defaults
@@ -125,34 +135,61 @@ class Endpoint:
 
         The status is told even if the body is endless, compressed or never comes.
         """
-        body = b""
-        try:
-            with anyio.move_on_after(ERROR_BODY_SECONDS):
-                async for piece in response:
-                    body += piece
-                    if len(body) > ERROR_BODY_LIMIT:
-                        break
-            inflate = inflater(response.headers)
-            if inflate is not None:
-                body = inflate(body)
-        except (TransportError, MalformedResponse):
-            pass
+        body = await refusal_body(response)
         return self.codec.error(response.status, response.headers, body)
 
     def explain(self, error: LLMError, asked: str | None, *, after_output: bool = False) -> None:
-        """Completes `error` with what is known here, and makes it fit for logs and crash reports.
-
-        Some gateways quote the whole request, so the key is taken out of what they say; and the
-        frames below hold requests and answers whole.
-        """
-        without_frames(error)
+        """Completes `error` with what is known here, and makes it safe to show."""
         error.after_output = error.after_output or after_output
         error.request_id = error.request_id or asked
         error.provider = error.provider or self.provider or None
-        for secret in self._secrets:
-            if secret in error.message:
-                error.message = error.message.replace(secret, "***")
-                error.args = (error.message,)
+        make_safe(error, self._secrets)
+
+
+async def refusal_body(response: WireResponse) -> bytes:
+    """As much of an error's body as comes soon and can be read."""
+    body = b""
+    try:
+        with anyio.move_on_after(ERROR_BODY_SECONDS):
+            async for piece in response:
+                body += piece
+                if len(body) > ERROR_BODY_LIMIT:
+                    break
+        inflate = inflater(response.headers)
+        if inflate is not None:
+            body = inflate(body)
+    except (TransportError, MalformedResponse):
+        pass
+    return body
+
+
+async def plain_body(response: WireResponse, limit: int = BODY_LIMIT) -> bytes:
+    """The body of a good answer, without its compression.
+
+    Raises:
+        MalformedResponse: it is larger than `limit`, or its compression cannot be taken off.
+    """
+    body = await read_whole(response, limit)
+    inflate = inflater(response.headers)
+    plain = body if inflate is None or len(body) > limit else inflate(body)
+    if len(plain) > limit:
+        raise MalformedResponse(
+            f"the answer is larger than {limit} bytes; it was given up", retryable=False
+        )
+    return plain
+
+
+def make_safe(error: LLMError, secrets: Sequence[str]) -> None:
+    """Makes `error` fit for logs and crash reports.
+
+    Some gateways quote the whole request, so the key is taken out of what they say; and the frames
+    below hold requests and answers whole.
+    """
+    without_frames(error)
+    for secret in secrets:
+        if secret in error.message:
+            error.message = error.message.replace(secret, "***")
+            error.args = (error.message,)
 
 
 class _Inflate:

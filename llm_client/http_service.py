@@ -9,12 +9,12 @@ from typing import Self
 
 import anyio
 
-from llm_client._endpoint import BODY_LIMIT, Endpoint, RequestDefaults, inflater
+from llm_client._endpoint import Endpoint, RequestDefaults, inflater, plain_body
 from llm_client.codec import Codec, Decoder
 from llm_client.codecs._http_errors import request_id
-from llm_client.errors import LLMError, MalformedResponse, RemoteProtocolError, TransportError
+from llm_client.errors import LLMError, RemoteProtocolError, TransportError
 from llm_client.stream import Finished, ResponseStarted, StreamEvent, UsageReported
-from llm_client.transport.base import Transport, WireResponse, read_whole
+from llm_client.transport.base import Transport, WireResponse
 from llm_client.transport.deadlines import Deadlines
 from llm_client.types import LLMRequest, LLMResponse
 
@@ -250,11 +250,5 @@ class HttpStream:
 
 
 async def _whole(codec: Codec, response: WireResponse) -> LLMResponse:
-    body = await read_whole(response, BODY_LIMIT)
-    if len(body) > BODY_LIMIT:
-        raise MalformedResponse(
-            f"the answer is larger than {BODY_LIMIT} bytes; it was given up", retryable=False
-        )
-    inflate = inflater(response.headers)
-    plain = body if inflate is None else inflate(body)
-    return codec.decode(response.status, response.headers, plain)
+    body = await plain_body(response)
+    return codec.decode(response.status, response.headers, body)

@@ -23,7 +23,7 @@ from llm_client.errors import CallerError, ConfigError, ConnectionLost
 from llm_client.transport.base import WireRequest, WireResponse, origin_of
 from llm_client.transport.deadlines import Stopwatch
 from llm_client.transport.httpx_connection import Connection, Heads, Response
-from llm_client.transport.line import Dialer
+from llm_client.transport.line import Dialer, Guard
 from llm_client.transport.places import Places
 
 __all__ = ["HttpxTransport"]
@@ -43,6 +43,8 @@ class HttpxTransport:
         keepalive: seconds for which an idle connection is kept for reuse.
         ssl_context: how servers are verified; by default against certifi's bundle and the system's.
         proxy: address of a proxy for all exchanges: http://, https:// or socks5://.
+        guard: may refuse the addresses that a host's name stands for; sees those of a proxy if
+            there is one.
 
     Raises:
         ConfigError: max_connections is below 1, or the proxy's kind is not supported.
@@ -55,7 +57,9 @@ class HttpxTransport:
         keepalive: float = 30.0,
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = guard
         self._places = Places(max_connections)
         self._keepalive = keepalive
         self._ssl_context = ssl_context
@@ -160,7 +164,7 @@ class HttpxTransport:
         if self._ssl_context is None and origin.startswith("https"):
             # Reading the certificates takes 10 ms and more: not before they are needed.
             self._ssl_context = httpcore.default_ssl_context()
-        dialer = Dialer(origin, watch)
+        dialer = Dialer(origin, watch, self._guard)
         http = (
             httpcore.AsyncHTTPConnection(
                 self._url(request.url).origin,

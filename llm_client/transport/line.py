@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import select
 import ssl
-from collections.abc import Iterable
-from socket import socket
+from collections.abc import Callable, Iterable, Sequence
+from socket import SOCK_STREAM, socket
 from typing import Any
 
 import anyio
 import httpcore
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from llm_client.errors import ConnectFailed, ConnectionLost
 from llm_client.transport.deadlines import Stopwatch
 
-__all__ = ["Dialer", "Line"]
+__all__ = ["Dialer", "Guard", "Line"]
+
+Guard = Callable[[str, Sequence[str]], None]
+"""Is told a host and the addresses that its name stands for, before any is connected to. Raises an
+`LLMError` to refuse them."""
 
 SMALL = 64 * 1024
 """Bytes of body up to which a request's head and body leave in one write."""
@@ -138,11 +142,13 @@ class Line(httpcore.AsyncNetworkStream):
 
 
 class Dialer(httpcore.AsyncNetworkBackend):
-    """Makes the line of one connection. `watch` belongs to the exchange in progress."""
+    """Makes the line of one connection. `watch` belongs to the exchange in progress; `guard` may
+    refuse the addresses that a host's name stands for."""
 
-    def __init__(self, peer: str, watch: Stopwatch) -> None:
+    def __init__(self, peer: str, watch: Stopwatch, guard: Guard | None = None) -> None:
         self.peer = peer
         self.watch = watch
+        self._guard = guard
         self.line: Line | None = None
 
     async def connect_tcp(
@@ -157,12 +163,26 @@ class Dialer(httpcore.AsyncNetworkBackend):
         watch = self.watch
         try:
             with anyio.CancelScope(deadline=watch.enter("connect", anyio.current_time())):
-                stream = await anyio.connect_tcp(host, port, local_host=local_address)
+                stream = await self._connected(host, port, local_address)
                 self.line = Line(stream, self)
                 return self.line
         except (OSError, UnicodeError) as error:
             raise self.unreachable(str(error.__cause__ or error)) from error
         raise watch.timeout(anyio.current_time(), self.peer)
+
+    async def _connected(self, host: str, port: int, local_address: str | None) -> SocketStream:
+        if self._guard is None:
+            return await anyio.connect_tcp(host, port, local_host=local_address)
+        found = await anyio.getaddrinfo(host, port, type=SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        self._guard(host, addresses)
+        # To these very addresses: asked again, the name could stand for others.
+        for address in addresses[:-1]:
+            try:
+                return await anyio.connect_tcp(address, port, local_host=local_address)
+            except OSError:
+                continue
+        return await anyio.connect_tcp(addresses[-1], port, local_host=local_address)
 
     def unreachable(self, reason: str) -> ConnectFailed:
         """The error for a connection that could not be made."""
