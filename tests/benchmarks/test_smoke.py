@@ -1,6 +1,6 @@
 """The benchmarks measure what they say: both sides do the same work, and a wrong result is refused.
 
-Nothing here looks at a time.
+Nothing here looks at a time. SDKs that are not installed are skipped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from benchmarks.clients import codecs
+from benchmarks.clients import figures as clients
+from benchmarks.clients import table as client_table
+from benchmarks.clients.table import ClientRow
+from benchmarks.clients.worker import is_installed
+from benchmarks.clients.worker import part_of as client_part
 from benchmarks.harness import Row, serving
 from benchmarks.measuring import expect
 from benchmarks.scenarios import FIGURES, PARTS, TINY, WrongResult
@@ -40,6 +46,23 @@ def test_each_side_of_each_scenario_does_its_work(side: str, part: str, model: s
             return set(await repeat())
 
     assert asyncio.run(once()) == {name for name, row in FIGURES.items() if row.part == part}
+
+
+@pytest.mark.parametrize("part", clients.PARTS)
+@pytest.mark.parametrize("side", [clients.SDK, *clients.OURS])
+def test_each_client_does_the_work_of_each_part(side: str, part: str, model: str) -> None:
+    """The SDKs and both of our transports, in three protocols; answers and bodies are verified."""
+    if side == clients.SDK and not is_installed(part):
+        pytest.skip(f"the SDK of {part} is not installed: pip install 'power-loop[bench]'")
+
+    async def once() -> set[str]:
+        async with client_part(side, part, model, "tiny") as repeat:
+            return set(await repeat())
+
+    kind = part.partition(".")[2]
+    assert asyncio.run(once()) == {
+        name for name, figure in clients.FIGURES.items() if figure.kind == kind
+    }
 
 
 def test_a_wrong_result_is_refused() -> None:
@@ -95,3 +118,49 @@ def test_rows_say_what_each_side_took() -> None:
     assert msgspec.json.decode(as_json([row]))["rows"] == [
         {"scenario": "a", "floor": 0.5, "ours": 0.6, "ratio": 1.21, "unit": "ms"}
     ]
+
+
+def client_row(figure: str, cpu: dict[str, float], times: dict[str, float]) -> ClientRow:
+    """What came out for one figure of Chat Completions."""
+    return ClientRow(
+        protocol="chat",
+        figure=figure,
+        unit=clients.FIGURES[figure].unit,
+        cpu=cpu,
+        wall=dict(cpu),
+        times=times,
+        spread={side: (value - 1, value + 1) for side, value in times.items()},
+    )
+
+
+def test_a_client_that_misses_an_aim_is_bold() -> None:
+    """The table hides nothing: neither a ratio that is too small nor a cost that is too high."""
+    cpu = {"sdk": 80.0, "httpx": 20.0, "aiohttp": 10.0}
+    chunk = client_row("stream", cpu, {"httpx": 4.0, "aiohttp": 8.0})
+    turn = client_row("encode.again", {"sdk": 90.0, "httpx": 3.0, "aiohttp": 1.0}, {})
+    _, _, ratio, cost = client_table.as_table([chunk, turn]).splitlines()
+    assert "| 80 µs, 12,500/s | 20 µs, 50,000/s | 10 µs, 100,000/s |" in ratio
+    assert "| **4x (3–5)**, 8x (7–9) | ≥ 5x |" in ratio
+    assert "| **3 µs** | 1 µs | –, – | ≤ 2 µs |" in cost
+
+
+def test_without_an_sdk_ours_is_still_measured() -> None:
+    """Its column and the ratios stay empty."""
+    row = client_row("requests1", {"httpx": 20.0, "aiohttp": 10.0}, {})
+    line = client_table.as_table([row]).splitlines()[-1]
+    assert "| – | 20 µs, 50,000/s | 10 µs, 100,000/s | –, – |" in line
+
+
+def test_the_codecs_are_measured_in_every_protocol() -> None:
+    """Each body holds every question, and each answer is read as it was written."""
+    rows = codecs.measure_codecs(codecs.TINY)
+    assert [row.protocol for row in rows] == [
+        "chat",
+        "responses",
+        "messages",
+        "gemini",
+        "cohere",
+        "ollama",
+    ]
+    assert "| chat | " in codecs.as_table(rows)
+    assert len(msgspec.json.decode(codecs.as_json(rows))["rows"]) == len(rows)
