@@ -345,3 +345,15 @@ def test_opaque_parts_come_when_their_block_has_ended() -> None:
     events, _ = read([sse(start(), block(0, "odd"), text(1, "x"), end(), STOP)])
     kinds = [type(event) for event in events if not isinstance(event, Finished)]
     assert kinds.index(PartCompleted) < kinds.index(TextDelta)
+
+
+def test_the_container_in_which_code_has_run_is_kept_with_the_answer() -> None:
+    """Streamed and whole; none is none."""
+    container = {"id": "container_1", "expires_at": "2026-05-22T23:31:03Z"}
+    streamed = answer(start(), text(0, "x"), end(container=container), STOP)
+    assert streamed.parts[1:] == (
+        Opaque("anthropic", "container", msgspec.json.encode(container).decode()),
+    )
+    said = {"type": "text", "text": "x"}
+    assert decode(whole(said, container=container)).parts == streamed.parts
+    assert len(decode(whole(said, container=None)).parts) == 1

@@ -338,3 +338,22 @@ def test_blocks_of_the_provider_in_a_user_message_are_sent_as_they_are() -> None
     block = {"type": "container_upload", "file_id": "file_1"}
     upload = Opaque("anthropic", "container_upload", msgspec.json.encode(block).decode())
     assert blocks(Message.user("Sum it up.", upload))[1] == block
+
+
+def test_a_turn_goes_on_in_the_container_in_which_its_code_has_run() -> None:
+    """While its calls are answered or it was paused; a later turn may find it expired."""
+    container = Opaque("anthropic", "container", '{"id":"container_1","expires_at":"2026"}')
+    seal = Seal("anthropic", id="srvtoolu_1", kind="code_execution_20250825")
+    asked = Message("assistant", (ToolCall("a", "f", "{}", seal), container))
+    paused = Message("assistant", (Opaque("anthropic", "odd", '{"type":"odd"}'), container))
+    answered = (asked, Message.tool("a", "1"))
+    for history in (answered, (paused,), (*answered, paused)):
+        found = body(LLMRequest((Message.user("u"), *history), model=OLD))
+        assert found["container"] == "container_1"
+        assert "container_1" not in str(found["messages"])
+    for history in ((*answered, Message.user("v")), (*answered, Message.assistant("done"))):
+        assert "container" not in body(LLMRequest((Message.user("u"), *history), model=OLD))
+    chosen = LLMRequest(answered, model=OLD, extra={"container": "another"})
+    assert body(chosen)["container"] == "another"
+    foreign = Message("assistant", (*asked.parts[:1], Opaque("other", "container", '{"id":"x"}')))
+    assert "container" not in body(LLMRequest((foreign, answered[1]), model=OLD))
