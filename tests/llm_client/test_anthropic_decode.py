@@ -357,3 +357,16 @@ def test_the_container_in_which_code_has_run_is_kept_with_the_answer() -> None:
     said = {"type": "text", "text": "x"}
     assert decode(whole(said, container=container)).parts == streamed.parts
     assert len(decode(whole(said, container=None)).parts) == 1
+
+
+def test_a_block_that_begins_where_another_was_open_ends_that_one() -> None:
+    """Some servers leave the ends out, some number every block 0."""
+    response = answer(
+        start(),
+        thinking(0, "a", signature="s")[:-1],
+        text(0, "b")[:-1],
+        call(0, "x", "f", "{}")[:-1],
+        end("tool_use"),
+        STOP,
+    )
+    assert response.parts == (Thinking("a", Seal("anthropic", "s")), Text("b"), ToolCall("x", "f"))
