@@ -19,6 +19,7 @@ from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from llm_client.errors import ConnectFailed, ConnectionLost
+from llm_client.transport.chunks import ChunkMerger
 from llm_client.transport.deadlines import Stopwatch
 
 __all__ = ["Dialer", "Guard", "Line"]
@@ -39,6 +40,7 @@ class Line(httpcore.AsyncNetworkStream):
         self._dialer = dialer
         self._head = b""
         self._expect_head = True
+        self._chunks = ChunkMerger()
         self.ended = False
         """The peer has closed its side."""
         self.muted = False
@@ -58,7 +60,7 @@ class Line(httpcore.AsyncNetworkStream):
             with anyio.CancelScope(deadline=deadline):
                 data = await self._stream.receive(max_bytes)
                 watch.answered = watch.sent
-                return data
+                return self._chunks.merge(data)
         except anyio.EndOfStream:
             self.ended = True
             return b""
@@ -70,6 +72,7 @@ class Line(httpcore.AsyncNetworkStream):
         """Sends `buffer`. A request's head waits for the first of its body: one packet, not two."""
         if self._expect_head and buffer:
             self._expect_head = False
+            self._chunks = ChunkMerger()
             self._head = buffer
             return
         if self._head:
