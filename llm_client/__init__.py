@@ -15,6 +15,7 @@ Who lives where, and who may import whom (down only):
     structured/                             answers as values of a type
     probing                                 what a model really does, measured
     multimodal/                             attachments, and what of them a model can be sent
+    images/  web_search  fetching           small clients over the same transports
     providers  config  registry             from a name or the environment to a service
     testing/                                scripted models, a virtual clock, recorded exchanges
 
@@ -102,7 +103,16 @@ from llm_client.types import (
 if TYPE_CHECKING:
     from llm_client.codecs.openai_chat import ChatDialect, OpenAIChatCodec, chat_dialect
     from llm_client.config import LLMProviderConfig
+    from llm_client.fetching import DownloadFailed, FetchRefused, WebFetcher
     from llm_client.http_service import HttpLLMService, RequestDefaults
+    from llm_client.images import (
+        DashScopeImages,
+        ImageService,
+        ImagesResult,
+        OpenAIImages,
+        create_image_service,
+        save_images,
+    )
     from llm_client.known_models import ModelCapabilities, capabilities, capabilities_from_env
     from llm_client.multimodal import (
         AttachmentTooLarge,
@@ -157,6 +167,7 @@ if TYPE_CHECKING:
     from llm_client.transport.deadlines import Deadlines
     from llm_client.transport.httpx_transport import HttpxTransport
     from llm_client.usage import UsageLedger, UsageRow, UsageTotals
+    from llm_client.web_search import SearchAnswer, SearchResult, WebSearchClient, WebSearchError
     from llm_client.wrappers.circuit_breaker import CircuitBreaker
     from llm_client.wrappers.fallback import Fallback, FallbackNotice
     from llm_client.wrappers.metered import Metered
@@ -307,6 +318,21 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "OutputTruncated",
     "OutputRefused",
     "OutputFiltered",
+    # images out
+    "ImageService",
+    "ImagesResult",
+    "create_image_service",
+    "OpenAIImages",
+    "DashScopeImages",
+    "save_images",
+    # the web
+    "WebSearchClient",
+    "SearchAnswer",
+    "SearchResult",
+    "WebSearchError",
+    "WebFetcher",
+    "FetchRefused",
+    "DownloadFailed",
     # building a service of one's own
     "HttpLLMService",
     "RequestDefaults",

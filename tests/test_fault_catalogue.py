@@ -101,20 +101,20 @@ FAULTS = {
     "Z01": "a link out of the workspace",
     "Z02": "a file made or swapped through a link",
     "Z03": "a path that climbs out",
+    "Z04": "a redirect into one's own network",
+    "Z06": "a private address in disguise, and a body without end",
     "Z10": "a key in a log, an error, an event or a store",
 }
 """What is ruled out by now, in our own words."""
 
 LATER = (
     ("with compaction", ("K03", "K04", "K05")),
-    ("with tools that fetch from the web", ("Z04", "Z06")),
     ("with sub-agents and budgets", ("B01", "B02", "B04")),
 )
 """What cannot happen yet, because the part that it would happen in does not exist. With that part
 comes its test.
 
-Of faults above, these sides come later as well: keeping the whole of a result that was cut (K08),
-and other protocols' limits on images (I01).
+Of faults above, one side comes later as well: keeping the whole of a result that was cut (K08).
 """
 
 _DEFERRED = {id for _, ids in LATER for id in ids}

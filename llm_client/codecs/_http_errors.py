@@ -110,6 +110,7 @@ _CAUSES = (
             {
                 "content_filter",
                 "content_policy_violation",
+                "moderation_blocked",
                 "image_content_policy_violation",
                 "responsibleaipolicyviolation",
                 "data_inspection_failed",
