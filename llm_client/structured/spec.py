@@ -8,6 +8,9 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 import msgspec
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
+from pydantic_core.core_schema import DataclassField, ModelField, TypedDictField
+from typing_extensions import override
 
 from llm_client.codecs._json import as_dict, is_object
 from llm_client.codecs._schema import strict_output
@@ -92,15 +95,10 @@ class OutputSpec(Generic[T]):
         if self.wrapped:
             value = decoded(found)
             if is_object(value) and list(value) == [WRAPPED]:
-                found = msgspec.json.encode(value[WRAPPED]).decode()
+                # Cut out, not written anew: some of what can be read cannot be written.
+                found = found[found.index(":") + 1 : found.rindex("}")]
         # Models also give the bare value that they were asked to wrap.
         return self._read(found)
-
-    def unwrapped(self, value: Any) -> tuple[Any, ...]:
-        """What a JSON value that is still growing says of the answer; empty if nothing yet."""
-        if not self.wrapped or not is_object(value):
-            return (value,)
-        return (value[WRAPPED],) if WRAPPED in value else ()
 
 
 @overload
@@ -156,10 +154,25 @@ def _as_object(schema: Schema) -> tuple[Schema, bool]:
 # ── who reads the value ───────────────────────────────────────────────────────────────────────────
 
 
+class _Schema(GenerateJsonSchema):
+    """What is made anew for each value is stated, for it has no default that a schema could say."""
+
+    @override
+    def field_is_required(
+        self, field: ModelField | DataclassField | TypedDictField, total: bool
+    ) -> bool:
+        if field["schema"]["type"] == "default" and "default_factory" in field["schema"]:
+            return True
+        return super().field_is_required(field, total)
+
+    def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
+        """A default that is no JSON is left out in silence."""
+
+
 def _typed(output_type: Any) -> tuple[Schema, Read[Any]]:
     try:
         adapter = TypeAdapter[Any](output_type)
-        schema = adapter.json_schema()
+        schema = adapter.json_schema(schema_generator=_Schema)
     except (PydanticUserError, NameError) as error:
         # A Struct is unknown to pydantic, and so is whatever holds one.
         try:

@@ -32,6 +32,8 @@ _TRIES = 20
 
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|//[^\n]*|\b(?:True|False|None)\b', re.DOTALL)
 _LOOSE_COMMA = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|,(?=\s*+[}\]])', re.DOTALL)
+_MARK = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|//[^\n]*|[{}\[\]]', re.DOTALL)
+_BEGUN = re.compile(r'\{\s*"|\[\s*[{\["]')
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _WORDS = MappingProxyType({"True": "true", "False": "false", "None": "null"})
 
@@ -90,8 +92,8 @@ def no_value(text: str, opening: str) -> StructuredOutputError:
 
 
 def json_texts(text: str, opening: str) -> Iterator[str]:
-    """The JSON values in `text`: all of it, or all of a fence; else what stands between words, and
-    at last what can be repaired. Between words, a value begins with a character of `opening`."""
+    """The JSON values in `text`: all of it, or all of a fence; else what stands between words,
+    repaired if need be. Between words, a value begins with a character of `opening`."""
     body = text.strip().removeprefix("\ufeff").strip()
     fenced = [fence.group(1).strip() for fence in islice(_FENCE.finditer(body), _TRIES)]
     for one in (body, *fenced):
@@ -99,11 +101,8 @@ def json_texts(text: str, opening: str) -> Iterator[str]:
             yield one
             return
     # What is fenced is meant; what stands around it may be talk.
-    bodies = (*fenced, body)
-    for one in bodies:
+    for one in (*fenced, body):
         yield from _between_words(one, opening)
-    for one in bodies:
-        yield from _repaired(one, opening)
 
 
 def _between_words(body: str, opening: str) -> Iterator[str]:
@@ -114,22 +113,35 @@ def _between_words(body: str, opening: str) -> Iterator[str]:
             return
         start = place.start()
         end = _end_of_value(body, start)
-        if end is None:
-            start += 1
-        else:
+        if end is not None:
             yield body[start:end]
-            start = end
+        else:
+            end = _closing(body, start)
+            if end is not None:
+                yield from _repaired(body[start:end])
+            elif _BEGUN.match(body, start):
+                # Cut off. What is whole inside of it is not what was meant.
+                return
+        start = end or start + 1
 
 
-def _repaired(body: str, opening: str) -> Iterator[str]:
-    place = _OPENING[opening].search(body)
-    if place is None:
-        return
-    mended = _TOKEN.sub(_mended_token, body[place.start() :])
-    mended = _LOOSE_COMMA.sub(lambda match: match.group(1) or "", mended)
-    end = _end_of_value(mended, 0)
-    if end is not None:
-        yield mended[:end]
+def _closing(body: str, start: int) -> int | None:
+    """Where the bracket at `start` is closed; what stands inside of it need not be JSON."""
+    depth = 0
+    for mark in _MARK.finditer(body, start):
+        if mark.group() in "{[":
+            depth += 1
+        elif mark.group() in "}]":
+            depth -= 1
+            if depth == 0:
+                return mark.end()
+    return None
+
+
+def _repaired(text: str) -> Iterator[str]:
+    mended = _LOOSE_COMMA.sub(lambda match: match[1] or "", _TOKEN.sub(_mended_token, text))
+    if _end_of_value(mended, 0) == len(mended):
+        yield mended
 
 
 def _mended_token(match: re.Match[str]) -> str:

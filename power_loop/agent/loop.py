@@ -245,7 +245,8 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         Args:
             input: text, an image, a file, or several parts in order.
             session_id: where to go on; a new session if None.
-            output_type: what the answer must be (see `llm_client.output_spec`); `result.output` is one.
+            output_type: what the answer must be; `result.output` is one. See `output_spec` of
+                `llm_client`.
             options: see `RunOptions`.
 
         Raises:
