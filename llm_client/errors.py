@@ -61,6 +61,7 @@ __all__ = [
     "TransportError",
     "UnsupportedFeature",
     "excerpt",
+    "may_have_been_billed",
 ]
 
 EXCERPT_LIMIT = 500
@@ -248,3 +249,24 @@ class MalformedResponse(RemoteProtocolError):
 
 class IncompleteStream(RemoteProtocolError):
     """The stream ended before its positive end: what arrived is not an answer."""
+
+
+_TURNED_AWAY = (
+    AuthenticationFailed,
+    PermissionDenied,
+    NotFound,
+    RateLimited,
+    QuotaExhausted,
+    Overloaded,
+)
+"""Answers of a provider that has not begun to work on the request."""
+
+
+def may_have_been_billed(error: LLMError) -> bool:
+    """Whether a request that failed with `error` may cost something: it had been sent, and the
+    provider did not turn it away at once."""
+    if error.after_output:
+        return True
+    if isinstance(error, BadRequest) and not isinstance(error, ContextOverflow):
+        return False
+    return error.sent and not isinstance(error, _TURNED_AWAY)

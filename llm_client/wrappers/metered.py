@@ -10,19 +10,7 @@ from typing import Literal
 import anyio
 from msgspec import structs
 
-from llm_client.errors import (
-    AuthenticationFailed,
-    BadRequest,
-    CallerError,
-    ConfigError,
-    ContextOverflow,
-    LLMError,
-    NotFound,
-    Overloaded,
-    PermissionDenied,
-    QuotaExhausted,
-    RateLimited,
-)
+from llm_client.errors import CallerError, ConfigError, LLMError, may_have_been_billed
 from llm_client.pricing import Price, PriceBook
 from llm_client.service import LLMService
 from llm_client.stream import (
@@ -41,16 +29,6 @@ from llm_client.wrappers._around import Around
 from llm_client.wrappers._watched import Opened, Watched
 
 __all__ = ["Metered"]
-
-_TURNED_AWAY = (
-    AuthenticationFailed,
-    PermissionDenied,
-    NotFound,
-    RateLimited,
-    QuotaExhausted,
-    Overloaded,
-)
-"""Answers of a provider that has not begun to work on the request."""
 
 _NOTHING = Usage(0, 0)
 
@@ -159,7 +137,7 @@ class Metered(Around):
             counter.learn(request, usage)
         elif error is not None and not error.sent:
             usage, measured = _NOTHING, True
-        elif error is not None and _turned_away(error):
+        elif error is not None and not may_have_been_billed(error):
             usage = _NOTHING
         else:
             with anyio.CancelScope(shield=True):
@@ -241,14 +219,6 @@ def _status_of(stream: Watched) -> _Status:
     if stream.error is not None:
         return "failed"
     return "ok" if stream.finished else "cancelled"
-
-
-def _turned_away(error: LLMError) -> bool:
-    if error.after_output:
-        return False
-    if isinstance(error, BadRequest):
-        return not isinstance(error, ContextOverflow)
-    return isinstance(error, _TURNED_AWAY)
 
 
 def _now() -> datetime:

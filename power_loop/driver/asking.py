@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llm_client.errors import IncompleteStream, LLMError
+from msgspec import structs
+
+import llm_client
+from llm_client.errors import IncompleteStream, LLMError, may_have_been_billed
 from llm_client.service import LLMService
 from llm_client.stream import (
     Accumulator,
@@ -14,7 +17,7 @@ from llm_client.stream import (
     ToolCallDelta,
     ToolCallStarted,
 )
-from llm_client.types import LLMRequest, LLMResponse, Usage
+from llm_client.types import LLMRequest, LLMResponse, Message, Usage
 from power_loop import events
 from power_loop.driver.hub import Hub
 from power_loop.driver.shield import own_cancellation
@@ -22,7 +25,10 @@ from power_loop.events import Transient
 from power_loop.pipeline.ports import AttemptFailed
 from power_loop.session.text import repaired_strings, repaired_text
 
-__all__ = ["Asking"]
+__all__ = ["Asking", "estimated"]
+
+ANY_MODEL = ""
+"""Counted by its characters: a vocabulary takes longer to load than a run has to end."""
 
 
 class Asking:
@@ -35,6 +41,7 @@ class Asking:
         self._hub = hub
         self._session_id = session_id
         self._emit = emit
+        self._request: LLMRequest | None = None
         self._arrived: Accumulator | None = None
         self._calls: dict[int, ToolCallStarted] = {}
 
@@ -43,20 +50,34 @@ class Asking:
         """Text of the answer that is on its way."""
         return "" if self._arrived is None else self._arrived.response().text
 
+    @property
+    def spent(self) -> Usage | None:
+        """What the request that is on its way may have cost by now, None if none is."""
+        return None if self._request is None else self._estimated(self._request)
+
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """Exactly one request: streamed if anybody reads deltas, whole otherwise."""
+        self._request = request
         try:
             if self._hub.wants_deltas(self._session_id):
                 response = await own_cancellation(self._streamed(request, attempt))
             else:
                 response = await own_cancellation(self._llm.complete(request))
         except LLMError as error:
-            usage = Usage() if self._arrived is None else self._arrived.usage
-            failed = AttemptFailed(error, self.partial, usage)
-            self._arrived = None
+            failed = self._failed(request, error)
+            self._request = self._arrived = None
             return failed
-        self._arrived = None
+        self._request = self._arrived = None
         return response
+
+    def _failed(self, request: LLMRequest, error: LLMError) -> AttemptFailed:
+        if not may_have_been_billed(error):
+            return AttemptFailed(error, self.partial, Usage(0, 0), measured=not error.sent)
+        return AttemptFailed(error, self.partial, self._estimated(request))
+
+    def _estimated(self, request: LLMRequest) -> Usage:
+        arrived = self._arrived or Accumulator()
+        return estimated(request, arrived.response())
 
     async def _streamed(self, request: LLMRequest, attempt: str) -> LLMResponse:
         # Kept when the run is cancelled: what had arrived is told in the closing record.
@@ -89,3 +110,16 @@ class Asking:
                 self._emit(events.ToolCallDelta(attempt, event.index, call.id, call.name, more))
             case _:
                 pass
+
+
+def estimated(request: LLMRequest, arrived: LLMResponse) -> Usage:
+    """What an attempt may have cost that the provider did not count to its end: the prompt, and as
+    much of an answer as had arrived. Not exact, but never 0 for what may be billed."""
+    counter = llm_client.ModelTokens(ANY_MODEL)
+    reported = arrived.usage
+    sent = reported.input_tokens
+    if sent is None:
+        sent = max(1, counter.count_request(request).tokens)
+    said = counter.count_message(Message("assistant", arrived.parts)) if arrived.parts else 0
+    given = max(reported.output_tokens or 0, said)
+    return structs.replace(reported, input_tokens=sent, output_tokens=given)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import anyio
 from msgspec.structs import replace
 
-from llm_client.types import ToolResult
+from llm_client.types import ToolResult, Usage
 from power_loop.driver.hub import Hub
 from power_loop.errors import Undelivered
 from power_loop.events import Stamped, Transient
@@ -85,7 +85,7 @@ class Committer:
         self._wake: anyio.Event | None = None
         self._n = 0
         self._held: list[tuple[int, Transient]] = []
-        self._last: tuple[Outcome, Mapping[str, ToolResult], str] | None = None
+        self._last: tuple[Outcome, Mapping[str, ToolResult], str, Usage | None] | None = None
         self._closer: _Unit | None = None
         self._over = False
         self._ended: anyio.Event | None = None
@@ -195,13 +195,19 @@ class Committer:
                     self._wake = anyio.Event()
                     await self._wake.wait()
 
-    def finish(self, outcome: Outcome, finished: Mapping[str, ToolResult], partial: str) -> None:
+    def finish(
+        self,
+        outcome: Outcome,
+        finished: Mapping[str, ToolResult],
+        partial: str,
+        spent: Usage | None,
+    ) -> None:
         """No more commits will come. What is still open is closed with `outcome`.
 
         `finished` are results that no record holds yet, `partial` is the text of an answer that was
-        on its way.
+        on its way, `spent` what it may have cost.
         """
-        self._last = (outcome, finished, partial)
+        self._last = (outcome, finished, partial, spent)
         if self._store.immediate:
             _run_at_once(self._finish_at_once())
         else:

@@ -13,8 +13,16 @@ import anyio.lowlevel
 from msgspec import Struct
 
 from llm_client.service import LLMService
-from llm_client.types import LLMRequest, LLMResponse, Message, ToolResult, Transcript, new_id
-from power_loop.driver.asking import Asking
+from llm_client.types import (
+    LLMRequest,
+    LLMResponse,
+    Message,
+    ToolResult,
+    Transcript,
+    Usage,
+    new_id,
+)
+from power_loop.driver.asking import Asking, estimated
 from power_loop.driver.batch import side_by_side
 from power_loop.driver.committer import Committer
 from power_loop.driver.dispatch import Hooks
@@ -195,6 +203,10 @@ class RunPorts:
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """Exactly one request to the model."""
         return await self.asking.ask(request, attempt)
+
+    def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
+        """What an answer may have cost whose provider has not counted."""
+        return estimated(request, response)
 
     def tool(self, name: str) -> ToolTraits | None:
         """What is known of a tool."""

@@ -94,7 +94,8 @@ class Run:
         finally:
             # A synchronous tool that is still at work sees that nobody waits for it.
             ports.cancelled.text = ports.cancelled.text or "the run has ended"
-            ports.committer.finish(ending, ports.finished(), ports.asking.partial)
+            asking = ports.asking
+            ports.committer.finish(ending, ports.finished(), asking.partial, asking.spent)
             with anyio.CancelScope(shield=True):
                 await self._settle(ending)
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from llm_client.errors import LLMError
 from llm_client.retry import RetryIn
-from llm_client.types import LLMRequest, LLMResponse
+from llm_client.types import LLMRequest, LLMResponse, Usage
 from power_loop.events import FallbackTaken, RetryScheduled
 from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
 from power_loop.pipeline.ports import AttemptFailed, Ports
@@ -93,7 +93,9 @@ async def _until_policy_gives_up(
         await io.commit(ModelAsked(attempt, round, request.model or io.plan.model))
         result = await io.ask(request, attempt)
         if not isinstance(result, AttemptFailed):
-            await io.commit(ended_ok(attempt, result), later=True)
+            measured = result.usage.output_tokens is not None
+            usage = result.usage if measured else io.estimate(request, result)
+            await io.commit(_ended_ok(attempt, result, usage, measured=measured), later=True)
             return Answer(result, attempt)
         error = result.error
         await io.commit(_ended_badly(attempt, result))
@@ -105,13 +107,12 @@ async def _until_policy_gives_up(
         await io.sleep(decision.seconds)
 
 
-def ended_ok(attempt: str, response: LLMResponse) -> ModelEnded:
-    """The record of an attempt that brought an answer."""
+def _ended_ok(attempt: str, response: LLMResponse, usage: Usage, *, measured: bool) -> ModelEnded:
     return ModelEnded(
         attempt,
         "ok",
-        response.usage,
-        measured=response.usage.output_tokens is not None,
+        usage,
+        measured=measured,
         stop_reason=response.stop_reason,
         raw_finish=response.raw_finish,
         model=response.model,
@@ -123,7 +124,7 @@ def _ended_badly(attempt: str, failed: AttemptFailed) -> ModelEnded:
         attempt,
         "failed",
         failed.usage,
-        measured=failed.usage.output_tokens is not None,
+        measured=failed.measured,
         partial=repaired_text(failed.partial),
         error=error_info(failed.error),
     )

@@ -75,11 +75,15 @@ class Used(Struct, frozen=True):
 
 
 class AttemptFailed(Struct, frozen=True):
-    """A model call has failed: why, and what had arrived by then."""
+    """A model call has failed: why, what had arrived by then, and what it may have cost.
+
+    `measured` is False when `usage` is an estimate.
+    """
 
     error: LLMError
     partial: str = ""
     usage: Usage = Usage()
+    measured: bool = False
 
 
 class InboxTake(Struct, frozen=True):
@@ -149,6 +153,10 @@ class Ports(Protocol):
 
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """Exactly one request to the model."""
+        ...
+
+    def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
+        """What an answer may have cost whose provider has not counted."""
         ...
 
     async def use(self, started: ToolStarted) -> Used:

@@ -59,11 +59,16 @@ def _settled(call: OpenCall, finished: Mapping[str, ToolResult], detail: str) ->
 
 
 def closing(
-    state: State, outcome: Outcome, finished: Mapping[str, ToolResult], partial: str = ""
+    state: State,
+    outcome: Outcome,
+    finished: Mapping[str, ToolResult],
+    partial: str = "",
+    spent: Usage | None = None,
 ) -> tuple[Record, ...]:
     """The records that end the open run with `outcome`, whatever it was doing. Empty if none is.
 
-    `partial` is the text of the answer that was on its way. A call that waits for a child or a
+    `partial` is the text of the answer that was on its way, and `spent` what it may have cost by
+    then; what was set aside for it is assumed otherwise. A call that waits for a child or a
     person is given up as well; an ending that keeps calls open is the pipeline's to write. Text
     that no store can hold is replaced: nothing may keep a run from being closed.
     """
@@ -71,7 +76,8 @@ def closing(
         return ()
     records: list[Record] = []
     if state.asked is not None:
-        usage, text = Usage(state.asked.reserved, 0), repaired_text(partial)
+        usage = spent or Usage(state.asked.reserved, 0)
+        text = repaired_text(partial)
         ended = ModelEnded(state.asked.attempt, "cancelled", usage, measured=False, partial=text)
         records.append(ended)
     records.extend(closing_calls(state, finished))

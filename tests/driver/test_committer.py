@@ -32,7 +32,7 @@ async def test_a_run_that_cannot_be_closed_as_asked_leaves_nobody_waiting(
             if not store.immediate:
                 tasks.start_soon(committer.run)
             await committer.commit([RunOpened("r", (Message.user("hi"),))])
-            committer.finish(Completed("never answered"), {}, "")
+            committer.finish(Completed("never answered"), {}, "", None)
             await committer.ended()
     assert isinstance(committer.failure, IllegalRecord)
     await store.aclose()

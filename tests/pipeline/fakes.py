@@ -28,6 +28,7 @@ from llm_client.types import (
     Text,
     ToolResult,
     Transcript,
+    Usage,
 )
 from power_loop.events import Transient
 from power_loop.hooks import HookPoint
@@ -283,6 +284,10 @@ class FakePorts:
         )
 
     # ── model and tools ───────────────────────────────────────────────────────────────────────────
+
+    def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
+        """Nothing is known here."""
+        return response.usage
 
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """The next scripted answer, to a request that was recorded first."""
