@@ -48,9 +48,17 @@ def _own(name: str, base_url: str, key_env: str, dialect: str | None = None) -> 
 
 def _also(row: Provider, ending: str, protocol: str) -> Provider:
     """The same provider by another of the protocols that it speaks."""
-    dialect = row.dialect or row.name
-    name = f"{row.name}-{ending}"
-    return structs.replace(row, name=name, protocol=protocol, dialect=dialect)
+    address = row.base_url
+    if protocol == "anthropic_messages" and address is not None:
+        # The version is part of that protocol's path.
+        address = address.removesuffix("/v1")
+    return structs.replace(
+        row,
+        name=f"{row.name}-{ending}",
+        base_url=address,
+        protocol=protocol,
+        dialect=row.dialect or row.name,
+    )
 
 
 _CHAT = (
@@ -98,6 +106,13 @@ _OTHERS = (
     # Every user has a project of his own:
     # https://LOCATION-aiplatform.googleapis.com/v1beta1/projects/PROJECT/locations/LOCATION/publishers/google
     Provider(name="vertex", key_env="VERTEX_ACCESS_TOKEN", protocol="gemini"),
+    # The same without /publishers/google at its end.
+    Provider(
+        name="vertex-messages",
+        key_env="VERTEX_ACCESS_TOKEN",
+        protocol="anthropic_messages",
+        dialect="vertex",
+    ),
     Provider(
         name="cohere",
         base_url="https://api.cohere.com",

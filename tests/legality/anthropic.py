@@ -110,7 +110,7 @@ def _blocks(turns: list[tuple[str, list[dict[str, Any]]]], *, canonical: bool) -
             yield from _block(number, block, strict=canonical or not excused)
     marks = sum("cache_control" in block for _, blocks in turns for block in blocks)
     if marks > 4:
-        yield f"A24: {marks} cache breakpoints"
+        yield f"A25: {marks} cache breakpoints"
 
 
 def _block(number: int, block: dict[str, Any], *, strict: bool) -> Iterator[str]:
