@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -22,6 +22,8 @@ from llm_client.transport.base import (
 from llm_client.transport.deadlines import Deadlines
 
 __all__ = ["JsonAnswer", "JsonEndpoint", "Refused"]
+
+T = TypeVar("T")
 
 Refused = Callable[[int, Mapping[str, str], bytes], LLMError]
 """The error for an answer whose status is not 2xx, from its status, headers and body."""
@@ -65,12 +67,14 @@ class JsonEndpoint:
     async def ask(
         self,
         path: str,
+        read: Callable[[JsonAnswer], T],
         body: Sequence[bytes] = (),
         *,
         method: str = "POST",
         content_type: str | None = None,
-    ) -> JsonAnswer:
-        """Sends `body` to `path`.
+    ) -> T:
+        """What `read` makes of the answer to `body`, sent to `path`. What it raises is made safe to
+        show, as all errors are.
 
         Raises:
             LLMError: the request failed, or the answer is no JSON object.
@@ -85,7 +89,7 @@ class JsonEndpoint:
                 if not 200 <= response.status < 300:
                     said = self._without_secrets(await refusal_body(response))
                     raise self._refused(response.status, response.headers, said)
-                return JsonAnswer(_object(await plain_body(response)), asked)
+                return read(JsonAnswer(_object(await plain_body(response)), asked))
         except LLMError as error:
             error.request_id = error.request_id or asked
             error.provider = error.provider or self.provider

@@ -183,7 +183,11 @@ class WebSearchClient:
         asked |= {"language": language} if language else {}
         asked |= {"categories": categories} if categories else {}
         try:
-            answer = await self._endpoint.ask(f"/search/agent?{urlencode(asked)}", method="GET")
+            return await self._endpoint.ask(
+                f"/search/agent?{urlencode(asked)}",
+                lambda answer: self._read(query, answer.value, most),
+                method="GET",
+            )
         except MalformedResponse as error:
             raise WebSearchError(
                 error.message,
@@ -193,7 +197,6 @@ class WebSearchClient:
                 request_id=error.request_id,
                 provider=error.provider,
             ) from error
-        return self._read(query, answer.value, most)
 
     def _read(self, query: str, said: dict[str, Any], most: int) -> SearchAnswer:
         rows = [as_dict(row) for row in as_list(said.get("results"))]

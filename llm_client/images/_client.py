@@ -20,7 +20,7 @@ from llm_client.transport.base import Transport
 from llm_client.transport.deadlines import Deadlines
 from llm_client.types import Image, Usage
 
-__all__ = ["ImageClient", "Made", "checked_inputs", "checked_prompt"]
+__all__ = ["Answered", "ImageClient", "Made", "checked_inputs", "checked_prompt"]
 
 PATIENCE = Deadlines(first_byte=300.0, total=600.0)
 """Images take longer than words, and come in one piece."""
@@ -32,6 +32,14 @@ class Made(Struct, frozen=True):
     url: str | None = None
     base64: str | None = None
     prompt: str | None = None
+
+
+class Answered(Struct, frozen=True):
+    """What an answer came to, before its images are brought in."""
+
+    made: tuple[Made, ...]
+    usage: Usage | None
+    request_id: str | None
 
 
 class ImageClient:
@@ -60,24 +68,30 @@ class ImageClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.endpoint!r})"
 
-    async def result(
-        self, made: Sequence[Made], answer: JsonAnswer, usage: Usage | None = None
-    ) -> ImagesResult:
-        """The images of `answer`, brought in where it only says where they are.
+    def answered(
+        self, answer: JsonAnswer, made: Sequence[Made], usage: Usage | None = None
+    ) -> Answered:
+        """What `answer` came to.
 
         Raises:
-            MalformedResponse: there is none, or one is no image.
-            LLMError: one cannot be fetched.
+            MalformedResponse: there is no image in it.
         """
         if not made:
             raise MalformedResponse(
-                f"{self.endpoint.provider} answered without an image; ask again, or in other words",
-                provider=self.endpoint.provider,
-                request_id=answer.request_id,
+                f"{self.endpoint.provider} answered without an image; ask again, or in other words"
             )
-        images = [await self._image(one) for one in made]
-        prompts = tuple(one.prompt for one in made if one.prompt)
-        return ImagesResult(tuple(images), usage, prompts, answer.request_id)
+        return Answered(tuple(made), usage, answer.request_id)
+
+    async def result(self, answered: Answered) -> ImagesResult:
+        """The images themselves, brought in where the answer only says where they are.
+
+        Raises:
+            MalformedResponse: one is no image.
+            LLMError: one cannot be fetched.
+        """
+        images = [await self._image(one) for one in answered.made]
+        prompts = tuple(one.prompt for one in answered.made if one.prompt)
+        return ImagesResult(tuple(images), answered.usage, prompts, answered.request_id)
 
     async def _image(self, made: Made) -> Image:
         data = await self._data(made)

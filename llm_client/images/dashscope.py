@@ -13,7 +13,14 @@ from llm_client.codecs._json import as_dict, as_list, encode
 from llm_client.codecs._media import media_url
 from llm_client.errors import ConfigError
 from llm_client.fetching import WebFetcher
-from llm_client.images._client import PATIENCE, ImageClient, Made, checked_inputs, checked_prompt
+from llm_client.images._client import (
+    PATIENCE,
+    Answered,
+    ImageClient,
+    Made,
+    checked_inputs,
+    checked_prompt,
+)
 from llm_client.images.service import ImagesResult
 from llm_client.transport.base import Transport
 from llm_client.transport.deadlines import Deadlines
@@ -146,12 +153,15 @@ class DashScopeImages(ImageClient):
             "input": {"messages": [{"role": "user", "content": content}]},
             "parameters": {**parameters, **(extra or {})},
         }
-        answer = await self.endpoint.ask(
-            _PATH, [encode(body, "the request for images")], content_type="application/json"
+        answered = await self.endpoint.ask(
+            _PATH,
+            self._read,
+            [encode(body, "the request for images")],
+            content_type="application/json",
         )
-        return await self.result(self._made(answer), answer)
+        return await self.result(answered)
 
-    def _made(self, answer: JsonAnswer) -> list[Made]:
+    def _read(self, answer: JsonAnswer) -> Answered:
         value = answer.value
         output = as_dict(value.get("output"))
         if not output and value.get("code"):
@@ -161,7 +171,12 @@ class DashScopeImages(ImageClient):
             for choice in as_list(output.get("choices"))
             for item in as_list(as_dict(as_dict(choice).get("message")).get("content"))
         ]
-        return [Made(url) for url in dict.fromkeys(found) if isinstance(url, str) and url]
+        urls = [url for url in dict.fromkeys(map(_text, found)) if url]
+        return self.answered(answer, [Made(url) for url in urls])
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _deadlines(seconds: str) -> Deadlines:

@@ -9,7 +9,7 @@ from llm_client._json_endpoint import JsonAnswer
 from llm_client.codecs._json import as_dict, as_list, encode
 from llm_client.errors import CallerError
 from llm_client.fetching import WebFetcher
-from llm_client.images._client import ImageClient, Made, checked_inputs, checked_prompt
+from llm_client.images._client import Answered, ImageClient, Made, checked_inputs, checked_prompt
 from llm_client.images.service import ImagesResult
 from llm_client.multimodal.errors import AttachmentUnreadable
 from llm_client.multimodal.sniff import sniff
@@ -70,12 +70,13 @@ class OpenAIImages(ImageClient):
     ) -> ImagesResult:
         """See `ImageService.generate`."""
         fields = self._fields(prompt, n, size, extra)
-        answer = await self.endpoint.ask(
+        answered = await self.endpoint.ask(
             "/images/generations",
+            self._read,
             [encode(fields, "the request for images")],
             content_type="application/json",
         )
-        return await self._read(answer)
+        return await self.result(answered)
 
     async def edit(
         self,
@@ -90,12 +91,13 @@ class OpenAIImages(ImageClient):
         checked_inputs(images, MOST_INPUTS)
         fields = self._fields(prompt, n, size, extra)
         boundary = new_id("part-")
-        answer = await self.endpoint.ask(
+        answered = await self.endpoint.ask(
             "/images/edits",
+            self._read,
             _form(fields, images, boundary.encode()),
             content_type=f"multipart/form-data; boundary={boundary}",
         )
-        return await self._read(answer)
+        return await self.result(answered)
 
     def _fields(
         self, prompt: str, n: int, size: str | None, extra: Mapping[str, Any] | None
@@ -105,7 +107,7 @@ class OpenAIImages(ImageClient):
             fields["size"] = size
         return {**fields, **(extra or {})}
 
-    async def _read(self, answer: JsonAnswer) -> ImagesResult:
+    def _read(self, answer: JsonAnswer) -> Answered:
         made = [
             Made(
                 _text(item.get("url")),
@@ -114,7 +116,7 @@ class OpenAIImages(ImageClient):
             )
             for item in map(as_dict, as_list(answer.value.get("data")))
         ]
-        return await self.result(made, answer, _usage(as_dict(answer.value.get("usage"))))
+        return self.answered(answer, made, _usage(as_dict(answer.value.get("usage"))))
 
 
 def _form(fields: Mapping[str, Any], images: Sequence[Image], boundary: bytes) -> list[bytes]:
