@@ -13,7 +13,7 @@ import msgspec
 
 from llm_client.codecs._json import as_dict, as_list, is_array, is_object
 
-__all__ = ["allows_strict", "nested", "rebuilt", "strict_output", "strict_schema", "subschemas"]
+__all__ = ["nested", "rebuilt", "strict_output", "strict_schema", "subschemas"]
 
 Schema = dict[str, Any]
 
@@ -117,6 +117,7 @@ _FORMATS = (
     "uuid",
 )
 _DEFINITIONS = frozenset({"$defs", "definitions"})
+_ALONE = frozenset({"$ref", *_DEFINITIONS})
 _BOUNDS = ("minLength", "maxLength", "uniqueItems", "minProperties", "maxProperties")
 """What strict mode does not take, or not from every model."""
 
@@ -137,12 +138,6 @@ def strict_schema(schema: Mapping[str, Any]) -> tuple[Schema, tuple[str, ...]]:
         return closed, (*_root_problems(closed), *_problems(closed, "the arguments"))
     except RecursionError:
         return dict(schema), ("the arguments: nested too deeply",)
-
-
-def allows_strict(schema: Mapping[str, Any]) -> bool:
-    """True if strict mode takes `schema` as it stands."""
-    closed, problems = strict_schema(schema)
-    return not problems and closed == schema
 
 
 def strict_output(schema: Mapping[str, Any]) -> Schema | None:
@@ -168,9 +163,9 @@ def _closed(schema: Mapping[str, Any]) -> Schema:
         del copy["discriminator"]
     if _is_object_type(copy) and "properties" in copy:
         copy.setdefault("additionalProperties", False)
-    if "$ref" in copy and not copy.keys() <= {"$ref", *_DEFINITIONS}:
-        # Nothing may stand beside a reference. Nobody says that of a list with one reference in it.
-        copy["anyOf"] = [{"$ref": copy.pop("$ref")}, *as_list(copy.get("anyOf"))]
+    if "$ref" in copy and "anyOf" not in copy and not copy.keys() <= _ALONE:
+        # Beside a reference nothing may stand, but beside a choice of one reference.
+        copy["anyOf"] = [{"$ref": copy.pop("$ref")}]
     return copy
 
 
@@ -203,6 +198,8 @@ def _problems(schema: Mapping[str, Any], path: str) -> Iterator[str]:
     for key in _FORBIDDEN:
         if key in schema:
             yield f"{path}: {key!r} is not allowed"
+    if "$ref" in schema and not schema.keys() <= _ALONE:
+        yield f"{path}: nothing may stand beside '$ref'"
     if not _SAYS_SOMETHING & schema.keys():
         yield f"{path}: anything is allowed there; give it a type"
     if _is_object_type(schema) or "properties" in schema:

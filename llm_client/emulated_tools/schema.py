@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from llm_client.codecs._json import is_object
+from llm_client.codecs._schema import rebuilt
 from llm_client.emulated_tools.emulation import Emulation, Turn
 from llm_client.types import OutputSchema, ToolSpec
 
@@ -114,17 +116,14 @@ def _hoisted(schema: dict[str, Any], owner: str, definitions: dict[str, Any]) ->
     prefixes = {f"#/{key}/": f"#/$defs/{owner}.{key.lstrip('$')}." for key in moved}
     for key, named in moved.items():
         for name, value in named.items():
-            definitions[f"{owner}.{key.lstrip('$')}.{name}"] = _renamed(value, prefixes)
+            moved_to = f"{owner}.{key.lstrip('$')}.{name}"
+            definitions[moved_to] = _renamed(value, prefixes) if is_object(value) else value
     rest = {key: value for key, value in schema.items() if key not in moved}
-    return cast("dict[str, Any]", _renamed(rest, prefixes))
+    return _renamed(rest, prefixes)
 
 
-def _renamed(value: Any, prefixes: Mapping[str, str]) -> Any:
-    if isinstance(value, list):
-        return [_renamed(item, prefixes) for item in cast("list[Any]", value)]
-    if not isinstance(value, dict):
-        return value
-    copy = {key: _renamed(item, prefixes) for key, item in cast("dict[str, Any]", value).items()}
+def _renamed(schema: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[str, Any]:
+    copy = rebuilt(schema, lambda inner: _renamed(inner, prefixes))
     target = copy.get("$ref")
     if isinstance(target, str):
         for old, new in prefixes.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llm_client.codecs._json import as_dict
+from llm_client.codecs._json import as_dict, is_object
 from llm_client.codecs._schema import rebuilt, strict_schema, subschemas
 
 __all__ = ["simplify_schema", "strict_schema"]
@@ -27,10 +27,13 @@ def simplify_schema(schema: Mapping[str, Any]) -> Schema:
     the schema very large; both are legal JSON Schema.
     """
     plain = _untitled(schema)
-    definitions: dict[str, Schema] = as_dict(plain.get("$defs"))
+    defined = as_dict(plain.get("$defs"))
+    # True and False are schemas too, but nothing that could be put in place of a reference.
+    definitions: dict[str, Schema] = {k: item for k, item in defined.items() if is_object(item)}
     if not definitions:
         return plain
     kept = {name for name in definitions if _reaches(name, name, definitions)}
+    kept |= defined.keys() - definitions.keys()
     try:
         return _Inliner(definitions, kept).run(plain)
     except _TooLarge:
@@ -83,11 +86,8 @@ class _Inliner:
         rest = {key: value for key, value in schema.items() if key != "$defs"}
         result = self.inline(rest)
         if self.kept:
-            result["$defs"] = {
-                name: self.inline(body)
-                for name, body in self.definitions.items()
-                if name in self.kept
-            }
+            kept = {name: body for name, body in schema["$defs"].items() if name in self.kept}
+            result |= rebuilt({"$defs": kept}, self.inline)
         return result
 
     def inline(self, schema: Schema) -> Schema:
