@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct, structs
 
 from llm_client.codecs._error_report import ErrorReport, read_error_body, read_error_value
-from llm_client.codecs._retry_after import header, retry_after
+from llm_client.codecs._retry_after import retry_after
 from llm_client.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -41,6 +41,7 @@ _REQUEST_ID_HEADERS = (
     "x-ds-trace-id",
     "cf-ray",
 )
+_REQUEST_IDS = frozenset(_REQUEST_ID_HEADERS)
 
 
 class _Cause(Struct, frozen=True):
@@ -253,11 +254,11 @@ _BY_STATUS: Mapping[int, tuple[type[ProviderError], str]] = {
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The provider's id of a request, from the answer's headers."""
-    for name in _REQUEST_ID_HEADERS:
-        value = header(headers, name)
-        if value:
-            return value
-    return None
+    # Looked at once: every answer comes through here, and most have none of these headers.
+    ids = {
+        lower: value for name, value in headers.items() if (lower := name.lower()) in _REQUEST_IDS
+    }
+    return next((ids[name] for name in _REQUEST_ID_HEADERS if ids.get(name)), None)
 
 
 def error_from_body(

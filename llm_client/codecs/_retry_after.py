@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-__all__ = ["header", "retry_after", "wait_in_text"]
+__all__ = ["retry_after", "wait_in_text"]
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # Compiled by `re` when they are first needed: few answers are errors.
@@ -23,7 +23,7 @@ _IN_TEXT = (
 )
 
 
-def header(headers: Mapping[str, str], name: str) -> str | None:
+def _header(headers: Mapping[str, str], name: str) -> str | None:
     """The header `name` (in lower case), however the mapping spells its keys."""
     value = headers.get(name)
     if value is not None:
@@ -39,10 +39,10 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] | None = No
 
     `now` (seconds since 1970) serves a date when the answer has no `Date` header of its own.
     """
-    millis = _number(header(headers, "retry-after-ms"))
+    millis = _number(_header(headers, "retry-after-ms"))
     if millis is not None:
         return millis / 1000
-    value = header(headers, "retry-after")
+    value = _header(headers, "retry-after")
     if value is None:
         return None
     seconds = _number(value)
@@ -51,7 +51,7 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] | None = No
     until = _date(value)
     if until is None:
         return None
-    since = _date(header(headers, "date") or "")
+    since = _date(_header(headers, "date") or "")
     if since is None and now is not None:
         since = now()
     return None if since is None else max(0.0, until - since)

@@ -18,6 +18,7 @@ from llm_client.codecs._anthropic_dialect import (
 from llm_client.codecs._anthropic_encode import encode_message, text_block
 from llm_client.codecs._anthropic_last import room_for_points, without_last_blanks
 from llm_client.codecs._anthropic_marks import Lifetime, cached, in_order
+from llm_client.codecs._anthropic_media import media_block
 from llm_client.codecs._anthropic_models import Generation, generation_of
 from llm_client.codecs._anthropic_request import encode_options, encode_tools
 from llm_client.codecs._anthropic_rules import START, Encoded, Walk, check_end, noted, walk
@@ -28,7 +29,7 @@ from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
 from llm_client.errors import LLMError, LocalProtocolError, UnsupportedFeature
-from llm_client.types import LLMRequest, LLMResponse, Message
+from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
 
 __all__ = [
     "ANTHROPIC",
@@ -59,6 +60,9 @@ class _AnthropicForm:
 
     def walk(self, state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[bytes]]:
         return walk(state, encoded, position, system_turns=self._system_turns)
+
+    def show(self, part: Image | Audio | File) -> object:
+        return media_block(part)
 
     def check_end(self, state: Walk) -> None:
         check_end(state)
@@ -92,6 +96,8 @@ class AnthropicCodec:
             )
             for turns in (False, True)
         }
+        # The same object each time: whoever merges them with others need not do it again.
+        self._headers = {stream: _headers(dialect, stream=stream) for stream in (False, True)}
         self._tools = {strict: KeptTools() for strict in (False, True)}
 
     def __repr__(self) -> str:
@@ -141,7 +147,7 @@ class AnthropicCodec:
         if system:
             head += b'"system":[' + b",".join(system) + b"],"
         body = [head + b'"messages":[', *pieces, b"]}"]
-        return HttpRequest(self._path(request, stream=stream), body, self._headers(stream=stream))
+        return HttpRequest(self._path(request, stream=stream), body, self._headers[stream])
 
     def decoder(self) -> StreamDecoder:
         """A decoder for one streamed answer."""
@@ -207,13 +213,14 @@ class AnthropicCodec:
             raise UnsupportedFeature(f"{dialect.provider} needs a model in its address; name one")
         return path.replace("{model}", quote(request.model, safe="@:"))
 
-    def _headers(self, *, stream: bool) -> dict[str, str]:
-        headers = dict(STREAM_HEADERS if stream else JSON_HEADERS)
-        if self.dialect.version is not None:
-            headers["anthropic-version"] = self.dialect.version
-        if self.dialect.betas:
-            headers["anthropic-beta"] = ",".join(self.dialect.betas)
-        return headers
+
+def _headers(dialect: AnthropicDialect, *, stream: bool) -> dict[str, str]:
+    headers = dict(STREAM_HEADERS if stream else JSON_HEADERS)
+    if dialect.version is not None:
+        headers["anthropic-version"] = dialect.version
+    if dialect.betas:
+        headers["anthropic-beta"] = ",".join(dialect.betas)
+    return headers
 
 
 def _lifetimes(wish: Lifetime, state: Walk) -> tuple[Lifetime, Lifetime]:
