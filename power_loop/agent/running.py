@@ -11,6 +11,7 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
+from llm_client.errors import UnsupportedFeature
 from llm_client.service import LLMService
 from llm_client.types import LLMRequest, Message, Text, new_id
 from power_loop import agent
@@ -47,6 +48,10 @@ class _Settings(Struct, frozen=True, kw_only=True):
     deps: Any = None
     timeout: float | None = None
     parse: Callable[[str], Any] | None = None
+
+
+def _system(sections: Sequence[str]) -> str | None:
+    return "\n\n".join(filter(None, sections)) or None
 
 
 class Runner:
@@ -154,19 +159,32 @@ class Runner:
     ) -> LLMRequest:
         config = self._config
         sections = [config.system_prompt or "", *self.prompt_sections]
-        bound = typed is not None and self.llm.binds_output
-        if typed is not None and not bound:
-            sections.append(typed.prompt)
-        return LLMRequest(
+        plain = LLMRequest(
             messages=(),
-            system="\n\n".join(filter(None, sections)) or None,
+            system=_system(sections),
             model=model,
             tools=tools.specs,
             parallel_tool_calls=config.parallel_tool_calls if tools.specs else None,
             max_output_tokens=config.max_output_tokens,
             temperature=config.temperature,
-            output_schema=typed.schema if typed is not None and bound else None,
         )
+        if typed is None:
+            return plain
+        bound = replace(plain, output_schema=typed.schema)
+        if self._can_bind(bound):
+            return bound
+        return replace(plain, system=_system([*sections, typed.prompt]))
+
+    def _can_bind(self, request: LLMRequest) -> bool:
+        """Whether the answer to `request` can be bound to its schema: not every service does that,
+        nor for every schema, nor beside tools."""
+        if not self.llm.binds_output:
+            return False
+        try:
+            self.llm.check(replace(request, messages=(Message.user("?"),)))
+        except UnsupportedFeature:
+            return False
+        return True
 
     @asynccontextmanager
     async def opened(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import Struct
 from pydantic import BaseModel
 
+from llm_client.errors import UnsupportedFeature
 from llm_client.testing import ScriptedLLM, reply
+from llm_client.types import LLMRequest
 from power_loop import AgentLoop
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +42,45 @@ async def test_a_model_that_cannot_be_bound_is_told_the_schema() -> None:
     request = llm.requests[0]
     assert request.output_schema is None
     assert '"people"' in (request.system or "")
+
+
+class Choosy(ScriptedLLM):
+    """As Anthropic's protocol, which binds to closed objects only, or Gemini's, which does not
+    everywhere bind beside tools."""
+
+    def check(self, request: LLMRequest) -> None:
+        """Refuses open objects."""
+        output = request.output_schema
+        if output is not None and output.schema.get("additionalProperties") is not None:
+            raise UnsupportedFeature("the schema allows any value")
+
+
+async def test_a_schema_that_the_service_cannot_bind_stands_in_the_prompt() -> None:
+    """Found out before the first request; another schema is bound by the same service."""
+    llm = Choosy(reply('{"Graz": 302749}'), reply('{"name": "Graz", "people": 302749}'))
+    async with AgentLoop(llm) as loop:
+        assert (await loop.send("How large?", output_type=dict[str, int])).output == {
+            "Graz": 302749
+        }
+        assert (await loop.send("And?", output_type=City)).output == City(
+            name="Graz", people=302749
+        )
+    first, second = llm.requests
+    assert first.output_schema is None
+    assert '"integer"' in (first.system or "")
+    assert second.output_schema is not None
+
+
+class Stop(Struct):
+    """A Struct, of which pydantic knows nothing."""
+
+    name: str
+
+
+async def test_a_struct_can_be_asked_for() -> None:
+    """As everywhere in the client."""
+    async with AgentLoop(ScriptedLLM(reply('{"name": "Graz"}'))) as loop:
+        assert (await loop.send("Which?", output_type=Stop)).output == Stop("Graz")
 
 
 async def test_a_model_that_can_be_bound_is_not_told_in_words() -> None:
