@@ -171,6 +171,8 @@ class DashScopeImages(ImageClient):
             for choice in as_list(output.get("choices"))
             for item in as_list(as_dict(as_dict(choice).get("message")).get("content"))
         ]
+        # Models of the older kind put them elsewhere.
+        found += [as_dict(item).get("url") for item in as_list(output.get("results"))]
         urls = [url for url in dict.fromkeys(map(_text, found)) if url]
         return self.answered(answer, [Made(url) for url in urls])
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import cast
+from typing import TypeVar, cast
 
-from anyio import to_thread
+from anyio import move_on_after, to_thread
 from msgspec import structs
 
 from llm_client.known_models import ModelCapabilities
@@ -32,11 +32,16 @@ __all__ = ["Fitted", "check_fits", "fit_request"]
 PDF_CHARACTERS = 24_000
 """Characters of the text of a PDF that are sent in its place."""
 
+PATIENCE = 60.0
+"""Seconds that one attachment may take."""
+
 _KEPT = 256
 
 _AT_ONCE = 8
 """Old attachments leave a request by so many, so that its beginning, which providers keep in their
 caches, does not change with every turn."""
+
+T = TypeVar("T")
 
 Place = tuple[int, int]
 """Where an attachment stands: the number of its part, and within a tool's result another one."""
@@ -232,19 +237,27 @@ Resize = Callable[[bytes, int | None, int | None], tuple[bytes, str] | None]
 ReadText = Callable[[bytes, int], str | None]
 
 
+async def in_time(work: Callable[[], T | None], seconds: float) -> T | None:
+    """What `work` comes to in a thread of its own; None if that takes longer than `seconds`, as
+    hostile files can make it. Its thread is then left to itself."""
+    with move_on_after(seconds):
+        return await to_thread.run_sync(work, abandon_on_cancel=True)
+    return None
+
+
 async def _done(step: Media | Text | Shrink | Extract) -> Part:
     match step:
         case Shrink(image, edge, most):
             module = import_module("llm_client.multimodal.resizing")
             resize = partial(cast("Resize", module.resized), image.data or b"", edge, most)
-            made = await to_thread.run_sync(resize, abandon_on_cancel=True)
+            made = await in_time(resize, PATIENCE)
             if made is None:
                 return notice(image, "it could not be read")
             return structs.replace(image, data=made[0], media_type=made[1])
         case Extract(file):
             module = import_module("llm_client.multimodal.pdf")
             read = partial(cast("ReadText", module.pdf_text), file.data or b"", PDF_CHARACTERS)
-            text = await to_thread.run_sync(read, abandon_on_cancel=True)
+            text = await in_time(read, PATIENCE)
             if text is None:
                 return notice(file, "it is unreadable: it holds no text, or is damaged or locked")
             return Text(f"{notice(file, 'this is its text').text}\n{text}")

@@ -121,6 +121,19 @@ async def test_the_own_machine_is_not_reached_however_it_is_written(host: str) -
         assert server.connections == 0
 
 
+async def test_a_name_with_several_addresses_is_reached_at_one_that_answers() -> None:
+    """And is refused if it stands for one that may not be reached."""
+    found = {str(place[0]) for *_, place in await anyio.getaddrinfo("localhost", 80)}
+    async with serving(answer(200, b"data")) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        async with fetching(may_reach=found.__contains__) as fetcher:
+            assert (await fetcher.get(url)).data == b"data"
+        for hidden in found:
+            async with fetching(may_reach=hidden.__ne__) as fetcher:
+                await refusal(fetcher, url)
+        assert server.connections == 1
+
+
 def leading(*places: str) -> Callable[[Received], Answer]:
     """A server whose n-th answer leads to the n-th place, and which then answers."""
     left = list(places)

@@ -264,6 +264,25 @@ async def test_a_failure_has_its_type_and_says_whether_to_try_again(
     assert error.provider in ("openai", "dashscope")
 
 
+async def test_an_image_that_stands_in_the_answer_twice_is_fetched_once(
+    driver: tuple[str, str],
+) -> None:
+    """Older models name it in another place than newer ones."""
+
+    def script(received: Received) -> Answer:
+        url = f"http://{received.headers['host']}/a.png"
+        if received.method == "GET":
+            return answer(200, PNG)
+        content = [{"image": url}]
+        return said(
+            {"output": {"choices": [{"message": {"content": content}}], "results": [{"url": url}]}}
+        )
+
+    async with asking(dashscope, driver, script) as (client, server):
+        assert len((await client.generate("x")).images) == 1
+        assert len(server.requests) == 2
+
+
 async def test_a_failure_under_a_good_status_is_one_all_the_same(driver: tuple[str, str]) -> None:
     """DashScope tells it in the body."""
     script = said({"code": "Throttling.RateQuota", "message": "too fast", "request_id": "q"})

@@ -6,6 +6,7 @@ import base64
 import io
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,13 @@ from llm_client import (
 from llm_client.codecs.anthropic import AnthropicCodec
 from llm_client.errors import LocalProtocolError
 from llm_client.http_service import HttpLLMService
-from llm_client.multimodal.fit import Fitted, check_fits
+from llm_client.multimodal import limits as limits_module
+from llm_client.multimodal.fit import Fitted, check_fits, in_time
 from llm_client.multimodal.pdf import pdf_text
 from llm_client.multimodal.plan import PIXELS, as_sent
 from llm_client.multimodal.resizing import resized
 from llm_client.parts import Audio, File, Image, Part, Seal, Text, ToolResult
+from llm_client.providers import PROVIDERS
 from llm_client.testing import ScriptedLLM, reply
 from llm_client.transport.httpx_transport import HttpxTransport
 from tests.llm_client.transports import CANARY
@@ -281,6 +284,17 @@ def test_no_damage_upsets_the_reading_of_a_pdf(garbage: bytes, at: int) -> None:
     assert text is None or text
 
 
+async def test_a_file_that_takes_for_ever_is_given_up() -> None:
+    """Its thread is left behind, the request goes on."""
+    over = threading.Event()
+    try:
+        with anyio.fail_after(5):
+            assert await in_time(over.wait, 0.05) is None
+            assert await in_time(lambda: "done", 5.0) == "done"
+    finally:
+        over.set()
+
+
 # ── whole requests ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -385,6 +399,17 @@ async def test_what_was_fitted_before_is_not_fitted_again() -> None:
     second = await fit_request(later, SMALL, SEES, fitted=kept)
     assert first.messages[0] is second.messages[0]
     assert first.messages[0] is not old
+
+
+def test_the_table_of_limits_is_one_of_providers_that_exist() -> None:
+    """By the names that model strings have; a second protocol of a provider changes nothing."""
+    assert set(limits_module._LIMITS) <= set(PROVIDERS)
+    assert media_limits("openai-responses") is media_limits("openai")
+    assert media_limits("vllm") == MediaLimits()
+    for limits in limits_module._LIMITS.values():
+        assert {"image/png", "image/jpeg"} <= limits.image_types, "what images are converted to"
+        numbers = (limits.image_bytes, limits.images, limits.total_bytes, limits.edge(10_000))
+        assert all(number is None or number > 0 for number in numbers)
 
 
 # ── the service, and without the extras ───────────────────────────────────────────────────────────
