@@ -9,13 +9,13 @@ from msgspec import structs
 
 from llm_client.codecs._anthropic_blocks import CONTAINER
 from llm_client.codecs._anthropic_marks import Lifetime, cached, lifetime
-from llm_client.codecs._anthropic_media import document_block, image_block
+from llm_client.codecs._anthropic_media import media_block
 from llm_client.codecs._anthropic_rules import Encoded
 from llm_client.codecs._json import as_dict, encode, object_text
-from llm_client.codecs._media import in_words
+from llm_client.codecs._media import in_words, shown
 from llm_client.codecs._names import IdForm, wire_name
 from llm_client.codecs._turns import call_ids, misplaced, opaque_value, what
-from llm_client.errors import LocalProtocolError, UnsupportedFeature
+from llm_client.errors import LocalProtocolError
 from llm_client.types import (
     Audio,
     CachePoint,
@@ -250,10 +250,8 @@ def _content(part: Text | Image | File | Opaque, origin: str) -> object:
     match part:
         case Text(text):
             return _said(text)
-        case Image():
-            return image_block(part)
-        case File():
-            return document_block(part)
+        case Image() | File():
+            return shown(part, media_block, _said)
         case Opaque():
             return _opaque(part, origin)
 
@@ -262,12 +260,8 @@ def _user_block(message: Message, part: Part, origin: str) -> object:
     match part:
         case Text() | Image() | File() | Opaque():
             return _content(part, origin)
-        case Audio(transcript=str(text)):
-            return _said(text)
         case Audio():
-            raise UnsupportedFeature(
-                "the protocol takes no sound; give the audio part a transcript, or leave it out"
-            )
+            return shown(part, media_block, _said)
         case CachePoint():
             return None
         case _:

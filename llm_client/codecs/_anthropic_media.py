@@ -6,29 +6,35 @@ from typing import Any
 
 from llm_client.codecs._media import base64_text
 from llm_client.errors import UnsupportedFeature
-from llm_client.types import File, Image
+from llm_client.types import Audio, File, Image
 
-__all__ = ["document_block", "image_block"]
+__all__ = ["media_block"]
 
 _PDF = "application/pdf"
 _TEXTUAL = ("text/", "application/json", "application/xml", "application/yaml")
 
 
-def image_block(part: Image) -> dict[str, Any]:
-    """An image.
-
-    Raises:
-        UnsupportedFeature: it is empty.
-    """
-    return {"type": "image", "source": _source(part, "image/png")}
-
-
-def document_block(part: File) -> dict[str, Any]:
-    """A file: a PDF, a text, an image, or whatever is known to the provider by its id.
+def media_block(part: Image | Audio | File) -> dict[str, Any]:
+    """An image; a file that is a PDF, a text, an image, or known to the provider by its id; or what
+    is said in a sound.
 
     Raises:
         UnsupportedFeature: it is empty, or of a type that the protocol does not take.
     """
+    match part:
+        case Image():
+            return {"type": "image", "source": _source(part, "image/png")}
+        case File():
+            return _document(part)
+        case Audio(transcript=str(text)) if text.strip():
+            return {"type": "text", "text": text}
+        case Audio():
+            raise UnsupportedFeature(
+                "the protocol takes no sound; give the audio part a transcript, or leave it out"
+            )
+
+
+def _document(part: File) -> dict[str, Any]:
     media_type = part.media_type or _PDF
     if media_type.startswith("image/"):
         return {"type": "image", "source": _source(part, media_type)}

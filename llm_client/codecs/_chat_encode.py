@@ -7,7 +7,7 @@ from typing import Any
 from llm_client.codecs._chat_dialect import ChatDialect
 from llm_client.codecs._chat_rules import Encoded
 from llm_client.codecs._json import encode, object_text
-from llm_client.codecs._media import base64_text, in_words, media_url
+from llm_client.codecs._media import base64_text, in_words, media_url, shown
 from llm_client.codecs._names import wire_name
 from llm_client.codecs._turns import call_ids, misplaced, opaque_value, what
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
@@ -25,7 +25,7 @@ from llm_client.types import (
     ToolResult,
 )
 
-__all__ = ["encode_message"]
+__all__ = ["encode_message", "media_block"]
 
 
 def encode_message(message: Message, dialect: ChatDialect) -> Encoded:
@@ -141,7 +141,7 @@ def _tool(message: Message, dialect: ChatDialect) -> Encoded:
             attachments.append(
                 encode({"type": "text", "text": f"From tool call {call_id}:"}, what(message))
             )
-            attachments.extend(encode(_block(item), what(message)) for item in others)
+            attachments.extend(encode(_shown(item), what(message)) for item in others)
         results.append(call_id)
         fields = {"role": "tool", "tool_call_id": call_id, "content": text}
         values.append(encode(fields, what(message)))
@@ -160,7 +160,7 @@ def _user_content(message: Message) -> str | list[dict[str, Any]]:
                 if text:
                     blocks.append({"type": "text", "text": text})
             case Image() | Audio() | File():
-                blocks.append(_block(part))
+                blocks.append(_shown(part))
             case CachePoint() | Opaque():
                 pass  # What another vendor takes in a question means nothing here.
             case _:
@@ -175,10 +175,17 @@ def _only_text(message: Message) -> str:
     return message.text
 
 
-def _block(part: Text | Image | Audio | File) -> dict[str, Any]:
+def _shown(part: Image | Audio | File) -> dict[str, Any]:
+    return shown(part, media_block, lambda words: {"type": "text", "text": words})
+
+
+def media_block(part: Image | Audio | File) -> dict[str, Any]:
+    """An attachment in wire form.
+
+    Raises:
+        UnsupportedFeature: it is empty, or known to another vendor only.
+    """
     match part:
-        case Text(text):
-            return {"type": "text", "text": text}
         case Image():
             image = {"url": media_url(part, "image/png")}
             if part.detail is not None:

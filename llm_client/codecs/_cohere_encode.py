@@ -11,7 +11,7 @@ from typing import Any
 from llm_client.codecs._chat_rules import START, Encoded, Walk, check_end, walk
 from llm_client.codecs._cohere_answer import PLAN
 from llm_client.codecs._json import encode, object_text, require_finite
-from llm_client.codecs._media import in_words, media_url
+from llm_client.codecs._media import in_words, media_url, shown
 from llm_client.codecs._names import IdForm, wire_name
 from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra
 from llm_client.codecs._turns import call_ids, misplaced, opaque_value, what
@@ -65,6 +65,10 @@ class CohereForm:
     def walk(self, state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[bytes]]:
         """See `WireForm`."""
         return walk(state, encoded, position)
+
+    def show(self, part: Image | Audio | File) -> object:
+        """See `WireForm`."""
+        return _block(part)
 
     def check_end(self, state: Walk) -> None:
         """See `WireForm`."""
@@ -146,7 +150,7 @@ def _tool(message: Message) -> Encoded:
         if others:
             told = {"type": "text", "text": f"From tool call {id}:"}
             attachments.append(encode(told, what(message)))
-            attachments.extend(encode(_block(item), what(message)) for item in others)
+            attachments.extend(encode(_shown(item), what(message)) for item in others)
         results.append(id)
         fields = {"role": "tool", "tool_call_id": id, "content": text}
         values.append(encode(fields, what(message)))
@@ -167,18 +171,22 @@ def _user_content(message: Message) -> str | list[dict[str, Any]]:
 
 def _user_block(message: Message, part: Part) -> dict[str, Any]:
     match part:
-        case Text() | Image() | File():
-            return _block(part)
-        case Audio():
-            raise UnsupportedFeature("Cohere takes no sound; transcribe it first")
+        case Text(text):
+            return {"type": "text", "text": text}
+        case Image() | File() | Audio():
+            return _shown(part)
         case _:
             raise misplaced(message, part)
 
 
-def _block(part: Text | Image | File) -> dict[str, Any]:
+def _shown(part: Image | Audio | File) -> dict[str, Any]:
+    return shown(part, _block, lambda words: {"type": "text", "text": words})
+
+
+def _block(part: Image | Audio | File) -> dict[str, Any]:
     match part:
-        case Text(text):
-            return {"type": "text", "text": text}
+        case Audio():
+            raise UnsupportedFeature("Cohere takes no sound; transcribe it first")
         case Image():
             image: dict[str, Any] = {"url": media_url(part, "image/png")}
             if part.detail is not None:

@@ -10,7 +10,7 @@ from llm_client.codecs._gemini_dialect import GeminiDialect
 from llm_client.codecs._gemini_parts import METADATA, blob_data
 from llm_client.codecs._gemini_rules import Call, Encoded, Result
 from llm_client.codecs._json import encode, object_text
-from llm_client.codecs._media import base64_text, in_words
+from llm_client.codecs._media import base64_text, in_words, shown
 from llm_client.codecs._names import wire_name
 from llm_client.codecs._turns import misplaced, opaque_value, what
 from llm_client.errors import LocalProtocolError, MalformedResponse, UnsupportedFeature
@@ -29,7 +29,7 @@ from llm_client.types import (
     ToolResult,
 )
 
-__all__ = ["encode_message"]
+__all__ = ["encode_message", "media_part"]
 
 _SENTINEL = "skip_thought_signature_validator"
 """Stands for the signature of a call that Gemini did not make. Models from 3 on refuse a turn whose
@@ -76,7 +76,7 @@ def _given(message: Message, part: Part, dialect: GeminiDialect) -> bytes | None
         case Text(text):
             return encode({"text": text}, what(message)) if text else None
         case Image() | Audio() | File() if message.role == "user":
-            return encode(_media(part), what(message))
+            return encode(shown(part, media_part, _words), what(message))
         case Opaque() if message.role == "user":
             return _opaque(part, dialect)
         case CachePoint() | Opaque():
@@ -125,7 +125,7 @@ def _said(
             signed = _signed(part.seal, dialect)
             return {"text": text, "thought": True, **signed} if signed else None
         case Image(seal=Seal(origin=origin)) if origin == dialect.origin:
-            return {**_media(part), **_signed(part.seal, dialect)}
+            return {**media_part(part), **_signed(part.seal, dialect)}
         case Image() | Audio() | File():
             # Models from 3 on want a signature on images that they are said to have made.
             return {"text": in_words(part)}
@@ -177,7 +177,7 @@ def _tool(message: Message) -> Encoded:
                 f"{what(message)} holds a result without the id of its call", rule="G07"
             )
         media = [
-            encode(_media(item), what(message))
+            encode(shown(item, media_part, _words), what(message))
             for item in part.content
             if not isinstance(item, Text | Opaque)
         ]
@@ -200,7 +200,16 @@ def _response(message: Message, result: ToolResult, attachments: int) -> bytes:
     return encode({"output": text}, what(message))
 
 
-def _media(part: Image | Audio | File) -> dict[str, Any]:
+def _words(text: str) -> dict[str, Any]:
+    return {"text": text}
+
+
+def media_part(part: Image | Audio | File) -> dict[str, Any]:
+    """An attachment in wire form.
+
+    Raises:
+        UnsupportedFeature: it is empty, or known to another vendor only.
+    """
     match part:
         case Audio(data=None):
             raise UnsupportedFeature("an audio part needs its data; Gemini takes no id")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from typing import TypeVar
 
 from llm_client.errors import UnsupportedFeature
 from llm_client.types import Audio, File, Image
 
-__all__ = ["base64_text", "in_words", "media_url"]
+__all__ = ["base64_text", "in_words", "media_url", "shown"]
+
+P = TypeVar("P", Image, Audio, File, Image | File, Image | Audio | File)
+T = TypeVar("T")
 
 
 def base64_text(data: bytes) -> str:
@@ -38,3 +43,30 @@ def in_words(part: Audio | Image | File) -> str:
             return "[an image]"
         case File():
             return "[a file]"
+
+
+def shown(part: P, write: Callable[[P], T], say: Callable[[str], T]) -> T:
+    """`part` as `write` puts it, or what `say` makes of words where the protocol has no form for
+    it: history comes from anywhere, and must stay sendable."""
+    try:
+        return write(part)
+    except UnsupportedFeature:
+        return say(_unseen(part))
+
+
+def _unseen(part: Image | Audio | File) -> str:
+    match part:
+        case Audio(transcript=str(text)) if text:
+            return text
+        case Audio():
+            return "[a sound is here that you cannot hear]"
+        case Image():
+            return f"[an image is here that you cannot see{_facts(part.media_type, part.url)}]"
+        case File():
+            facts = _facts(part.name, part.media_type, part.url)
+            return f"[a file is here that you cannot read{facts}]"
+
+
+def _facts(*known: str | None) -> str:
+    told = [fact for fact in known if fact and not fact.startswith("data:")]
+    return f": {', '.join(told)}" if told else ""

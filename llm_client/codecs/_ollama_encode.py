@@ -6,6 +6,7 @@ in the order of their calls, because older servers tell them apart by nothing el
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import Struct
 from llm_client.codecs._chat_rules import START, Walk, check_end, walk
 from llm_client.codecs._chat_rules import Encoded as Placed
 from llm_client.codecs._json import as_dict, encode, object_text, require_finite
-from llm_client.codecs._media import base64_text, in_words
+from llm_client.codecs._media import base64_text, in_words, shown
 from llm_client.codecs._names import IdForm, wire_name
 from llm_client.codecs._request import add_numbers, check_tools, merge_extra, refuse
 from llm_client.codecs._turns import call_ids, misplaced, what
@@ -101,6 +102,10 @@ class OllamaForm:
             told.append(_IMAGES_TOLD + b",".join(images) + b"]}")
         return State(after), told
 
+    def show(self, part: Image | Audio | File) -> object:
+        """See `WireForm`."""
+        return _picture(part)
+
     def check_end(self, state: State) -> None:
         """See `WireForm`."""
         check_end(state.walk)
@@ -171,48 +176,56 @@ def _tool(message: Message) -> Encoded:
     for part in message.parts:
         if not isinstance(part, ToolResult):
             raise misplaced(message, part)
-        text = part.text
+        text, pictures = _told([part for part in part.content if not isinstance(part, Opaque)])
         encode(text, what(message))
-        for item in part.content:
-            if isinstance(item, Image):
-                images.append(msgspec.json.encode(_image(item)))
-            elif isinstance(item, File):
-                raise UnsupportedFeature("Ollama takes no files; send their text")
-        results.append((_CALL_ID(part.call_id), text or ("(an image)" if images else "")))
+        images += map(msgspec.json.encode, pictures)
+        results.append((_CALL_ID(part.call_id), text or ("(an image)" if pictures else "")))
     if not results:
         raise LocalProtocolError(f"{what(message)} is a tool message without a result", rule="C06")
     return Encoded("tool", results=tuple(results), images=tuple(images))
 
 
 def _said_to(message: Message) -> Encoded:
-    texts: list[str] = []
-    images: list[str] = []
+    told: list[Text | Image | Audio | File] = []
     for part in message.parts:
         match part:
-            case Text(text):
-                texts.append(text)
-            case Image() if message.role == "user":
-                images.append(_image(part))
-            case Audio() | File() if message.role == "user":
-                raise UnsupportedFeature(
-                    f"Ollama takes no {type(part).__name__.lower()} parts; send their text"
-                )
+            case Text():
+                told.append(part)
+            case Image() | Audio() | File() if message.role == "user":
+                told.append(part)
             case CachePoint() | Opaque():
                 pass
             case _:
                 raise misplaced(message, part)
-    if not images and not any(texts):
+    text, images = _told(told)
+    if not images and not text:
         return Encoded(message.role)
-    fields: dict[str, Any] = {"role": message.role, "content": "\n\n".join(filter(None, texts))}
+    fields: dict[str, Any] = {"role": message.role, "content": text}
     if images:
         fields["images"] = images
     return Encoded(message.role, encode(fields, what(message)))
 
 
-def _image(image: Image) -> str:
-    if image.data is None:
+def _told(parts: Sequence[Text | Image | Audio | File]) -> tuple[str, list[str]]:
+    """All text of `parts`, and the pictures among them; words stand for what is neither."""
+    texts: list[str] = []
+    pictures: list[str] = []
+    for part in parts:
+        if isinstance(part, Text):
+            texts.append(part.text)
+        else:
+            shown(part, lambda seen: pictures.append(_picture(seen)), texts.append)
+    return "\n\n".join(filter(None, texts)), pictures
+
+
+def _picture(part: Image | Audio | File) -> str:
+    if not isinstance(part, Image):
+        raise UnsupportedFeature(
+            f"Ollama takes no {type(part).__name__.lower()} parts; send their text"
+        )
+    if part.data is None:
         raise UnsupportedFeature("Ollama fetches no images; give the image's data, not its address")
-    return base64_text(image.data)
+    return base64_text(part.data)
 
 
 def encode_options(request: LLMRequest, provider: str, *, stream: bool) -> bytes:

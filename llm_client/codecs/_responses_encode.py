@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm_client.codecs._json import encode
-from llm_client.codecs._media import media_url
+from llm_client.codecs._media import media_url, shown
 from llm_client.codecs._responses_dialect import ResponsesDialect
 from llm_client.codecs._responses_rules import Encoded
 from llm_client.codecs._responses_turn import Turn, decoded, wire_id
@@ -22,7 +22,7 @@ from llm_client.types import (
     ToolResult,
 )
 
-__all__ = ["encode_message"]
+__all__ = ["encode_message", "media_block"]
 
 
 def encode_message(message: Message, dialect: ResponsesDialect) -> Encoded:
@@ -82,6 +82,21 @@ def _block(part: Text | Image | Audio | File, dialect: ResponsesDialect) -> dict
     match part:
         case Text(text):
             return {"type": "input_text", "text": text}
+        case Image() | Audio() | File():
+            return shown(
+                part,
+                lambda it: media_block(it, dialect),
+                lambda words: {"type": "input_text", "text": words},
+            )
+
+
+def media_block(part: Image | Audio | File, dialect: ResponsesDialect) -> dict[str, Any]:
+    """An attachment in wire form.
+
+    Raises:
+        UnsupportedFeature: it is empty, known to another vendor only, or a sound.
+    """
+    match part:
         case Image():
             return _image(part, dialect)
         case File():

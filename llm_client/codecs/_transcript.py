@@ -11,8 +11,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
+from msgspec import structs
+
 from llm_client.codecs._blocks import Conversation, ConversationCache
-from llm_client.types import LLMRequest, Message, ToolSpec
+from llm_client.types import Audio, File, Image, LLMRequest, Message, ToolSpec
 
 __all__ = ["KeptTools", "TranscriptEncoder", "WireForm"]
 
@@ -56,6 +58,14 @@ class WireForm(Protocol[E, S]):
 
         Raises:
             LocalProtocolError: it may not stand there.
+        """
+        ...
+
+    def show(self, part: Image | Audio | File) -> object:
+        """An attachment in wire form.
+
+        Raises:
+            UnsupportedFeature: the protocol has no form for it.
         """
         ...
 
@@ -111,7 +121,20 @@ class TranscriptEncoder(Generic[E, S]):
             pieces = conversation.update(request.messages, self._step)
             self._conversations.put(key, conversation)
         self._form.check_end(conversation.state)
+        self._check_newest(request.messages)
         return pieces, conversation.state
+
+    def _check_newest(self, messages: Sequence[Message]) -> None:
+        """Refuses what the model is asked about and cannot be shown; further back, words stand for
+        it."""
+        for message in reversed(messages):
+            if message.role != "user":
+                return
+            for part in message.parts:
+                if isinstance(part, Image | Audio | File):
+                    # What it holds does not matter here, and may be large.
+                    light = part if part.data is None else structs.replace(part, data=b"0")
+                    self._form.show(light)
 
     def _step(self, state: S, message: Message, position: int) -> tuple[S, Sequence[bytes]]:
         return self._form.walk(state, self._form.encode(message), position)

@@ -16,7 +16,7 @@ from llm_client.codecs._gemini_dialect import (
     gemini_dialect,
     gemini_family,
 )
-from llm_client.codecs._gemini_encode import encode_message
+from llm_client.codecs._gemini_encode import encode_message, media_part
 from llm_client.codecs._gemini_frames import GeminiFrames
 from llm_client.codecs._gemini_request import encode_functions, encode_options
 from llm_client.codecs._gemini_rules import START, Encoded, Walk, check_end, walk
@@ -27,7 +27,7 @@ from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
 from llm_client.errors import ConfigError, LLMError
-from llm_client.types import LLMRequest, LLMResponse, Message
+from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
 
 __all__ = ["GEMINI", "VERTEX", "GeminiCodec", "GeminiDialect", "gemini_codec", "gemini_dialect"]
 
@@ -46,6 +46,9 @@ class _GeminiForm:
 
     def walk(self, state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[bytes]]:
         return walk(state, encoded, position, media_results=self._media_results)
+
+    def show(self, part: Image | Audio | File) -> object:
+        return media_part(part)
 
     def check_end(self, state: Walk) -> None:
         check_end(state)

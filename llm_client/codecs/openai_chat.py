@@ -15,7 +15,7 @@ from llm_client.codecs._chat_dialect import (
     ReasoningEcho,
     chat_dialect,
 )
-from llm_client.codecs._chat_encode import encode_message
+from llm_client.codecs._chat_encode import encode_message, media_block
 from llm_client.codecs._chat_request import encode_options, encode_system, encode_tools
 from llm_client.codecs._chat_rules import START, Encoded, Walk, check_end, walk
 from llm_client.codecs._http_errors import error_from_body
@@ -24,7 +24,7 @@ from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
 from llm_client.errors import LLMError, LocalProtocolError
-from llm_client.types import LLMRequest, LLMResponse, Message
+from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
 
 __all__ = [
     "COMPATIBLE",
@@ -50,6 +50,9 @@ class _ChatForm:
 
     def walk(self, state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[bytes]]:
         return walk(state, encoded, position, bridge=self._dialect.bridge)
+
+    def show(self, part: Image | Audio | File) -> object:
+        return media_block(part)
 
     def check_end(self, state: Walk) -> None:
         check_end(state)

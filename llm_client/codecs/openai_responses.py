@@ -17,14 +17,14 @@ from llm_client.codecs._responses_dialect import (
     ResponsesDialect,
     responses_dialect,
 )
-from llm_client.codecs._responses_encode import encode_message
+from llm_client.codecs._responses_encode import encode_message, media_block
 from llm_client.codecs._responses_request import encode_options, encode_tools, is_continued
 from llm_client.codecs._responses_rules import START, Encoded, Walk, check_end, walk
 from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
 from llm_client.errors import LLMError, LocalProtocolError
-from llm_client.types import LLMRequest, LLMResponse, Message
+from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
 
 __all__ = [
     "COMPATIBLE",
@@ -54,6 +54,9 @@ class _ResponsesForm:
 
     def walk(self, state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[bytes]]:
         return walk(state, encoded, position, continued=self._continued)
+
+    def show(self, part: Image | Audio | File) -> object:
+        return media_block(part, self._dialect)
 
     def check_end(self, state: Walk) -> None:
         check_end(state)

@@ -268,12 +268,6 @@ def test_illegal_transcripts_name_their_rule(messages: tuple[Message, ...], rule
     [
         LLMRequest((Message.user("x", Image(url="https://e.org/x.png")),)),
         LLMRequest((Message.user("x", Audio(b"1")),)),
-        LLMRequest(
-            (
-                Message.assistant("", ToolCall("a", "f")),
-                Message("tool", (ToolResult("a", (File(b"1"),)),)),
-            )
-        ),
         LLMRequest((Message.user("x"),), tools=(TOOL,), tool_choice="required"),
         LLMRequest((Message.user("x"),), thinking_tokens=5),
         LLMRequest((Message.user("x"),), server_tools=({},)),
