@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from llm_client.types import Message, Text
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from llm_client.types import Message, StopReason, Text
 from power_loop.errors import OutputInvalid
 from power_loop.hooks import COMPLETE_DECIDE, CompleteDecide, Continue
 from power_loop.pipeline.ports import Ports
@@ -10,6 +13,16 @@ from power_loop.pipeline.progress import Progress, append_messages, from_hook, w
 from power_loop.session.outcome import Cancelled, Completed, Outcome, RoundLimit
 
 __all__ = ["round_limit_reached", "settle_phase"]
+
+
+_NO_ANSWER: Mapping[StopReason | None, str] = MappingProxyType(
+    {
+        StopReason.LENGTH: "the answer was cut off at the output limit",
+        StopReason.CONTENT_FILTER: "the provider's filter withheld the answer",
+        StopReason.REFUSAL: "the model declined to answer",
+    }
+)
+"""Endings after which a text is not what was asked for, even where it looks like it."""
 
 
 async def settle_phase(io: Ports, progress: Progress) -> Outcome | None:
@@ -39,7 +52,12 @@ async def round_limit_reached(io: Ports, progress: Progress, text: str) -> Outco
 
 async def _asked_again(io: Ports, progress: Progress, text: str) -> bool:
     check = io.plan.check_output
-    fault = check(text) if check is not None else None
+    if check is None:
+        return False
+    ending = _NO_ANSWER.get(io.session.stop_reason)
+    if ending is not None:
+        raise OutputInvalid(f"{ending}; asked again, it would end in the same way", text)
+    fault = check(text)
     if fault is None:
         return False
     if progress.reasks >= io.plan.output_reasks:

@@ -7,9 +7,10 @@ from msgspec import Struct
 from pydantic import BaseModel
 
 from llm_client.errors import UnsupportedFeature
-from llm_client.testing import ScriptedLLM, reply
-from llm_client.types import LLMRequest
+from llm_client.testing import Reply, ScriptedLLM, reply
+from llm_client.types import LLMRequest, StopReason
 from power_loop import AgentLoop
+from power_loop.errors import OutputInvalid
 
 pytestmark = pytest.mark.anyio
 
@@ -69,6 +70,24 @@ async def test_a_schema_that_the_service_cannot_bind_stands_in_the_prompt() -> N
     assert first.output_schema is None
     assert '"integer"' in (first.system or "")
     assert second.output_schema is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (reply("3", stop_reason=StopReason.LENGTH), "cut off"),
+        (reply("I will not.", stop_reason=StopReason.REFUSAL), "declined"),
+        (reply("", refusal="I will not.", stop_reason=StopReason.REFUSAL), "declined"),
+        (reply("3", stop_reason=StopReason.CONTENT_FILTER), "withheld"),
+    ],
+)
+async def test_an_answer_that_is_none_is_not_asked_for_again(line: Reply, told: str) -> None:
+    """Nor taken for one: 3 may be the beginning of 302749 (F04)."""
+    llm = ScriptedLLM(line, "4")
+    async with AgentLoop(llm) as loop:
+        with pytest.raises(OutputInvalid, match=told):
+            await loop.send("How many?", output_type=int)
+    assert len(llm.requests) == 1
 
 
 class Stop(Struct):
