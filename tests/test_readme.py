@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.local_weights import need_real_model
 from tests.model_server import model_server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,6 +53,8 @@ def test_each_program_of_the_readme_runs(
     block: str, provider: dict[str, str], tmp_path: Path
 ) -> None:
     """Copied as it stands, it does something and says so."""
+    if "local_server" in block:
+        need_real_model()
     assert run_program(["-c", block], tmp_path, provider).strip()
 
 
