@@ -170,13 +170,14 @@ async def plain_body(response: WireResponse, limit: int = BODY_LIMIT) -> bytes:
         MalformedResponse: it is larger than `limit`, or its compression cannot be taken off.
     """
     body = await read_whole(response, limit)
-    inflate = inflater(response.headers)
-    plain = body if inflate is None or len(body) > limit else inflate(body)
-    if len(plain) > limit:
-        raise MalformedResponse(
-            f"the answer is larger than {limit} bytes; it was given up", retryable=False
-        )
-    return plain
+    if len(body) <= limit:
+        inflate = inflater(response.headers)
+        plain = body if inflate is None else inflate(body)
+        if len(plain) <= limit:
+            return plain
+    raise MalformedResponse(
+        f"the answer is larger than {limit} bytes; it was given up", retryable=False
+    )
 
 
 def make_safe(error: LLMError, secrets: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ def picture(
 ) -> bytes:
     """An image of one colour as a file."""
     file = io.BytesIO()
-    Image.new(mode, size, 120 if mode == "L" else "teal").save(file, kind, **options)
+    Image.new(mode, size, 1 if mode == "1" else "teal").save(file, kind, **options)
     return file.getvalue()
 
 

@@ -79,8 +79,10 @@ def _opened(data: bytes, edge: int | None) -> tuple[Image.Image, bool] | None:
             file.draft("RGB", (edge * 2, edge * 2))
         picture = ImageOps.exif_transpose(file)
         picture.load()
-    if picture.mode not in ("L", "LA", "RGB", "RGBA"):
-        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    if picture.has_transparency_data and picture.mode not in ("LA", "RGBA"):
+        picture = picture.convert("RGBA")
+    elif picture.mode not in ("L", "LA", "RGB", "RGBA"):
+        picture = picture.convert("RGB")
     if edge is not None and max(picture.size) > edge:
         picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     return picture, photo

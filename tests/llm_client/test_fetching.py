@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import random
 import traceback
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ import pytest
 
 from llm_client import DownloadFailed, FetchRefused, WebFetcher
 from llm_client.errors import ConnectFailed, LLMError, MalformedResponse
-from llm_client.fetching import is_public
+from llm_client.fetching import _guard, is_public
 from tests.llm_client.tls_material import client_context, server_context
 from tests.loopback import RESET, STALL, Answer, Received, answer, head, serving
 
@@ -134,6 +135,14 @@ async def test_a_name_with_several_addresses_is_reached_at_one_that_answers() ->
         assert server.connections == 1
 
 
+def test_one_bad_address_among_good_ones_is_enough_to_refuse_a_name() -> None:
+    """Good ones are a usual disguise, and no address at all is none that is good (Z06)."""
+    _guard(is_public, "good", ["8.8.8.8", "1.1.1.1"])
+    for addresses in (["8.8.8.8", "10.0.0.1"], ["::1", "1.1.1.1"], []):
+        with pytest.raises(FetchRefused, match="'odd'"):
+            _guard(is_public, "odd", addresses)
+
+
 def leading(*places: str) -> Callable[[Received], Answer]:
     """A server whose n-th answer leads to the n-th place, and which then answers."""
     left = list(places)
@@ -220,6 +229,10 @@ async def test_a_body_that_is_too_large_is_given_up_whatever_it_says_of_itself()
         answer(200, b"x" * 20_000),
         [head(200, {}), *([b"x" * 5_000] * 4), STALL],
         answer(200, bomb, {"content-encoding": "gzip"}),
+        # Larger packed than unpacked: cut at the limit, it would still unpack to something.
+        answer(
+            200, gzip.compress(random.Random(7).randbytes(14_999)), {"content-encoding": "gzip"}
+        ),
     ]
     assert len(bomb) < 15_000
     for script in scripts:

@@ -194,7 +194,7 @@ async def test_what_is_too_large_is_refused_before_it_is_read_whole(tmp_path: Pa
     """The size that a file tells is not relied upon."""
     path = tmp_path / "large.bin"
     with path.open("wb") as file:
-        file.truncate(10**10)
+        file.truncate(10**12)
     with pytest.raises(AttachmentTooLarge) as caught:
         await load_attachment(path, limit=1000)
     assert (caught.value.name, caught.value.limit) == ("large.bin", 1000)

@@ -101,6 +101,7 @@ async def test_a_large_image_is_made_smaller_in_proportion(kind: str) -> None:
     """Of each type that can be read; what comes out is of a type that every provider takes."""
     image, opened = await made(Image(picture(kind, (400, 100)), media_type="image/odd"), SMALL)
     assert opened.size == (100, 25)
+    assert (await made(Image(picture(kind, (100, 400))), SMALL))[1].size == (25, 100)
     assert image.media_type == ("image/jpeg" if kind == "JPEG" else "image/png")
     assert opened.format == ("JPEG" if kind == "JPEG" else "PNG")
 
@@ -136,6 +137,10 @@ async def test_an_image_stands_upright_and_says_nothing_of_its_maker() -> None:
     assert dict(opened.getexif()) == {}
     assert b"somebody" in photo
     assert b"somebody" not in (image.data or b"")
+    profile = picture("PNG", (400, 100), icc_profile=b"profile of somebody" * 10)
+    assert b"iCCP" in profile
+    image, _ = await made(Image(profile), SMALL)
+    assert b"iCCP" not in (image.data or b"")
 
 
 async def test_what_is_transparent_stays_so_while_it_fits() -> None:
@@ -143,6 +148,8 @@ async def test_what_is_transparent_stays_so_while_it_fits() -> None:
     clear = picture("PNG", (400, 100), "RGBA")
     _, opened = await made(Image(clear), SMALL)
     assert opened.mode == "RGBA"
+    _, opened = await made(Image(picture("PNG", (400, 100), transparency=(0, 128, 128))), SMALL)
+    assert opened.getchannel("A").getextrema() == (0, 0), "told by naming a colour"
     loud = io.BytesIO()
     Pillow.open(io.BytesIO(noise("PNG", (200, 200)))).convert("RGBA").save(loud, "PNG")
     image, opened = await made(Image(loud.getvalue()), MediaLimits(image_bytes=40_000))
@@ -154,7 +161,7 @@ async def test_an_image_of_too_many_bytes_is_packed_until_it_fits() -> None:
     loud = Image(noise("PNG", (300, 300)))
     for most in (100_000, 20_000, 3_000):
         image, opened = await made(loud, MediaLimits(image_bytes=most))
-        assert as_sent(len(image.data or b"")) <= most
+        assert len(base64.b64encode(image.data or b"")) <= most
         assert opened.width == opened.height
     assert opened.width < 300
 
@@ -181,6 +188,9 @@ async def test_a_picture_that_would_fill_the_memory_is_not_decoded() -> None:
     assert (caught.value.size, caught.value.limit) == (3_000_000_000, PIXELS)
     assert "60000x50000 png" in caught.value.message
     assert resized(bomb, 100, None) is None
+    whole = picture("PNG", (9_000, 9_000), "1")
+    assert len(whole) < 100_000
+    assert resized(whole, 10, None) is None
 
 
 @pytest.mark.parametrize(
@@ -344,6 +354,10 @@ async def test_of_too_many_attachments_the_oldest_are_left_out() -> None:
         assert sum(kept) <= 20
         assert kept == sorted(kept)
     assert firsts == [0] + [8] * 8 + [16] * 6
+    few = LLMRequest([*messages[:4], Message.user("and?")])
+    new = await fit_request(few, MediaLimits(images=1), SEES)
+    gone = ["too long ago" in each.text for each in new.messages]
+    assert gone == [True, True, True, False, False]
     crowd = Message.user("a", *[image] * 21)
     with pytest.raises(AttachmentTooLarge, match="21 images"):
         await fit_request(LLMRequest([crowd]), limits, SEES)
