@@ -158,7 +158,13 @@ async def test_what_is_transparent_stays_so_while_it_fits() -> None:
 
 async def test_an_image_of_too_many_bytes_is_packed_until_it_fits() -> None:
     """First by quality, then by size; the limit is that of base64 (I01)."""
-    loud = Image(noise("PNG", (300, 300)))
+    data = noise("PNG", (300, 300))
+    loud = Image(data, media_type="image/png")
+    assert await fitted(loud, limits=MediaLimits(image_bytes=len(base64.b64encode(data)))) == (
+        loud,
+    )
+    barely, _ = await made(loud, MediaLimits(image_bytes=len(data)))
+    assert len(base64.b64encode(barely.data or b"")) <= len(data)
     for most in (100_000, 20_000, 3_000):
         image, opened = await made(loud, MediaLimits(image_bytes=most))
         assert len(base64.b64encode(image.data or b"")) <= most
