@@ -43,6 +43,9 @@ caches, does not change with every turn."""
 
 T = TypeVar("T")
 
+Done = Media | Text | Shrink | Extract
+"""What an attachment becomes, or what has to be done for it."""
+
 Place = tuple[int, int]
 """Where an attachment stands: the number of its part, and within a tool's result another one."""
 
@@ -102,13 +105,13 @@ async def fit_request(
             made smaller.
         AttachmentUnreadable: one of them cannot be converted here.
     """
-    if not any(_has_media(message) for message in request.messages):
+    held = _holders(request.messages)
+    if not held:
         return request
-    fitting = _Fitting(request.messages, limits, known or ModelCapabilities(), fitted or Fitted())
-    messages = fitting.within_totals([await fitting.message(each) for each in request.messages])
-    if all(new is old for new, old in zip(messages, request.messages, strict=True)):
-        return request
-    return structs.replace(request, messages=messages)
+    fitting = _Fitting(request.messages, held, limits, known, fitted or Fitted())
+    return _replaced(
+        request, fitting.within_totals({at: await fitting.message(held[at]) for at in held})
+    )
 
 
 def check_fits(
@@ -121,10 +124,20 @@ def check_fits(
         AttachmentTooLarge: as there.
         AttachmentUnreadable: as there.
     """
-    if not any(_has_media(message) for message in request.messages):
+    held = _holders(request.messages)
+    if not held:
         return request
-    fitting = _Fitting(request.messages, limits, known or ModelCapabilities(), Fitted())
-    messages = fitting.within_totals([fitting.guessed(message) for message in request.messages])
+    fitting = _Fitting(request.messages, held, limits, known, Fitted())
+    return _replaced(request, fitting.within_totals({at: fitting.guessed(held[at]) for at in held}))
+
+
+def _replaced(request: LLMRequest, changed: Mapping[int, Message]) -> LLMRequest:
+    """`request` with other messages in some places; itself if they are the same."""
+    if all(request.messages[at] is message for at, message in changed.items()):
+        return request
+    messages = list(request.messages)
+    for at, message in changed.items():
+        messages[at] = message
     return structs.replace(request, messages=messages)
 
 
@@ -134,59 +147,71 @@ class _Fitting:
     def __init__(
         self,
         messages: Sequence[Message],
+        held: Mapping[int, Message],
         limits: MediaLimits,
-        known: ModelCapabilities,
+        known: ModelCapabilities | None,
         fitted: Fitted,
     ) -> None:
-        images = sum(isinstance(part, Image) for each in messages for _, part in _media(each))
+        parts = [part for message in held.values() for _, part in _media(message)]
+        images = sum(isinstance(part, Image) for part in parts)
         self._limits = limits
         self._fitted = fitted
         self._target = Target(
             limits,
-            known,
+            known or ModelCapabilities(),
             limits.edge(images),
             shrinks=find_spec("PIL") is not None,
             extracts=find_spec("pypdf") is not None,
         )
-        users = [message for message in messages if message.role == "user"]
-        self._newest = users[-1] if users else None
+        users = (at for at in range(len(messages) - 1, -1, -1) if messages[at].role == "user")
+        self._newest = held.get(next(users, -1))
 
     async def message(self, message: Message) -> Message:
         """`message` with what becomes of each of its attachments."""
-        if not _has_media(message):
-            return message
-        how = (self._target.edge, message is self._newest)
-        known = self._fitted.get(message, how)
+        edge = self._target.edge
+        known = self._fitted.get(message, edge)
+        if known is None and message is not self._newest:
+            known = self._fitted.get(message, ("refused", edge))
         if known is not None:
             return known
-        steps = self._steps(message)
+        steps, refused = self._steps(message)
         changes = {place: await _done(step) for place, step in steps.items()}
+        how = ("refused", edge) if refused else edge
         return self._fitted.put(message, how, _changed(message, changes))
 
     def guessed(self, message: Message) -> Message:
         """As `message`, with nothing done that takes time."""
-        return _changed(message, {p: _guess(step) for p, step in self._steps(message).items()})
+        steps, _ = self._steps(message)
+        return _changed(message, {place: _guess(step) for place, step in steps.items()})
 
-    def _steps(self, message: Message) -> dict[Place, Media | Text | Shrink | Extract]:
-        steps: dict[Place, Media | Text | Shrink | Extract] = {}
+    def _steps(self, message: Message) -> tuple[dict[Place, Done], bool]:
+        """What becomes of each attachment, and whether one of them is refused.
+
+        Raises:
+            CallerError: one is refused, and the message is the newest.
+        """
+        steps: dict[Place, Done] = {}
+        refused = False
         for place, part in _media(message):
             step = plan(part, self._target)
             if isinstance(step, Refuse):
                 if message is self._newest:
                     raise step.error
+                refused = True
                 step = step.instead
             steps[place] = step
-        return steps
+        return steps, refused
 
-    def within_totals(self, messages: list[Message]) -> list[Message]:
-        """`messages` without the oldest attachments, as far as there are too many of them.
+    def within_totals(self, messages: dict[int, Message]) -> dict[int, Message]:
+        """`messages`, by their places, without the oldest attachments, as far as there are too many
+        of them.
 
         Raises:
             AttachmentTooLarge: those of the newest user message alone are too many.
         """
         older: list[tuple[int, Place, Media]] = []
         newest: list[Media] = []
-        for at, message in enumerate(messages):
+        for at, message in messages.items():
             if self._newest is not None and message.id == self._newest.id:
                 newest += [part for _, part in _media(message)]
             else:
@@ -245,7 +270,7 @@ async def in_time(work: Callable[[], T | None], seconds: float) -> T | None:
     return None
 
 
-async def _done(step: Media | Text | Shrink | Extract) -> Part:
+async def _done(step: Done) -> Part:
     match step:
         case Shrink(image, edge, most):
             module = import_module("llm_client.multimodal.resizing")
@@ -265,7 +290,7 @@ async def _done(step: Media | Text | Shrink | Extract) -> Part:
             return step
 
 
-def _guess(step: Media | Text | Shrink | Extract) -> Part:
+def _guess(step: Done) -> Part:
     match step:
         case Shrink(image):
             # How large it will be is not known before; it will be small enough.
@@ -279,8 +304,20 @@ def _guess(step: Media | Text | Shrink | Extract) -> Part:
 # ── places of attachments ─────────────────────────────────────────────────────────────────────────
 
 
-def _has_media(message: Message) -> bool:
-    return next(_media(message), None) is not None
+_HOLDERS = frozenset((Image, Audio, File, ToolResult))
+
+
+def _holders(messages: Sequence[Message]) -> dict[int, Message]:
+    """The messages that hold attachments, by their places."""
+    held: dict[int, Message] = {}
+    for at, message in enumerate(messages):
+        # Two plain loops: of most messages, nothing more is ever asked.
+        for part in message.parts:
+            if type(part) in _HOLDERS:
+                if next(_media(message), None) is not None:
+                    held[at] = message
+                break
+    return held
 
 
 def _media(message: Message) -> Iterator[tuple[Place, Media]]:

@@ -419,6 +419,16 @@ async def test_what_was_fitted_before_is_not_fitted_again() -> None:
     second = await fit_request(later, SMALL, SEES, fitted=kept)
     assert first.messages[0] is second.messages[0]
     assert first.messages[0] is not old
+    image = Message.user("c", Image(picture("PNG", (400, 100))))
+    as_newest = await fit_request(LLMRequest([image]), SMALL, SEES, fitted=kept)
+    as_older = await fit_request(LLMRequest([image, newest]), SMALL, SEES, fitted=kept)
+    assert as_newest.messages[0] is as_older.messages[0]
+    bomb = Message.user("d", Image(bare_png(60_000, 50_000)))
+    for _ in range(2):
+        told = await fit_request(LLMRequest([bomb, newest]), SMALL, SEES, fitted=kept)
+        assert "too large" in told.messages[0].text
+        with pytest.raises(AttachmentTooLarge):
+            await fit_request(LLMRequest([bomb]), SMALL, SEES, fitted=kept)
 
 
 def test_the_table_of_limits_is_one_of_providers_that_exist() -> None:
