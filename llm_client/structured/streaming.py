@@ -9,7 +9,6 @@ from llm_client.service import LLMService
 from llm_client.stream import (
     Accumulator,
     AttemptVoided,
-    PartCompleted,
     StreamEvent,
     TextDelta,
     ToolCallDelta,
@@ -19,7 +18,7 @@ from llm_client.structured.asking import Asking, StructuredResult, Way, asking_f
 from llm_client.structured.errors import OutputError
 from llm_client.structured.partial import Partial, PartialJson
 from llm_client.structured.spec import WRAPPED, OutputSpec
-from llm_client.types import LLMRequest, ToolCall
+from llm_client.types import LLMRequest
 from llm_client.wrappers._watched import Watched
 
 __all__ = ["StructuredStream", "stream_as"]
@@ -138,8 +137,6 @@ class StructuredStream(Generic[T]):
                 self._call = event.index
             case ToolCallDelta() if in_tool and event.index == self._call:
                 return event.arguments
-            case PartCompleted(part=ToolCall() as call) if in_tool and self._call is None:
-                return call.arguments
             case _:
                 pass
         return ""

@@ -94,7 +94,7 @@ def no_value(text: str, opening: str) -> StructuredOutputError:
 def json_texts(text: str, opening: str) -> Iterator[str]:
     """The JSON values in `text`: all of it, or all of a fence; else what stands between words,
     repaired if need be. Between words, a value begins with a character of `opening`."""
-    body = text.strip().removeprefix("\ufeff").strip()
+    body = text.strip()
     fenced = [fence.group(1).strip() for fence in islice(_FENCE.finditer(body), _TRIES)]
     for one in (body, *fenced):
         if _end_of_value(one, 0) == len(one):

@@ -161,6 +161,11 @@ async def test_a_request_with_a_form_of_its_own_is_refused(request_: LLMRequest)
     assert llm.requests == []
 
 
+async def test_a_call_beside_a_bound_answer_is_passed_by() -> None:
+    """Nobody asked for it."""
+    assert (await complete_as(ScriptedLLM(reply(GOOD, call("ghost"))), ASK, City)).value == BERN
+
+
 # ── corrections ───────────────────────────────────────────────────────────────────────────────────
 
 

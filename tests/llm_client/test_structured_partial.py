@@ -143,6 +143,8 @@ def test_what_is_shown_of_a_beginning(text: str, value: Any) -> None:
         ('{"a": 1 "b": 2}', {"a": 1}),
         ('{"a": [1, 2}', {"a": [1, 2]}),
         ('{"a" 1}', {}),
+        ('{"a": ]}', {}),
+        (f'{{"a": {"9" * 6_000}', {}),
         ("[1,,2]", [1]),
         ('{"a": 01, "b": 1}', {}),
         (f'{{"a": {"9" * 6_000}, "b": 1}}', {}),
@@ -169,7 +171,7 @@ def test_of_an_object_one_member_can_be_shown() -> None:
     partials, _ = shown(text, member="value")
     assert partials[0].value == []
     assert partials[-1].value == ["a", {"value": 1}]
-    assert shown('{"x": [1], "valu', member="value")[0] == []
+    assert shown('{"x": [1, {"value": 2}], "valu', member="value")[0] == []
     assert shown('["a", {"b": 1}]', member="value")[0][-1].value == ["a", {"b": 1}]
     assert shown('{"value": "a', member="value")[0][-1].value == "a"
     assert shown('{"value": 3}', member="value")[0][-1].value == 3

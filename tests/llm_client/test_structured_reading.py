@@ -47,6 +47,7 @@ BERN_JSON = '{"name": "Bern", "people": 1}'
         (list[City], f"[{BERN_JSON}] ({{name}})", [BERN]),
         (City, f"{BERN_JSON}\nHope {{this}} helps!", BERN),
         (City, f"{BERN_JSON}\n{BERN_JSON}", BERN),
+        (City, f"Here: [{BERN_JSON}]", BERN),
         (City, f"Of the form {{name, people}}: {BERN_JSON}", BERN),
         (City, f'First {{}}, then {{"name": 3}}, at last {BERN_JSON}.', BERN),
         (City, '{"name": "a } b", "people": 2} }', City(name="a } b", people=2)),

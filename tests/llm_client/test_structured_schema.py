@@ -228,15 +228,21 @@ def of(part: Any, **more: Any) -> dict[str, Any]:
     [
         {"type": "array", "items": {"type": "string"}},
         {"anyOf": [of({"type": "string"})]},
-        of({"type": "string"}, anyOf=[{"required": ["a"]}]),
+        of({"type": "string"}, anyOf=[of({"type": "string"})]),
         of({"type": "object"}),
         of({"type": ["object", "null"], "properties": {"b": {"type": "string"}}}),
         of(True),
         of({"type": "array", "items": True}),
-        of({"$ref": "#/$defs/A", "anyOf": [{"minimum": 3}]}, **{"$defs": {"A": {"type": "null"}}}),
+        of(
+            {"$ref": "#/$defs/A", "anyOf": [{"type": "null"}]}, **{"$defs": {"A": {"type": "null"}}}
+        ),
         of({"oneOf": [{"type": "string"}, {"type": "integer"}]}),
         of({"enum": list(range(1_001))}),
-        of({"type": "object", "properties": {str(n): {"type": "null"} for n in range(5_001)}}),
+        {
+            "type": "object",
+            "properties": {str(n): {"type": "null"} for n in range(5_001)},
+            "required": [str(n) for n in range(5_001)],
+        },
         deep(11),
         deep(3_000),
     ],
@@ -244,6 +250,19 @@ def of(part: Any, **more: Any) -> dict[str, Any]:
 def test_what_has_no_strict_form_has_none(schema: dict[str, Any]) -> None:
     """One such schema under strict refuses the whole request (J03)."""
     assert strict_output(schema) is None
+
+
+def test_an_object_that_may_be_null_is_closed_as_well() -> None:
+    """It is an object in most answers."""
+    form = strict_output(of({**of({"type": "string"}), "type": ["object", "null"]}))
+    assert form is not None
+    assert form["properties"]["a"]["additionalProperties"] is False
+
+
+def test_a_definition_that_is_true_stays_one() -> None:
+    """There is nothing to put in its place."""
+    schema = of({"$ref": "#/$defs/A"}, b=1, **{"$defs": {"A": True, "B": {"type": "null"}}})
+    assert simplify_schema(schema)["$defs"] == {"A": True}
 
 
 def test_levels_of_objects_are_counted_as_a_provider_counts_them() -> None:

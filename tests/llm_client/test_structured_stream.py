@@ -77,6 +77,19 @@ async def test_a_value_is_seen_growing(way: Way) -> None:
     assert len(result.responses) == 1
 
 
+async def test_of_several_calls_and_words_the_first_call_is_seen() -> None:
+    """It is the answer."""
+    llm = ScriptedLLM(reply('So {"x": "y"}', call("City", GOOD), call("City", '{"name": "Ur"}')))
+    async with stream_as(llm, ASK, City, way="tool") as answer:
+        seen = [partial.value async for partial in answer]
+        assert (await answer.result()).value == BERN
+    assert all(value.keys() <= {"name", "people"} for value in seen)
+    assert seen[-1] == {"name": "Bern", "people": 134794}
+    llm = ScriptedLLM(reply("", call("City", '{"name": '), call("City", '"Ur"}')))
+    async with stream_as(llm, ASK, City, way="tool") as answer:
+        assert [partial.value async for partial in answer] == [{}]
+
+
 async def test_a_wrapped_value_is_seen_without_its_wrapping() -> None:
     """As it will be in the end, but not validated."""
     llm = ScriptedLLM('{"value": [{"name": "Bern", "people": 1}, {"name": "Ba', chunk=1)
