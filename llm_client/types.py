@@ -11,7 +11,7 @@ What is at its default is left out when written. The parts of a message are in `
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal, overload
 
@@ -137,6 +137,9 @@ class Transcript(Sequence[Message]):
         if not 0 <= index < len(self):
             raise IndexError(f"message {index} of a transcript of {len(self)}")
         return self.backing[self.start + index]
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self.backing[self.start : self.stop])
 
     def __repr__(self) -> str:
         return f"Transcript({len(self)} messages)"

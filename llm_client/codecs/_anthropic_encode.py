@@ -69,13 +69,14 @@ def encode_message(message: Message, origin: str, *, cache: bool) -> Encoded:
 class _Blocks:
     """The blocks of one message, as they are put together."""
 
-    __slots__ = ("_cache", "_entries", "_first_call", "_message", "_points")
+    __slots__ = ("_cache", "_entries", "_first_call", "_message", "_opaque", "_points")
 
     def __init__(self, message: Message, *, cache: bool) -> None:
         self._message = message
         self._cache = cache
         self._entries: list[tuple[Part, bytes]] = []
         self._first_call: int | None = None
+        self._opaque = False
         self._points = 0
 
     def add(self, part: Part, block: object) -> None:
@@ -89,9 +90,10 @@ class _Blocks:
         if block is None:
             return
         place = len(self._entries)
+        self._opaque = self._opaque or isinstance(part, Opaque)
         if isinstance(part, ToolCall) and self._first_call is None:
             self._first_call = place
-        elif isinstance(part, Text | Image | Audio | File) and self._first_call is not None:
+        elif self._first_call is not None and isinstance(part, Text | Image | Audio | File):
             place = self._first_call
             self._first_call += 1
         self._entries.insert(place, (part, encode(block, what(self._message))))
@@ -112,7 +114,7 @@ class _Blocks:
             points=self._points,
             fixed=isinstance(last, Opaque) and not results,
             blank_end=isinstance(last, Text) and last.text != last.text.rstrip(),
-            opaque=any(isinstance(part, Opaque) for part, _ in self._entries),
+            opaque=self._opaque,
         )
 
     def _mark(self, ttl: Lifetime) -> None:

@@ -93,10 +93,14 @@ class Walk(Struct, frozen=True, gc=False):
 
 START = Walk()
 
+_BEGUN = {
+    role: b'{"role":"%b","content":[' % role.encode() for role in ("user", "assistant", "system")
+}
+
 
 def turn(role: str, blocks: tuple[bytes, ...]) -> bytes:
     """One entry of the body's `messages`."""
-    return b'{"role":"' + role.encode() + b'","content":[' + b",".join(blocks) + b"]}"
+    return _BEGUN[role] + b",".join(blocks) + b"]}"
 
 
 def walk(
@@ -130,7 +134,7 @@ def walk(
                 )
             return structs.replace(state, system=state.system + encoded.blocks), []
         return structs.replace(state, notes=(*state.notes, encoded)), []
-    values = noted(state, encoded.role, system_turns=system_turns)
+    values = noted(state, encoded.role, system_turns=system_turns) if state.notes else []
     values.append(turn(encoded.role, encoded.blocks))
     # Only what bears on the rest: blocks are not kept alive by the states of later messages.
     last = structs.replace(encoded, blocks=())
@@ -179,8 +183,10 @@ def _tool(state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[byte
     if still_open:
         return structs.replace(state, open=tuple(still_open), results=results), []
     by_id = dict(results)
-    # In the order of the calls, a breakpoint of an hour may come behind one of five minutes.
-    blocks = in_order([by_id[call_id] for call_id in state.turn], short=False)
+    blocks = tuple([by_id[call_id] for call_id in state.turn])
+    if state.points:
+        # In the order of the calls, a breakpoint of an hour may come behind one of five minutes.
+        blocks = in_order(blocks, short=False)
     said = Encoded("user", container=state.last.container if state.last is not None else None)
     after = Walk(state.system, state.turn, points=state.points, ttls=state.ttls, last=said)
     return after, [turn("user", blocks)]

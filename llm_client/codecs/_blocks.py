@@ -74,9 +74,9 @@ class Conversation(Generic[S]):
         """
         self._rewind(self._common(messages))
         state = self.state
-        for position in range(self._count, len(messages)):
+        for position, message in enumerate(messages[self._count :], self._count):
             self._marks.append((len(self._tail), self._size, state))
-            state, values = step(state, messages[position], position)
+            state, values = step(state, message, position)
             for value in values:
                 self._tail.append(value)
                 self._size += len(value) + 1
