@@ -143,6 +143,11 @@ def checks_of(source: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def claims() -> dict[str, list[str]]:
+    """See `claimed_by_tests`."""
+    return claimed_by_tests()
+
+
+def claimed_by_tests() -> dict[str, list[str]]:
     """The tests by the fault that they claim."""
     found: dict[str, list[str]] = {}
     for path in sorted(TESTS.rglob("test_*.py")):
