@@ -270,7 +270,7 @@ class CallItem(Item):
     __slots__ = ("_begun", "_held", "_told", "any", "index")
 
     def __init__(self, origin: str, fields: dict[str, Any], index: int) -> None:
-        super().__init__(origin, text_of(fields.get("type")), _name(fields.get("id")))
+        super().__init__(origin, mend(text_of(fields.get("type"))), _name(fields.get("id")))
         self.index = index
         self._begun = False
         self._held: list[str] = []
@@ -337,7 +337,7 @@ class OpaqueItem(Item):
     __slots__ = ()
 
     def __init__(self, origin: str, fields: dict[str, Any]) -> None:
-        super().__init__(origin, text_of(fields.get("type")), _name(fields.get("id")))
+        super().__init__(origin, mend(text_of(fields.get("type"))), _name(fields.get("id")))
 
     def finish(self, fields: dict[str, Any] | None, out: list[StreamEvent]) -> None:
         if fields is None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from llm_client.codecs.openai_responses import OpenAIResponsesCodec
 from llm_client.errors import LLMError, MalformedResponse, Overloaded
 from llm_client.stream import Finished
+from llm_client.types import Opaque
 from tests.responses_streams import (
     CREATED,
     accumulate,
@@ -173,3 +174,15 @@ def test_any_change_of_a_field_gives_an_answer_or_a_typed_error(data: st.DataObj
     assert error is not None or isinstance(events[-1], Finished)
     again, same = read(pieces(changed.encode(), 9))
     assert (again, type(same)) == (events, type(error))
+
+
+def test_half_a_character_in_the_name_of_an_unknown_item_is_mended() -> None:
+    """What comes out of an answer can always be stored."""
+    item = r'{"type":"\ud83d","id":"x_1"}'
+    frame = f'{{"type":"response.output_item.done","output_index":0,"item":{item}}}'
+    stream = f"data: {frame}\n\n".encode() + sse(end())
+    events, error = read([stream])
+    assert error is None
+    (part,) = accumulate(events).parts
+    assert isinstance(part, Opaque)
+    assert (part.kind, part.json) == ("\ufffd", '{"type":"\ufffd","id":"x_1"}')
