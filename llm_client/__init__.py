@@ -101,7 +101,12 @@ from llm_client.types import (
 )
 
 if TYPE_CHECKING:
+    from llm_client.codecs.anthropic import AnthropicCodec, AnthropicDialect
+    from llm_client.codecs.cohere import CohereCodec
+    from llm_client.codecs.gemini import GeminiCodec, GeminiDialect
+    from llm_client.codecs.ollama import OllamaCodec
     from llm_client.codecs.openai_chat import ChatDialect, OpenAIChatCodec, chat_dialect
+    from llm_client.codecs.openai_responses import OpenAIResponsesCodec, ResponsesDialect
     from llm_client.config import LLMProviderConfig
     from llm_client.fetching import DownloadFailed, FetchRefused, WebFetcher
     from llm_client.http_service import HttpLLMService, RequestDefaults
@@ -136,6 +141,7 @@ if TYPE_CHECKING:
     )
     from llm_client.pricing_genai import GenAIPrices
     from llm_client.probing import ProbeReport, ProbeResult, probe
+    from llm_client.protocols import PROTOCOLS, codec_for
     from llm_client.providers import PROVIDERS, Provider
     from llm_client.registry import (
         create_llm_service,
@@ -339,9 +345,19 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Codec",
     "Decoder",
     "HttpRequest",
+    "codec_for",
+    "PROTOCOLS",
     "OpenAIChatCodec",
     "ChatDialect",
     "chat_dialect",
+    "OpenAIResponsesCodec",
+    "ResponsesDialect",
+    "AnthropicCodec",
+    "AnthropicDialect",
+    "GeminiCodec",
+    "GeminiDialect",
+    "CohereCodec",
+    "OllamaCodec",
     "Transport",
     "WireRequest",
     "WireResponse",
