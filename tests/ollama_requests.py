@@ -43,7 +43,9 @@ def read_request(body: dict[str, Any]) -> LLMRequest:
                 messages.append(Message(role, (*_text(fields), *_images(fields))))
             case role:
                 raise UnknownShape(f"role {role!r}")
-    tools = tuple(_tool(as_dict(as_dict(item).get("function"))) for item in as_list(body.get("tools")))
+    tools = tuple(
+        _tool(as_dict(as_dict(item).get("function"))) for item in as_list(body.get("tools"))
+    )
     return LLMRequest(messages, model=body.get("model"), tools=tools)
 
 
