@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from llm_client.codecs._gemini_parts import blob_data
 from llm_client.codecs._json import as_dict, as_list, is_array, is_object
+from llm_client.codecs.gemini._parts import blob_data
 from llm_client.types import (
     Audio,
     File,

@@ -8,8 +8,8 @@ from functools import partial
 from msgspec import Struct
 
 from llm_client._json_endpoint import JsonAnswer, JsonEndpoint
-from llm_client.codecs._gemini_parts import blob_data
 from llm_client.codecs._http_errors import error_from_body
+from llm_client.codecs.gemini._parts import blob_data
 from llm_client.errors import CallerError, MalformedResponse
 from llm_client.fetching import WebFetcher
 from llm_client.images.service import ImagesResult

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_client.codecs._schema_anthropic import closed_schema, tool_schema
+from llm_client.codecs.anthropic._schema import closed_schema, tool_schema
 from llm_client.errors import UnsupportedFeature
 from tests.anthropic_requests import accepted_requests
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from llm_client._proxy import proxy_for
-from llm_client.codecs import _anthropic_dialect as anthropic
-from llm_client.codecs import _responses_dialect as responses
+from llm_client.codecs import anthropic
+from llm_client.codecs import openai_responses as responses
 from llm_client.codecs.openai_chat import DIALECTS
 from llm_client.config import LLMProviderConfig
 from llm_client.errors import ConfigError

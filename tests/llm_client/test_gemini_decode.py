@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_client.codecs._gemini_frames import GeminiFrames
+from llm_client.codecs.gemini._frames import GeminiFrames
 from llm_client.errors import MalformedResponse
 from llm_client.stream import PartSealed, ResponseStarted, TextDelta, ThinkingDelta
 from llm_client.types import (

@@ -6,10 +6,10 @@ from typing import Any
 
 from llm_client.codecs._json import encode
 from llm_client.codecs._media import media_url, shown
-from llm_client.codecs._responses_dialect import ResponsesDialect
-from llm_client.codecs._responses_rules import Encoded
-from llm_client.codecs._responses_turn import Turn, decoded, wire_id
 from llm_client.codecs._turns import call_ids, misplaced, what
+from llm_client.codecs.openai_responses._dialect import ResponsesDialect
+from llm_client.codecs.openai_responses._rules import Encoded
+from llm_client.codecs.openai_responses._turn import Turn, decoded, wire_id
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import (
     Audio,

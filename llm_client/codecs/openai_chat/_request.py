@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_client.codecs._chat_dialect import ChatDialect
 from llm_client.codecs._json import encode, require_finite
 from llm_client.codecs._names import NAME
 from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra, refuse
 from llm_client.codecs._schema import strict_output, strict_schema
+from llm_client.codecs.openai_chat._dialect import ChatDialect
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import LLMRequest, NamedTool, OutputSchema, ToolSpec
 

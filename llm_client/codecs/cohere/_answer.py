@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from llm_client.codecs._chat_calls import CallSlots
-from llm_client.codecs._chat_parts import call_fragment, text_of
 from llm_client.codecs._http_errors import error_from_value
 from llm_client.codecs._json import as_dict, as_list, is_object, loads_valid
 from llm_client.codecs._usage import read_usage
+from llm_client.codecs.openai_chat._calls import CallSlots
+from llm_client.codecs.openai_chat._parts import call_fragment, text_of
 from llm_client.errors import IncompleteStream, LLMError, MalformedResponse, ServerError, excerpt
 from llm_client.stream import (
     Finished,

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from llm_client.codecs._gemini_dialect import GeminiDialect
-from llm_client.codecs._gemini_parts import METADATA, blob_data
-from llm_client.codecs._gemini_rules import Call, Encoded, Result
 from llm_client.codecs._json import encode, object_text
 from llm_client.codecs._media import base64_text, in_words, shown
 from llm_client.codecs._names import wire_name
 from llm_client.codecs._turns import misplaced, opaque_value, what
+from llm_client.codecs.gemini._dialect import GeminiDialect
+from llm_client.codecs.gemini._parts import METADATA, blob_data
+from llm_client.codecs.gemini._rules import Call, Encoded, Result
 from llm_client.errors import LocalProtocolError, MalformedResponse, UnsupportedFeature
 from llm_client.types import (
     Audio,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from llm_client.codecs._gemini_dialect import GeminiDialect, GeminiFamily
 from llm_client.codecs._json import as_dict, encode, require_finite
 from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra, refuse
-from llm_client.codecs._schema_gemini import gemini_schema
+from llm_client.codecs.gemini._dialect import GeminiDialect, GeminiFamily
+from llm_client.codecs.gemini._schema import gemini_schema
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import LLMRequest, NamedTool, ToolSpec
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_client.codecs._chat_dialect import ChatDialect
-from llm_client.codecs._chat_rules import Encoded
 from llm_client.codecs._json import encode, object_text
 from llm_client.codecs._media import base64_text, in_words, media_url, shown
 from llm_client.codecs._names import wire_name
 from llm_client.codecs._turns import call_ids, misplaced, opaque_value, what
+from llm_client.codecs.openai_chat._dialect import ChatDialect
+from llm_client.codecs.openai_chat._rules import Encoded
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import (
     Audio,

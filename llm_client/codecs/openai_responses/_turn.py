@@ -16,10 +16,10 @@ import msgspec
 from llm_client.codecs._json import as_dict, encode, is_object, object_text
 from llm_client.codecs._media import in_words
 from llm_client.codecs._names import IdForm, wire_name
-from llm_client.codecs._responses_dialect import ResponsesDialect
-from llm_client.codecs._responses_items import CUSTOM, IMAGE, NAMESPACE, REASONING_TEXT
-from llm_client.codecs._responses_rules import CUSTOM_OUTPUT, FUNCTION_OUTPUT, Encoded
 from llm_client.codecs._turns import opaque_value, what
+from llm_client.codecs.openai_responses._dialect import ResponsesDialect
+from llm_client.codecs.openai_responses._items import CUSTOM, IMAGE, NAMESPACE, REASONING_TEXT
+from llm_client.codecs.openai_responses._rules import CUSTOM_OUTPUT, FUNCTION_OUTPUT, Encoded
 from llm_client.errors import LocalProtocolError
 from llm_client.types import (
     Audio,

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from llm_client.codec import HttpRequest
 from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import encode
-from llm_client.codecs._ollama_answer import OllamaAnswer
-from llm_client.codecs._ollama_encode import OllamaForm, encode_options, encode_tools
 from llm_client.codecs._request import JSON_HEADERS
 from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
+from llm_client.codecs.ollama._answer import OllamaAnswer
+from llm_client.codecs.ollama._encode import OllamaForm, encode_options, encode_tools
 from llm_client.errors import LLMError, LocalProtocolError
 from llm_client.ndjson import NDJSONParser
 from llm_client.types import LLMRequest, LLMResponse

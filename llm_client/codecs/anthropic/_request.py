@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_client.codecs._anthropic_dialect import AnthropicDialect
-from llm_client.codecs._anthropic_models import Generation
 from llm_client.codecs._json import encode, require_finite
 from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra, refuse
-from llm_client.codecs._schema_anthropic import closed_schema, tool_schema
+from llm_client.codecs.anthropic._dialect import AnthropicDialect
+from llm_client.codecs.anthropic._models import Generation
+from llm_client.codecs.anthropic._schema import closed_schema, tool_schema
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import LLMRequest, NamedTool, OutputSchema, ToolSpec
 

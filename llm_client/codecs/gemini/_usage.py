@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llm_client.codecs._gemini_chunks import Counts
 from llm_client.codecs._json import as_dict
+from llm_client.codecs.gemini._chunks import Counts
 from llm_client.types import Usage
 
 __all__ = ["read_counts", "usage_of"]

@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from llm_client.codecs._anthropic_blocks import CONTAINER
-from llm_client.codecs._anthropic_marks import Lifetime, cached, lifetime
-from llm_client.codecs._anthropic_media import media_block
-from llm_client.codecs._anthropic_rules import Encoded
 from llm_client.codecs._json import as_dict, encode, object_text
 from llm_client.codecs._media import in_words, shown
 from llm_client.codecs._names import IdForm, wire_name
 from llm_client.codecs._turns import call_ids, misplaced, opaque_value, what
+from llm_client.codecs.anthropic._blocks import CONTAINER
+from llm_client.codecs.anthropic._marks import Lifetime, cached, lifetime
+from llm_client.codecs.anthropic._media import media_block
+from llm_client.codecs.anthropic._rules import Encoded
 from llm_client.errors import LocalProtocolError
 from llm_client.types import (
     Audio,

@@ -10,18 +10,6 @@ from typing import Any
 
 import msgspec
 
-from llm_client.codecs._chat_calls import CallSlots, Fragment
-from llm_client.codecs._chat_chunks import Call, Chunk, Delta, decode_chunk
-from llm_client.codecs._chat_dialect import ChatDialect
-from llm_client.codecs._chat_finish import failure_of, stop_reason
-from llm_client.codecs._chat_parts import (
-    DetailLog,
-    SoundLog,
-    block_text,
-    call_fragment,
-    reasoning_text,
-    text_of,
-)
 from llm_client.codecs._http_errors import error_from_value
 from llm_client.codecs._json import (
     SURROGATE_ESCAPE,
@@ -33,6 +21,18 @@ from llm_client.codecs._json import (
     mend_value,
 )
 from llm_client.codecs._usage import read_usage
+from llm_client.codecs.openai_chat._calls import CallSlots, Fragment
+from llm_client.codecs.openai_chat._chunks import Call, Chunk, Delta, decode_chunk
+from llm_client.codecs.openai_chat._dialect import ChatDialect
+from llm_client.codecs.openai_chat._finish import failure_of, stop_reason
+from llm_client.codecs.openai_chat._parts import (
+    DetailLog,
+    SoundLog,
+    block_text,
+    call_fragment,
+    reasoning_text,
+    text_of,
+)
 from llm_client.errors import LLMError, MalformedResponse, excerpt
 from llm_client.stream import (
     Finished,

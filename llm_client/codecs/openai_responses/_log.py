@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from llm_client.codecs._json import as_dict, mend_value
-from llm_client.codecs._responses_items import (
+from llm_client.codecs.openai_responses._items import (
     CallItem,
     Item,
     MessageItem,

@@ -20,16 +20,16 @@ from llm_client.codecs._json import (
     loads,
     mend,
 )
-from llm_client.codecs._responses_dialect import ResponsesDialect
-from llm_client.codecs._responses_events import TEXT_DELTA, Event, decode_event
-from llm_client.codecs._responses_items import (
+from llm_client.codecs._usage import read_usage
+from llm_client.codecs.openai_responses._dialect import ResponsesDialect
+from llm_client.codecs.openai_responses._events import TEXT_DELTA, Event, decode_event
+from llm_client.codecs.openai_responses._items import (
     CallItem,
     MessageItem,
     ReasoningItem,
     text_of,
 )
-from llm_client.codecs._responses_log import ItemLog
-from llm_client.codecs._usage import read_usage
+from llm_client.codecs.openai_responses._log import ItemLog
 from llm_client.errors import MalformedResponse, excerpt
 from llm_client.stream import (
     Finished,

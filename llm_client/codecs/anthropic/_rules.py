@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from msgspec import Struct, structs
 
-from llm_client.codecs._anthropic_marks import in_order, lifetime
+from llm_client.codecs.anthropic._marks import in_order, lifetime
 from llm_client.errors import LocalProtocolError
 
 __all__ = ["START", "Encoded", "Walk", "check_end", "noted", "turn", "walk"]

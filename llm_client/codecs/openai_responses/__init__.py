@@ -1,4 +1,4 @@
-"""The Chat Completions protocol: OpenAI's own and that of everyone who speaks it."""
+"""The Responses protocol: OpenAI's newer one, and that of those who speak it too."""
 
 from __future__ import annotations
 
@@ -7,58 +7,62 @@ from collections.abc import Callable, Mapping
 from msgspec import structs
 
 from llm_client.codec import HttpRequest
-from llm_client.codecs._chat_answer import ChatAnswer
-from llm_client.codecs._chat_dialect import (
-    COMPATIBLE,
-    DIALECTS,
-    ChatDialect,
-    ReasoningEcho,
-    chat_dialect,
-)
-from llm_client.codecs._chat_encode import encode_message, media_block
-from llm_client.codecs._chat_request import encode_options, encode_system, encode_tools
-from llm_client.codecs._chat_rules import START, Encoded, Walk, check_end, walk
 from llm_client.codecs._http_errors import error_from_body
+from llm_client.codecs._json import encode, require_finite
 from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
 from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
+from llm_client.codecs.openai_responses._answer import ResponsesAnswer
+from llm_client.codecs.openai_responses._dialect import (
+    COMPATIBLE,
+    DIALECTS,
+    ResponsesDialect,
+    responses_dialect,
+)
+from llm_client.codecs.openai_responses._encode import encode_message, media_block
+from llm_client.codecs.openai_responses._request import encode_options, encode_tools, is_continued
+from llm_client.codecs.openai_responses._rules import START, Encoded, Walk, check_end, walk
 from llm_client.errors import LLMError, LocalProtocolError
 from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
 
 __all__ = [
     "COMPATIBLE",
     "DIALECTS",
-    "ChatDialect",
-    "OpenAIChatCodec",
-    "ReasoningEcho",
-    "chat_codec",
-    "chat_dialect",
+    "OpenAIResponsesCodec",
+    "ResponsesDialect",
+    "responses_codec",
+    "responses_dialect",
 ]
 
 
-class _ChatForm:
-    """Messages in one dialect, for a `TranscriptEncoder`."""
+_MAY_BE_EMPTY = frozenset({"previous_response_id", "conversation", "prompt"})
+
+
+class _ResponsesForm:
+    """Messages in one dialect, for a `TranscriptEncoder`. If `continued`, the provider holds what
+    came before them."""
 
     start = START
 
-    def __init__(self, dialect: ChatDialect) -> None:
+    def __init__(self, dialect: ResponsesDialect, *, continued: bool) -> None:
         self._dialect = dialect
+        self._continued = continued
 
     def encode(self, message: Message) -> Encoded:
         return encode_message(message, self._dialect)
 
     def walk(self, state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[bytes]]:
-        return walk(state, encoded, position, bridge=self._dialect.bridge)
+        return walk(state, encoded, position, continued=self._continued)
 
     def show(self, part: Image | Audio | File) -> object:
-        return media_block(part)
+        return media_block(part, self._dialect)
 
     def check_end(self, state: Walk) -> None:
         check_end(state)
 
 
-class OpenAIChatCodec:
+class OpenAIResponsesCodec:
     """A `Codec` for one vendor's dialect.
 
     What it has encoded is kept and used again: whole conversations by the request's `cache_key`
@@ -69,9 +73,11 @@ class OpenAIChatCodec:
     and no date of its own.
     """
 
+    binds_output = True
+
     def __init__(
         self,
-        dialect: ChatDialect = COMPATIBLE,
+        dialect: ResponsesDialect = COMPATIBLE,
         *,
         conversations: int = 512,
         cache_bytes: int = 64 * 1024 * 1024,
@@ -79,21 +85,21 @@ class OpenAIChatCodec:
     ) -> None:
         self.dialect = dialect
         self._now = now
-        self._transcripts = TranscriptEncoder(_ChatForm(dialect), conversations, cache_bytes)
+        self._whole = TranscriptEncoder(
+            _ResponsesForm(dialect, continued=False), conversations, cache_bytes
+        )
+        self._continued = TranscriptEncoder(
+            _ResponsesForm(dialect, continued=True), conversations, cache_bytes
+        )
         self._tools = KeptTools()
 
     def __repr__(self) -> str:
-        return f"OpenAIChatCodec({self.dialect.provider!r})"
-
-    @property
-    def binds_output(self) -> bool:
-        """Whether the vendor can bind an answer to a schema."""
-        return self.dialect.json_schema
+        return f"OpenAIResponsesCodec({self.dialect.provider!r})"
 
     @property
     def kept_conversations(self) -> int:
         """How many conversations the encoder keeps at the moment."""
-        return self._transcripts.kept_conversations
+        return self._whole.kept_conversations + self._continued.kept_conversations
 
     def encode(self, request: LLMRequest, *, stream: bool) -> HttpRequest:
         """The request in wire form.
@@ -102,23 +108,21 @@ class OpenAIChatCodec:
             LocalProtocolError: the transcript is illegal for this protocol; names the rule.
             UnsupportedFeature: the protocol cannot express something in the request.
         """
-        options = encode_options(request, self.dialect, stream=stream)
-        head = options[:-1] + (b"," if len(options) > 2 else b"")
-        if request.tools or request.server_tools:
-            head += b'"tools":' + self._encoded_tools(request) + b","
-        head += b'"messages":['
-        pieces = self._transcripts.pieces(request)
-        if request.system is not None:
-            head += encode_system(request.system, self.dialect) + (b"," if pieces else b"")
-        elif not pieces:
-            raise LocalProtocolError("the request holds no message; send at least one", rule="C09")
-        return HttpRequest(
-            self.dialect.path, [head, *pieces, b"]}"], STREAM_HEADERS if stream else JSON_HEADERS
-        )
+        transcripts = self._continued if is_continued(request) else self._whole
+        head = encode_options(request, self.dialect, stream=stream)[:-1] + b","
+        tools = self._encoded_tools(request)
+        if tools:
+            head += b'"tools":[' + tools + b"],"
+        pieces = transcripts.pieces(request)
+        if not pieces and not _MAY_BE_EMPTY & request.extra.keys():
+            raise LocalProtocolError("the request holds no message; send at least one", rule="R11")
+        head += b'"input":['
+        headers = STREAM_HEADERS if stream else JSON_HEADERS
+        return HttpRequest(self.dialect.path, [head, *pieces, b"]}"], headers)
 
     def decoder(self) -> StreamDecoder:
         """A decoder for one streamed answer."""
-        return StreamDecoder(ChatAnswer(self.dialect), self.dialect.provider)
+        return StreamDecoder(ResponsesAnswer(self.dialect), self.dialect.provider)
 
     def decode(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMResponse:
         """An answer that came whole.
@@ -127,7 +131,7 @@ class OpenAIChatCodec:
             LLMError: the answer is an error, or cannot be decoded.
         """
         return decode_whole(
-            lambda: ChatAnswer(self.dialect),
+            lambda: ResponsesAnswer(self.dialect),
             self.dialect.provider,
             status,
             headers,
@@ -141,11 +145,14 @@ class OpenAIChatCodec:
 
     def _encoded_tools(self, request: LLMRequest) -> bytes:
         tools = request.tools
-        if request.server_tools:
-            return encode_tools(tools, request.server_tools)
-        return self._tools.get(tools) or self._tools.put(tools, encode_tools(tools))
+        ours = self._tools.get(tools) or self._tools.put(tools, encode_tools(tools))
+        if not request.server_tools:
+            return ours
+        require_finite(request.server_tools, "the server tools")
+        theirs = encode(request.server_tools, "the server tools")[1:-1]
+        return ours + b"," + theirs if ours else theirs
 
 
-def chat_codec(dialect: str, provider: str) -> OpenAIChatCodec:
+def responses_codec(dialect: str, provider: str) -> OpenAIResponsesCodec:
     """The codec of the vendor `dialect` for `provider`."""
-    return OpenAIChatCodec(structs.replace(chat_dialect(dialect), provider=provider))
+    return OpenAIResponsesCodec(structs.replace(responses_dialect(dialect), provider=provider))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from llm_client.codec import HttpRequest
-from llm_client.codecs._cohere_answer import CohereAnswer
-from llm_client.codecs._cohere_encode import CohereForm, encode_options, encode_tools
 from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import encode
 from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
 from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
+from llm_client.codecs.cohere._answer import CohereAnswer
+from llm_client.codecs.cohere._encode import CohereForm, encode_options, encode_tools
 from llm_client.errors import LLMError, LocalProtocolError
 from llm_client.types import LLMRequest, LLMResponse
 

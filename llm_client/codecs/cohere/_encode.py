@@ -1,20 +1,20 @@
 """Requests in the wire form of Cohere v2 chat.
 
-Transcripts follow the rules of Chat Completions (see `_chat_rules`): each call is answered right
-after the message that makes it, before anything else is said.
+Transcripts follow the rules of Chat Completions (see `openai_chat._rules`): each call is answered
+right after the message that makes it, before anything else is said.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from llm_client.codecs._chat_rules import START, Encoded, Walk, check_end, walk
-from llm_client.codecs._cohere_answer import PLAN
 from llm_client.codecs._json import encode, object_text, require_finite
 from llm_client.codecs._media import in_words, media_url, shown
 from llm_client.codecs._names import IdForm, wire_name
 from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra
 from llm_client.codecs._turns import call_ids, misplaced, opaque_value, what
+from llm_client.codecs.cohere._answer import PLAN
+from llm_client.codecs.openai_chat._rules import START, Encoded, Walk, check_end, walk
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import (
     Audio,

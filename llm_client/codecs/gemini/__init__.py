@@ -8,24 +8,24 @@ from urllib.parse import quote
 from msgspec import structs
 
 from llm_client.codec import HttpRequest
-from llm_client.codecs._gemini_answer import GeminiAnswer
-from llm_client.codecs._gemini_dialect import (
-    GEMINI,
-    VERTEX,
-    GeminiDialect,
-    gemini_dialect,
-    gemini_family,
-)
-from llm_client.codecs._gemini_encode import encode_message, media_part
-from llm_client.codecs._gemini_frames import GeminiFrames
-from llm_client.codecs._gemini_request import encode_functions, encode_options
-from llm_client.codecs._gemini_rules import START, Encoded, Walk, check_end, walk
 from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import encode, require_finite
 from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
 from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
+from llm_client.codecs.gemini._answer import GeminiAnswer
+from llm_client.codecs.gemini._dialect import (
+    GEMINI,
+    VERTEX,
+    GeminiDialect,
+    gemini_dialect,
+    gemini_family,
+)
+from llm_client.codecs.gemini._encode import encode_message, media_part
+from llm_client.codecs.gemini._frames import GeminiFrames
+from llm_client.codecs.gemini._request import encode_functions, encode_options
+from llm_client.codecs.gemini._rules import START, Encoded, Walk, check_end, walk
 from llm_client.errors import ConfigError, LLMError
 from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
 

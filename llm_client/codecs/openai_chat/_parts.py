@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from llm_client.codecs._chat_calls import Fragment
 from llm_client.codecs._json import as_dict, as_list, is_array, is_object
+from llm_client.codecs.openai_chat._calls import Fragment
 from llm_client.errors import MalformedResponse
 from llm_client.types import Audio, Opaque
 

@@ -1,7 +1,7 @@
 """Requests in the wire form of Ollama's own protocol.
 
-Transcripts follow the rules of Chat Completions (see `_chat_rules`), with one more: results stand
-in the order of their calls, because older servers tell them apart by nothing else.
+Transcripts follow the rules of Chat Completions (see `openai_chat._rules`), with one more: results
+stand in the order of their calls, because older servers tell them apart by nothing else.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from llm_client.codecs._chat_rules import START, Walk, check_end, walk
-from llm_client.codecs._chat_rules import Encoded as Placed
 from llm_client.codecs._json import as_dict, encode, object_text, require_finite
 from llm_client.codecs._media import base64_text, in_words, shown
 from llm_client.codecs._names import IdForm, wire_name
 from llm_client.codecs._request import add_numbers, check_tools, merge_extra, refuse
 from llm_client.codecs._turns import call_ids, misplaced, what
+from llm_client.codecs.openai_chat._rules import START, Walk, check_end, walk
+from llm_client.codecs.openai_chat._rules import Encoded as Placed
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import (
     Audio,

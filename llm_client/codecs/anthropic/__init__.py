@@ -8,26 +8,26 @@ from urllib.parse import quote
 from msgspec import structs
 
 from llm_client.codec import HttpRequest
-from llm_client.codecs._anthropic_answer import AnthropicAnswer
-from llm_client.codecs._anthropic_dialect import (
-    ANTHROPIC,
-    DIALECTS,
-    AnthropicDialect,
-    anthropic_dialect,
-)
-from llm_client.codecs._anthropic_encode import encode_message, text_block
-from llm_client.codecs._anthropic_last import room_for_points, without_last_blanks
-from llm_client.codecs._anthropic_marks import Lifetime, cached, in_order
-from llm_client.codecs._anthropic_media import media_block
-from llm_client.codecs._anthropic_models import Generation, generation_of
-from llm_client.codecs._anthropic_request import encode_options, encode_tools
-from llm_client.codecs._anthropic_rules import START, Encoded, Walk, check_end, noted, walk
 from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import encode
 from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
 from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
 from llm_client.codecs._whole import decode_whole
+from llm_client.codecs.anthropic._answer import AnthropicAnswer
+from llm_client.codecs.anthropic._dialect import (
+    ANTHROPIC,
+    DIALECTS,
+    AnthropicDialect,
+    anthropic_dialect,
+)
+from llm_client.codecs.anthropic._encode import encode_message, text_block
+from llm_client.codecs.anthropic._last import room_for_points, without_last_blanks
+from llm_client.codecs.anthropic._marks import Lifetime, cached, in_order
+from llm_client.codecs.anthropic._media import media_block
+from llm_client.codecs.anthropic._models import Generation, generation_of
+from llm_client.codecs.anthropic._request import encode_options, encode_tools
+from llm_client.codecs.anthropic._rules import START, Encoded, Walk, check_end, noted, walk
 from llm_client.errors import LLMError, LocalProtocolError, UnsupportedFeature
 from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
 

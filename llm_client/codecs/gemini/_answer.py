@@ -10,18 +10,6 @@ from typing import Any
 
 import msgspec
 
-from llm_client.codecs._gemini_calls import CallLog
-from llm_client.codecs._gemini_chunks import Candidate, Chunk, Counts, decode_chunk
-from llm_client.codecs._gemini_dialect import GeminiDialect
-from llm_client.codecs._gemini_finish import (
-    UNEXPECTED_CALL,
-    failure_of,
-    read_finish,
-    stop_reason,
-    tool_use_failed,
-)
-from llm_client.codecs._gemini_parts import METADATA, citations_in, metadata_in, other_part
-from llm_client.codecs._gemini_usage import read_counts, usage_of
 from llm_client.codecs._http_errors import error_from_value
 from llm_client.codecs._json import (
     SURROGATE_ESCAPE,
@@ -32,6 +20,18 @@ from llm_client.codecs._json import (
     loads,
     mend_value,
 )
+from llm_client.codecs.gemini._calls import CallLog
+from llm_client.codecs.gemini._chunks import Candidate, Chunk, Counts, decode_chunk
+from llm_client.codecs.gemini._dialect import GeminiDialect
+from llm_client.codecs.gemini._finish import (
+    UNEXPECTED_CALL,
+    failure_of,
+    read_finish,
+    stop_reason,
+    tool_use_failed,
+)
+from llm_client.codecs.gemini._parts import METADATA, citations_in, metadata_in, other_part
+from llm_client.codecs.gemini._usage import read_counts, usage_of
 from llm_client.errors import (
     ContentFiltered,
     IncompleteStream,

@@ -10,7 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from llm_client.codecs._anthropic_blocks import (
+from llm_client.codecs._http_errors import error_from_value
+from llm_client.codecs._json import as_dict, as_list, is_array, is_object, loads_valid
+from llm_client.codecs._usage import read_usage
+from llm_client.codecs.anthropic._blocks import (
     CONTAINER,
     Block,
     CallBlock,
@@ -20,11 +23,8 @@ from llm_client.codecs._anthropic_blocks import (
     open_block,
     text_of,
 )
-from llm_client.codecs._anthropic_dialect import AnthropicDialect
-from llm_client.codecs._anthropic_frames import JsonPiece, TextPiece, ThinkingPiece, decode_frame
-from llm_client.codecs._http_errors import error_from_value
-from llm_client.codecs._json import as_dict, as_list, is_array, is_object, loads_valid
-from llm_client.codecs._usage import read_usage
+from llm_client.codecs.anthropic._dialect import AnthropicDialect
+from llm_client.codecs.anthropic._frames import JsonPiece, TextPiece, ThinkingPiece, decode_frame
 from llm_client.errors import IncompleteStream, LLMError, MalformedResponse, excerpt
 from llm_client.stream import (
     Finished,

@@ -7,8 +7,8 @@ from typing import Any
 from llm_client.codecs._json import as_list, encode, is_object, require_finite
 from llm_client.codecs._names import NAME, IdForm
 from llm_client.codecs._request import add_numbers, check_tools, merge_extra, refuse
-from llm_client.codecs._responses_dialect import ResponsesDialect
 from llm_client.codecs._schema import strict_output, strict_schema
+from llm_client.codecs.openai_responses._dialect import ResponsesDialect
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
 from llm_client.types import LLMRequest, NamedTool, OutputSchema, ToolSpec
 
