@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, get_args
 
 from msgspec import structs
 
 from llm_client.codecs._blocks import Conversation, ConversationCache
-from llm_client.types import Audio, File, Image, LLMRequest, Message, ToolSpec
+from llm_client.errors import CallerError, LocalProtocolError
+from llm_client.types import Audio, File, Image, LLMRequest, Message, Role, ToolSpec
 
 __all__ = ["KeptTools", "TranscriptEncoder", "WireForm"]
 
+_ROLES: tuple[Role, ...] = get_args(Role)
 _MESSAGES = 4096
 _MESSAGE_BYTES = 64 * 1024
 _TOOL_SETS = 64
@@ -137,19 +139,34 @@ class TranscriptEncoder(Generic[E, S]):
                     self._form.show(light)
 
     def _step(self, state: S, message: Message, position: int) -> tuple[S, Sequence[bytes]]:
-        return self._form.walk(state, self._form.encode(message), position)
+        return self._form.walk(state, self._encoded(message, position), position)
 
     def _step_cached(self, state: S, message: Message, position: int) -> tuple[S, Sequence[bytes]]:
         known = self._messages.get(id(message))
         # The entry holds the message itself, so that its id cannot have passed to another one.
         if known is not None and known[0] is message:
             return self._form.walk(state, known[1], position)
-        encoded = self._form.encode(message)
+        encoded = self._encoded(message, position)
         if encoded.size <= _MESSAGE_BYTES:
             self._messages[id(message)] = (message, encoded)
             if len(self._messages) > _MESSAGES:
                 self._messages.popitem(last=False)
         return self._form.walk(state, encoded, position)
+
+    def _encoded(self, message: Message, position: int) -> E:
+        known: object = message
+        if not isinstance(known, Message):
+            raise CallerError(
+                f"messages[{position}] is of type {type(known).__name__}; make a Message, for "
+                'example Message.user("Hello")'
+            )
+        if message.role not in _ROLES:
+            raise LocalProtocolError(
+                f"messages[{position}] has the role {message.role!r}, but there are only "
+                f"{', '.join(_ROLES)}; what a developer says is a system message",
+                rule="X2",
+            )
+        return self._form.encode(message)
 
 
 class KeptTools:
