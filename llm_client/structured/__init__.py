@@ -6,7 +6,7 @@ answer.value                                   # City(name="Bern", people=134794
 spec       what an answer must be: a schema, and the check
 asking     asks for it in one of three ways, and again if it does not fit; `streaming` shows
            it while it grows, which `partial` reads
-text       JSON as models write it
+text       JSON as models write it; `reasoning` is what some write before it
 schema     JSON Schemas made simple, or strict; `validator` checks a value against one, and
            `problems` says what is wrong, in words for a model
 

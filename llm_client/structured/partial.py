@@ -19,6 +19,7 @@ from typing import Any
 from llm_client.codecs._json import is_object
 from llm_client.emulated_tools.reader import JsonString
 from llm_client.structured.errors import StructuredOutputError
+from llm_client.structured.reasoning import LeadingReasoning
 from llm_client.structured.text import decoded
 
 __all__ = ["Partial", "PartialJson"]
@@ -122,7 +123,7 @@ class _State(Enum):
 
 
 class PartialJson:
-    """Reads the first object or array of a text, piece by piece.
+    """Reads the first object or array of a text, piece by piece, after reasoning in tags.
 
     Args:
         member: of an object, only the value of this member is shown.
@@ -133,6 +134,7 @@ class PartialJson:
 
     def __init__(self, member: str | None = None) -> None:
         self._member = member
+        self._reasoning = LeadingReasoning()
         self._state = _State.BEFORE
         self._frame = _Frame([], None, "")
         self._depth = 0
@@ -147,6 +149,7 @@ class PartialJson:
     def feed(self, text: str) -> bool:
         """Takes the next piece in; whether there is more to show than before."""
         self._grown = False
+        text = self._reasoning.feed(text)
         at = 0
         while at < len(text) and self._state is not _State.OVER:
             at = self._step(text, at)

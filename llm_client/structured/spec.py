@@ -69,7 +69,7 @@ class OutputSpec(Generic[T]):
         )
 
     def parse(self, text: str) -> T:
-        """The value in `text`: JSON, perhaps in a fence or between words.
+        """The value in `text`: JSON, perhaps in a fence, between words, after reasoning in tags.
 
         Raises:
             StructuredOutputError: there is none, or it does not fit.

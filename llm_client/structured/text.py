@@ -1,4 +1,5 @@
-"""JSON as models write it: in fences, between words, with small slips that mean only one thing.
+"""JSON as models write it: after reasoning in tags, in fences, between words, with small slips that
+mean only one thing.
 
 Repaired are commas that nothing follows, `// comments`, line breaks inside of strings, and True,
 False and None. Never repaired are single quotes, which cannot be told from apostrophes, NaN, which
@@ -16,6 +17,7 @@ from typing import Any
 
 from llm_client.codecs._json import as_list, is_object
 from llm_client.structured.errors import StructuredOutputError
+from llm_client.structured.reasoning import without_reasoning
 
 __all__ = ["decoded", "json_texts", "no_value", "parse_structured"]
 
@@ -40,7 +42,8 @@ _WORDS = MappingProxyType({"True": "true", "False": "false", "None": "null"})
 
 def parse_structured(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON object in `text`: the text itself, what a fence holds, or the first whole object
-    between words, repaired if need be. Of `schema` only `required` is checked, at the top.
+    between words, repaired if need be; reasoning in tags is passed over. Of `schema` only
+    `required` is checked, at the top.
 
     Raises:
         StructuredOutputError: there is none, or it lacks a required field; see its `reason`.
@@ -84,7 +87,7 @@ def decoded(text: str) -> Any:
 
 def no_value(text: str, opening: str) -> StructuredOutputError:
     """The error for a text in which `json_texts` finds nothing."""
-    if _OPENING[opening].search(text) is None:
+    if _OPENING[opening].search(without_reasoning(text)) is None:
         return StructuredOutputError("there is no JSON object in the answer", reason="no_json")
     return StructuredOutputError(
         "there is no JSON object in the answer that is whole and valid", reason="invalid_json"
@@ -94,7 +97,7 @@ def no_value(text: str, opening: str) -> StructuredOutputError:
 def json_texts(text: str, opening: str) -> Iterator[str]:
     """The JSON values in `text`: all of it, or all of a fence; else what stands between words,
     repaired if need be. Between words, a value begins with a character of `opening`."""
-    body = text.strip()
+    body = without_reasoning(text).strip()
     fenced = [fence.group(1).strip() for fence in islice(_FENCE.finditer(body), _TRIES)]
     for one in (body, *fenced):
         if _end_of_value(one, 0) == len(one):

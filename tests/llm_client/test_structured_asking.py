@@ -29,6 +29,7 @@ from llm_client import (
     Usage,
     complete_as,
     output_spec,
+    stream_as,
 )
 from llm_client.structured import Way
 from llm_client.testing import Reply, ScriptedLLM, call, reply
@@ -101,6 +102,15 @@ async def test_a_forced_call_may_come_as_text() -> None:
     """Some models write the arguments instead of calling."""
     result = await complete_as(ScriptedLLM(GOOD), ASK, City, way="tool")
     assert result.value == BERN
+
+
+async def test_reasoning_in_the_text_is_not_taken_for_the_value() -> None:
+    """However well it fits, in one answer or streamed."""
+    text = f'<think>{{"name": "Basel", "people": 1}}</think>{GOOD}'
+    assert (await complete_as(ScriptedLLM(text), ASK, City)).value == BERN
+    async with stream_as(ScriptedLLM(text, chunk=3), ASK, City) as answer:
+        assert "Basel" not in str([partial.value async for partial in answer])
+        assert (await answer.result()).value == BERN
 
 
 async def test_a_model_can_be_asked_in_words() -> None:

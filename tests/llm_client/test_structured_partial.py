@@ -137,6 +137,33 @@ def test_what_is_shown_of_a_beginning(text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
+        ('<think>{"a": 0}</think>{"a": "b', {"a": "b"}),
+        ('\n<thinking>{"a": 0}</think>\n</thinking>So: {"a": "b', {"a": "b"}),
+        ('<think></think> <think>{"a": 0}</think>["<think>", "</think>', ["<think>", "</think>"]),
+        ('<this> is {"a": "b', {"a": "b"}),
+    ],
+)
+def test_reasoning_in_tags_is_never_shown(text: str, value: Any) -> None:
+    """It is no answer, however the tags are cut."""
+    for size in (1, 2, 5, len(text)):
+        partials, reader = shown(text, size)
+        assert partials[-1].value == value
+        assert not any(partial.value == {"a": 0} for partial in partials)
+        assert not reader.failed
+
+
+def test_while_there_is_reasoning_only_there_is_nothing_to_show() -> None:
+    """Nor does it fail: the answer may still come."""
+    for text in ('<think>{"a": 0}', '<think>{"a": 0}</think>', "<thi"):
+        partials, reader = shown(text)
+        assert partials == []
+        assert not reader.failed
+        assert not reader.complete
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
         ('{"a": 1, b', {"a": 1}),
         ("{'a': 1}", {}),
         ('{"a": NaN, "b": 1}', {}),

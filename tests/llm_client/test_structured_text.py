@@ -48,6 +48,46 @@ def test_a_text_that_is_json_is_not_searched_for_fences() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        '<think>{"name": "Basel"}</think>{"name": "Bern"}',
+        '\n<think>\n```json\n{"name": "Basel"}\n```\n</think>\n\n```json\n{"name": "Bern"}\n```',
+        '<thinking>{"name": "Basel"}</thinking>So: {"name": "Bern"}',
+        '<thought>{"name": "Basel"}</thought> {"name": "Bern"}',
+        '<think></think>\n<think>{"name": "Basel"} </thought></think>{"name": "Bern"}',
+        'The user wants {"name": "Basel"}, or not?\n</think>\n\n{"name": "Bern"}',
+    ],
+)
+def test_reasoning_in_tags_is_no_answer(text: str) -> None:
+    """Servers without a parser for it leave it in the text, some without the tag that opens it."""
+    assert parse_structured(text, CITY)["name"] == "Bern"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<think>{"name": "Basel"}',
+        '<think>It is {"name": "Basel"}, I believe.</thin',
+        '<think>{"name": "Basel"}</thinking>',
+        '<think>{"name": "Basel"}</think>',
+        "<thi",
+    ],
+)
+def test_reasoning_that_nothing_follows_holds_no_answer(text: str) -> None:
+    """However much the reasoning itself looks like one."""
+    with pytest.raises(StructuredOutputError) as caught:
+        parse_structured(text, CITY)
+    assert caught.value.reason == "no_json"
+
+
+def test_tags_in_an_answer_are_text() -> None:
+    """Only what stands before it is reasoning."""
+    text = '{"name": "<think>Basel</think>", "b": "</think>"}'
+    assert parse_structured(text, CITY) == json.loads(text)
+    assert parse_structured(f"```json\n{text}\n```", CITY) == json.loads(text)
+
+
+@pytest.mark.parametrize(
     ("written", "meant"),
     [
         ('{"name": "a, }", "b": "c,]",}', {"name": "a, }", "b": "c,]"}),
@@ -101,6 +141,8 @@ def test_what_cannot_be_read_has_a_reason(text: str, reason: str) -> None:
         "{" + "," * 50_000 + " " * 50_000,
         "```json\n" * 10_000,
         ("```json\n" + "{" * 10) * 5_000,
+        "<think></think>" * 50_000,
+        "<think>" * 100_000,
     ],
 )
 def test_long_nonsense_is_given_up_soon(text: str) -> None:
