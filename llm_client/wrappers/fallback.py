@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import anyio.lowlevel
 from msgspec import Struct
@@ -17,7 +18,10 @@ from llm_client.types import LLMRequest, LLMResponse
 from llm_client.wrappers._attempts import AttemptedStream, answer_of
 from llm_client.wrappers._watched import Opened
 
-__all__ = ["Fallback", "FallbackNotice"]
+__all__ = ["Adapt", "Fallback", "FallbackNotice"]
+
+Adapt = Callable[[LLMRequest, LLMService], LLMRequest]
+"""What a service is asked in place of a request that was meant for another one."""
 
 
 class FallbackNotice(Struct, frozen=True):
@@ -38,11 +42,12 @@ class Fallback:
     """An `LLMService` that asks others in turn, each at most once a request, until one answers.
 
     The first service is asked with the request as it is, then with each of the policy's `models`.
-    The others are asked for their own models: a name that the request may hold means nothing to
-    another vendor. One that cannot put the request into wire form is passed over.
+    The others are asked for their own models, and without the request's `server_tools` and `extra`:
+    what belongs to one vendor means nothing to another, or something else. A service's own `extra`
+    stands in its `RequestDefaults`. One that cannot put the request into wire form is passed over.
 
     The answer's `model`, or that of the stream's `ResponseStarted`, says who answered. The error
-    that is raised is the last one, with notes on those before.
+    that is raised is the last one, with notes on those before and on who was passed over, and why.
 
     An `AgentLoop` takes it if none of the services retries and streams are not restarted; but
     `AgentConfig.fallback` records each attempt, so prefer that for models of one service.
@@ -54,6 +59,8 @@ class Fallback:
         restart_streams: also when part of an answer had been handed out. It is taken back with an
             `AttemptVoided`; otherwise the error is raised with `after_output` set.
         on_fallback: called before the next one is asked; what it raises comes out of the request.
+        adapt: makes what one of the others is asked out of the request, for services that share
+            more, or less, than the usual; a CallerError that it raises passes that one over.
     """
 
     def __init__(
@@ -63,8 +70,10 @@ class Fallback:
         policy: FallbackPolicy | None = None,
         restart_streams: bool = False,
         on_fallback: Callable[[FallbackNotice], None] | None = None,
+        adapt: Adapt | None = None,
     ) -> None:
         self._services = (first, *others)
+        self._adapt = adapt
         self._policy = policy or FallbackPolicy()
         self._restart = restart_streams
         self._on_fallback = on_fallback
@@ -107,10 +116,23 @@ class Fallback:
 
     def _row(self, request: LLMRequest) -> _Row:
         first, *others = self._services
-        asked = [(first, request)]
-        asked += [(first, replace(request, model=model)) for model in self._policy.models]
-        asked += [(other, replace(request, model=None)) for other in others]
-        return _Row(asked, self._policy, self._on_fallback)
+        names = self._policy.models
+        after = [_Candidate(first, name, partial(replace, model=name)) for name in names]
+        after += [_Candidate(one, one.model, partial(self._adapted, one)) for one in others]
+        return _Row(first, request, after, self._policy, self._on_fallback)
+
+    def _adapted(self, service: LLMService, request: LLMRequest) -> LLMRequest:
+        if self._adapt is not None:
+            return self._adapt(request, service)
+        return replace(request, model=None, server_tools=(), extra={})
+
+
+class _Candidate(Struct, frozen=True):
+    """Who may be asked, and with what in place of the request."""
+
+    service: LLMService
+    model: str
+    adapt: Callable[[LLMRequest], LLMRequest]
 
 
 class _Row:
@@ -118,15 +140,18 @@ class _Row:
 
     def __init__(
         self,
-        asked: list[tuple[LLMService, LLMRequest]],
+        first: LLMService,
+        request: LLMRequest,
+        after: list[_Candidate],
         policy: FallbackPolicy,
         on_fallback: Callable[[FallbackNotice], None] | None,
     ) -> None:
         self._policy = policy
         self._on_fallback = on_fallback
-        self._failed: list[str] = []
-        self._service, self._request = asked[0]
-        self._left = iter(asked[1:])
+        self._notes: list[str] = []
+        self._service = first
+        self._meant = self._request = request
+        self._left = iter(after)
         self.number = 1
 
     @property
@@ -142,24 +167,28 @@ class _Row:
         return response if response.model else response.replace(model=self.model)
 
     def again(self, error: LLMError) -> bool:
-        failed = self.model
+        failed, known = self.model, len(self._notes)
         if not self._policy.passes_on(error) or not self._move_on():
-            for note in self._failed:
+            for note in self._notes:
                 error.add_note(note)
             return False
-        self._failed.append(f"before that, {failed!r} failed: {type(error).__name__}: {error}")
+        told = f"before that, {failed!r} failed: {type(error).__name__}: {error}"
+        self._notes.insert(known, told)
         if self._on_fallback is not None:
             self._on_fallback(FallbackNotice(failed, self.model, error))
         self.number += 1
         return True
 
     def _move_on(self) -> bool:
-        for service, request in self._left:
+        for one in self._left:
             try:
-                service.check(request)
-            except CallerError:
+                request = one.adapt(self._meant)
+                one.service.check(request)
+            except CallerError as error:
+                why = f"{type(error).__name__}: {error}"
+                self._notes.append(f"{one.model!r} was passed over: {why}")
                 continue
-            self._service, self._request = service, request
+            self._service, self._request = one.service, request
             return True
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from llm_client.errors import (
     AuthenticationFailed,
@@ -135,8 +136,72 @@ async def test_a_service_that_cannot_take_the_request_is_passed_over() -> None:
     service = Fallback(ScriptedLLM(Overloaded("busy")), simple, last)
     assert (await service.complete(bound)).text == "{}"
     assert simple.requests == []
-    with pytest.raises(Overloaded):
-        await Fallback(ScriptedLLM(Overloaded("busy")), simple).complete(bound)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_the_error_says_who_was_passed_over_and_why(streamed: bool) -> None:
+    """In the order in which it happened."""
+
+    class Picky(ScriptedLLM):
+        """Takes one model only."""
+
+        def check(self, request: LLMRequest) -> None:
+            if request.model != "a1":
+                raise UnsupportedFeature(f"no {request.model}")
+
+    service = Fallback(
+        Picky(Overloaded("busy"), model="a1"),
+        Picky(model="b1"),
+        ScriptedLLM(ServerError("broken"), model="c1"),
+        Picky(model="d1"),
+        policy=FallbackPolicy(models=("a2",)),
+    )
+    with pytest.raises(ServerError) as raised:
+        await answer(service, HELLO, streamed=streamed)
+    assert raised.value.__notes__ == [
+        "before that, 'a1' failed: Overloaded: busy",
+        "'a2' was passed over: UnsupportedFeature: no a2",
+        "'b1' was passed over: UnsupportedFeature: no None",
+        "'d1' was passed over: UnsupportedFeature: no None",
+    ]
+
+
+OWN = LLMRequest(
+    HELLO.messages,
+    model="a0",
+    server_tools=({"type": "web_search_20250305", "name": "web_search"},),
+    extra={"service_tier": "flex"},
+    max_output_tokens=9,
+)
+
+
+async def test_what_belongs_to_one_vendor_does_not_reach_another() -> None:
+    """Tools that it runs, and what is in no protocol; its own models still get all of it."""
+    first = ScriptedLLM(Overloaded("x"), Overloaded("x"))
+    other = ScriptedLLM("fine")
+    await Fallback(first, other, policy=FallbackPolicy(models=("a2",))).complete(OWN)
+    assert first.requests == [OWN, structs.replace(OWN, model="a2")]
+    assert other.requests == [LLMRequest(HELLO.messages, max_output_tokens=9)]
+
+
+async def test_what_the_others_are_asked_can_be_chosen() -> None:
+    """One that shares more with the first may get it; one that cannot be asked is passed over."""
+    first, same = ScriptedLLM(Overloaded("x")), ScriptedLLM(Overloaded("y"), model="b1")
+    foreign, last = ScriptedLLM(model="c1"), ScriptedLLM(NotFound("gone"), model="d1")
+
+    def adapt(request: LLMRequest, service: LLMService) -> LLMRequest:
+        if service is foreign:
+            raise UnsupportedFeature("nobody searches there")
+        return request if service is same else structs.replace(request, model=None)
+
+    with pytest.raises(NotFound) as raised:
+        await Fallback(first, same, foreign, last, adapt=adapt).complete(OWN)
+    assert same.requests == [OWN]
+    assert foreign.requests == []
+    assert last.requests == [structs.replace(OWN, model=None)]
+    assert "'c1' was passed over: UnsupportedFeature: nobody searches" in str(
+        raised.value.__notes__
+    )
 
 
 # ── after output ──────────────────────────────────────────────────────────────────────────────────
