@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llm_client.errors import MalformedResponse
 
-__all__ = ["SSEParser"]
+__all__ = ["BOM", "EVENT_LIMIT", "SSEParser"]
 
 BOM = b"\xef\xbb\xbf"
 EVENT_LIMIT = 16 * 1024 * 1024

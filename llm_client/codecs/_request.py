@@ -19,6 +19,7 @@ __all__ = [
     "check_tools",
     "merge_extra",
     "refuse",
+    "refuse_single_calls",
 ]
 
 JSON_HEADERS = {"content-type": "application/json", "accept": "application/json"}
@@ -64,6 +65,18 @@ def refuse(provider: str, **parameters: object) -> None:
     for name, value in parameters.items():
         if value is not None and value != ():
             raise UnsupportedFeature(f"{provider} has no parameter for {name}; leave it out")
+
+
+def refuse_single_calls(request: LLMRequest, provider: str) -> None:
+    """Refuses the wish for one call at a time, where a protocol cannot express it.
+
+    Raises:
+        UnsupportedFeature: the request has it.
+    """
+    if request.tools and request.parallel_tool_calls is False:
+        raise UnsupportedFeature(
+            f"{provider} cannot be kept from several calls at once; leave parallel_tool_calls out"
+        )
 
 
 def check_tools(

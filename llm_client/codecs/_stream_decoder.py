@@ -8,7 +8,7 @@ from llm_client.codecs._answer import Answer
 from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import is_array, is_object, loads_valid
 from llm_client.errors import IncompleteStream, LLMError, MalformedResponse, excerpt
-from llm_client.sse import EVENT_LIMIT, SSEParser
+from llm_client.sse import BOM, EVENT_LIMIT, SSEParser
 from llm_client.stream import StreamEvent
 
 __all__ = ["Frames", "StreamDecoder"]
@@ -129,7 +129,8 @@ class StreamDecoder:
         """Holds the first bytes until they show whether this is a stream of events at all: some
         servers answer a streaming request with one JSON body, and proxies with a page."""
         data = self._head + data
-        first = data.lstrip()[:1]
+        begins = data.removeprefix(BOM)
+        first = b"" if BOM.startswith(begins) else begins.lstrip()[:1]
         self._started = bool(first) or len(data) > _HEAD
         self._head = data[:_HEAD] if self._started else data
         if first and first in b"{[<" and first not in self._frames.begins_with:

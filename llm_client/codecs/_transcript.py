@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar, get_args
+from typing import Generic, Protocol, TypeVar, cast, get_args
 
 from msgspec import structs
 
@@ -154,10 +154,10 @@ class TranscriptEncoder(Generic[E, S]):
         return self._form.walk(state, encoded, position)
 
     def _encoded(self, message: Message, position: int) -> E:
-        known: object = message
-        if not isinstance(known, Message):
+        given = cast("object", message)
+        if not isinstance(given, Message):
             raise CallerError(
-                f"messages[{position}] is of type {type(known).__name__}; make a Message, for "
+                f"messages[{position}] is of type {type(given).__name__}; make a Message, for "
                 'example Message.user("Hello")'
             )
         if message.role not in _ROLES:

@@ -11,7 +11,7 @@ from llm_client.codecs._names import IdForm
 from llm_client.errors import LocalProtocolError
 from llm_client.types import Message, Opaque, Part, ToolCall
 
-__all__ = ["call_ids", "misplaced", "opaque_value", "what"]
+__all__ = ["call_ids", "misplaced", "opaque_value", "unique_id", "what"]
 
 
 def what(message: Message) -> str:
@@ -64,3 +64,14 @@ def opaque_value(part: Opaque, rule: str = "C12") -> Any:
             f"the opaque part {part.kind!r} of {part.provider} is not valid JSON; drop it",
             rule=rule,
         ) from error
+
+
+def unique_id(call_id: str, number: int, used: set[str]) -> str:
+    """`call_id`, changed if it is among those `used` in the same answer, and added to them: a call
+    and its result must find each other."""
+    found = call_id
+    while found in used:
+        found = f"{call_id}_{number}"
+        number += 1
+    used.add(found)
+    return found

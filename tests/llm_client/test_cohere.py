@@ -311,6 +311,7 @@ def test_an_answer_is_bound_to_a_schema_and_reasoning_switched() -> None:
         (LLMRequest((Message("user", (ToolCall("a", "f"),)),)), "C05"),
         (LLMRequest((Message.assistant("", ToolCall("", "f")),)), "C13"),
         (LLMRequest((Message("tool", ()),)), "C06"),
+        (LLMRequest((Message.assistant("", ToolCall("a", "f")), Message.tool("", "x"))), "C06"),
     ],
 )
 def test_what_is_illegal_names_its_rule(request_: LLMRequest, match: str) -> None:
@@ -325,6 +326,7 @@ def test_what_is_illegal_names_its_rule(request_: LLMRequest, match: str) -> Non
         LLMRequest((Message.user("x", File(b"1")),)),
         LLMRequest((Message.user("x", Image()),)),
         LLMRequest((Message.user("x"),), server_tools=({"type": "web"},)),
+        LLMRequest((Message.user("x"),), tools=(TOOL,), parallel_tool_calls=False),
         LLMRequest((Message.user("x"),), extra={"messages": []}),
     ],
 )

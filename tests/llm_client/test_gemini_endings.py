@@ -285,3 +285,13 @@ def _error_of(body: Any) -> LLMError:
     with pytest.raises(LLMError) as found:
         GeminiCodec().decode(200, {}, msgspec.json.encode(body))
     return found.value
+
+
+def test_a_count_that_a_later_chunk_leaves_out_still_holds() -> None:
+    """Reasoning that was counted once has been billed."""
+    first = {"promptTokenCount": 5, "thoughtsTokenCount": 3, "totalTokenCount": 8}
+    last = {"promptTokenCount": 5, "candidatesTokenCount": 4, "totalTokenCount": 12}
+    usage = answer(
+        chunk(text("a"), usageMetadata=first), chunk(finish="STOP", usageMetadata=last)
+    ).usage
+    assert (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens) == (5, 7, 3)

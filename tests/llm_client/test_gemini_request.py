@@ -266,7 +266,7 @@ def test_what_the_protocol_or_the_model_has_no_word_for_is_unsupported(
     """Named, before anything is sent."""
     (name,) = fields
     with pytest.raises(UnsupportedFeature) as found:
-        params(ask(**fields), model=model)
+        params(ask(**{"tools": (TOOL,), **fields}), model=model)
     assert name.split("_")[0] in found.value.message
 
 

@@ -79,7 +79,7 @@ def test_calls_come_whole_and_may_lack_an_id() -> None:
     answer = read(built_streams()[1])
     assert answer.tool_calls == (
         ToolCall("call_a", "look_up", '{"a":2}'),
-        ToolCall("call_1", "look_up", "{}"),
+        ToolCall("call_66ee466d_1", "look_up", "{}"),
     )
     assert answer.stop_reason is StopReason.TOOL_CALLS
 
@@ -253,6 +253,7 @@ def test_tools_are_left_out_when_none_may_be_called() -> None:
             "C08",
         ),
         ((Message("tool", ()),), "C06"),
+        ((Message.assistant("", ToolCall("a", "f")), Message.tool("", "x")), "C06"),
         ((Message("user", (Thinking("x"),)),), "C05"),
         ((Message("assistant", (ToolResult("a", ()),)),), "C05"),
     ],
@@ -270,6 +271,7 @@ def test_illegal_transcripts_name_their_rule(messages: tuple[Message, ...], rule
         LLMRequest((Message.user("x", Audio(b"1")),)),
         LLMRequest((Message.user("x"),), tools=(TOOL,), tool_choice="required"),
         LLMRequest((Message.user("x"),), thinking_tokens=5),
+        LLMRequest((Message.user("x"),), tools=(TOOL,), parallel_tool_calls=False),
         LLMRequest((Message.user("x"),), server_tools=({},)),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -116,7 +118,7 @@ def test_an_id_that_comes_late_is_adopted_and_a_missing_one_made_up() -> None:
         calls(call(2, "call_1", "h", "{}")),
         chunk(finish="tool_calls"),
     )
-    assert [one.id for one in response.tool_calls] == ["real", "call_1", "call_1_2"]
+    assert [one.id for one in response.tool_calls] == ["real", "call_0adc2896_1", "call_1"]
     assert len({one.id for one in response.tool_calls}) == 3
 
 
@@ -198,7 +200,7 @@ def test_the_legacy_function_call_is_a_call() -> None:
     response = both(
         {"content": None, "function_call": {"name": "f", "arguments": "{}"}}, "function_call"
     )
-    assert response.tool_calls == (ToolCall("call_0", "f", "{}"),)
+    assert response.tool_calls == (ToolCall("call_0adc2896_0", "f", "{}"),)
     assert response.stop_reason is StopReason.TOOL_CALLS
     streamed = answer(
         chunk({"function_call": {"name": "f", "arguments": ""}}),
@@ -206,7 +208,48 @@ def test_the_legacy_function_call_is_a_call() -> None:
         chunk({"function_call": {"arguments": "1}"}}),
         chunk(finish="function_call"),
     )
-    assert streamed.tool_calls == (ToolCall("call_0", "f", '{"x":1}'),)
+    assert streamed.tool_calls == (ToolCall("call_0adc2896_0", "f", '{"x":1}'),)
+
+
+def test_ids_that_are_made_up_differ_from_answer_to_answer() -> None:
+    """A session holds many answers; the same bytes always give the same ids."""
+    first = answer({**calls(call(0, None, "f", "{}")), "id": "a"}, chunk(finish="tool_calls"))
+    other = answer({**calls(call(0, None, "f", "{}")), "id": "b"}, chunk(finish="tool_calls"))
+    again = answer({**calls(call(0, None, "f", "{}")), "id": "a"}, chunk(finish="tool_calls"))
+    assert first.tool_calls == again.tool_calls
+    assert first.tool_calls[0].id != other.tool_calls[0].id
+
+
+@pytest.mark.parametrize("last", [call(0, None, "f", ""), call(0, "", "f", ""), call(0, "c1", "f")])
+def test_a_name_that_is_said_again_at_the_end_is_no_call(last: dict[str, Any]) -> None:
+    """S16: it would run a second time, without its arguments."""
+    response = answer(calls(call(0, "c1", "f", '{"a":1}')), calls(last), chunk(finish="tool_calls"))
+    assert response.tool_calls == (ToolCall("c1", "f", '{"a":1}'),)
+
+
+@pytest.mark.parametrize("id", [None, "c1"])
+def test_arguments_that_are_said_again_at_the_end_are_said_once(id: str | None) -> None:
+    """S16: not one after the other, which no tool could read."""
+    response = answer(
+        calls(call(0, "c1", "f", '{"a":')),
+        calls(call(0, None, None, "1}")),
+        calls(call(0, id, "f", '{"a":1}')),
+        chunk(finish="tool_calls"),
+    )
+    assert response.tool_calls == (ToolCall("c1", "f", '{"a":1}'),)
+
+
+def test_an_empty_object_that_stands_for_arguments_to_come_is_replaced_by_them() -> None:
+    """S16: some servers announce a call with it; if nothing comes, it is what was meant."""
+    filled = answer(
+        calls(call(0, "c1", "f", "{}")),
+        calls(call(0, None, None, '{"a"')),
+        calls(call(0, None, None, ":1}")),
+        chunk(finish="tool_calls"),
+    )
+    assert filled.tool_calls == (ToolCall("c1", "f", '{"a":1}'),)
+    empty = answer(calls(call(0, "c1", "f", "{}")), chunk(finish="tool_calls"))
+    assert empty.tool_calls == (ToolCall("c1", "f", "{}"),)
 
 
 def test_the_free_text_of_a_custom_tool_becomes_an_argument() -> None:

@@ -206,3 +206,12 @@ def test_an_error_in_a_body_of_status_200_is_an_error() -> None:
     assert found.value.request_id == "req_1"
     with pytest.raises(ProviderError):
         decode({"error": {"message": "?"}, "choices": None})
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_a_plain_body_behind_a_byte_order_mark_is_read(size: int) -> None:
+    """Also where a stream was asked for, however the bytes are cut."""
+    body = b"\xef\xbb\xbf" + msgspec.json.encode(whole({"content": "Hi"}))
+    events, error = read(pieces(body, size))
+    assert error is None
+    assert accumulate(events).text == "Hi"

@@ -177,3 +177,24 @@ def test_numbers_of_thousands_of_digits_stay_text() -> None:
     """A07: in the arguments they are the model's business."""
     digits = '{"a":' + "9" * 5000 + "}"
     assert both(call(arguments=digits)).tool_calls[0].arguments == digits
+
+
+def test_a_call_that_only_the_whole_answer_tells_of_is_not_lost() -> None:
+    """And the one that was told before is not doubled, in whatever order they stand there."""
+    told = call(id="fc_1", call_id="call_1", arguments='{"n":1}')
+    late = call(id="fc_0", call_id="call_0", arguments='{"n":0}')
+    response = answer(
+        CREATED, begun(told), finished(told), end(output=[late, told], status="completed")
+    )
+    assert [(one.id, one.arguments) for one in response.tool_calls] == [
+        ("call_1", '{"n":1}'),
+        ("call_0", '{"n":0}'),
+    ]
+
+
+def test_two_calls_under_one_id_get_ids_of_their_own() -> None:
+    """S16: their results could not be told apart, and no vendor would take the history."""
+    twice = [call(id="fc_1", arguments='{"n":1}'), call(id="fc_2", arguments='{"n":2}')]
+    response = both(*twice)
+    assert len({one.id for one in response.tool_calls}) == 2
+    assert response.tool_calls[0].id == "call_1"

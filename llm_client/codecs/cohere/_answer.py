@@ -10,7 +10,7 @@ from msgspec import Struct
 from llm_client.codecs._http_errors import error_from_value
 from llm_client.codecs._json import as_dict, as_list, is_object, loads_valid
 from llm_client.codecs._usage import read_usage
-from llm_client.codecs.openai_chat._calls import CallSlots
+from llm_client.codecs.openai_chat._calls import CallSlots, tag_of
 from llm_client.codecs.openai_chat._parts import call_fragment, text_of
 from llm_client.errors import IncompleteStream, LLMError, MalformedResponse, ServerError, excerpt
 from llm_client.stream import (
@@ -202,6 +202,7 @@ class CohereAnswer:
             return
         self._begun = True
         id = value.get("id")
+        self._calls.tag = tag_of(id if isinstance(id, str) else None)
         out.append(ResponseStarted(id if isinstance(id, str) and id else None, None))
 
     def _take_block(self, block: dict[str, Any], out: list[StreamEvent]) -> None:

@@ -11,7 +11,13 @@ from typing import Any
 from llm_client.codecs._json import encode, object_text, require_finite
 from llm_client.codecs._media import in_words, media_url, shown
 from llm_client.codecs._names import IdForm, wire_name
-from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra
+from llm_client.codecs._request import (
+    add_numbers,
+    check_choice,
+    check_tools,
+    merge_extra,
+    refuse_single_calls,
+)
 from llm_client.codecs._turns import call_ids, misplaced, opaque_value, what
 from llm_client.codecs.cohere._answer import PLAN
 from llm_client.codecs.openai_chat._rules import START, Encoded, Walk, check_end, walk
@@ -144,6 +150,10 @@ def _tool(message: Message) -> Encoded:
     for part in message.parts:
         if not isinstance(part, ToolResult):
             raise misplaced(message, part)
+        if not part.call_id:
+            raise LocalProtocolError(
+                f"{what(message)} holds a result without the id of its call", rule="C06"
+            )
         id = _CALL_ID(part.call_id)
         others = [item for item in part.content if not isinstance(item, Text | Opaque)]
         text = part.text or ("(in the next message)" if others else "(nothing)")
@@ -214,6 +224,7 @@ def encode_options(request: LLMRequest, provider: str, *, stream: bool) -> bytes
     """
     if request.server_tools:
         raise UnsupportedFeature(f"{provider} runs no tools in this protocol")
+    refuse_single_calls(request, provider)
     body: dict[str, Any] = {"stream": stream}
     if request.model is not None:
         body["model"] = request.model

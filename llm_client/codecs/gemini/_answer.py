@@ -31,7 +31,7 @@ from llm_client.codecs.gemini._finish import (
     tool_use_failed,
 )
 from llm_client.codecs.gemini._parts import METADATA, citations_in, metadata_in, other_part
-from llm_client.codecs.gemini._usage import read_counts, usage_of
+from llm_client.codecs.gemini._usage import read_counts, together, usage_of
 from llm_client.errors import (
     ContentFiltered,
     IncompleteStream,
@@ -313,6 +313,7 @@ class GeminiAnswer:
         return index == self._index
 
     def _count(self, counts: Counts, out: list[StreamEvent]) -> None:
+        counts = together(self._counts, counts)
         if counts == self._counts:
             return
         self._counts = counts

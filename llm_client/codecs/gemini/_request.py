@@ -6,7 +6,14 @@ import re
 from typing import Any
 
 from llm_client.codecs._json import as_dict, encode, require_finite
-from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra, refuse
+from llm_client.codecs._request import (
+    add_numbers,
+    check_choice,
+    check_tools,
+    merge_extra,
+    refuse,
+    refuse_single_calls,
+)
 from llm_client.codecs.gemini._dialect import GeminiDialect, GeminiFamily
 from llm_client.codecs.gemini._schema import gemini_schema
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
@@ -29,8 +36,7 @@ def encode_options(request: LLMRequest, dialect: GeminiDialect, family: GeminiFa
         LocalProtocolError: a parameter breaks a rule of the protocol.
         UnsupportedFeature: the protocol or the model has no such parameter.
     """
-    if request.parallel_tool_calls is False:
-        refuse(dialect.provider, parallel_tool_calls=False)
+    refuse_single_calls(request, dialect.provider)
     if request.tools and not family.combines and (request.server_tools or request.output_schema):
         other = "beside tools that it runs itself" if request.server_tools else "for a bound answer"
         raise UnsupportedFeature(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec.structs import astuple
+
 from llm_client.codecs._json import as_dict
 from llm_client.codecs.gemini._chunks import Counts
 from llm_client.types import Usage
 
-__all__ = ["read_counts", "usage_of"]
+__all__ = ["read_counts", "together", "usage_of"]
 
 _LARGEST = 2**53
 
@@ -20,6 +22,16 @@ def read_counts(value: object) -> Counts:
         _count(usage.get("thoughtsTokenCount")),
         _count(usage.get("toolUsePromptTokenCount")),
         _count(usage.get("cachedContentTokenCount")),
+    )
+
+
+def together(earlier: Counts, later: Counts) -> Counts:
+    """What is known after both: a count that a later chunk leaves out still holds."""
+    return Counts(
+        *(
+            before if after is None else after
+            for before, after in zip(astuple(earlier), astuple(later), strict=True)
+        )
     )
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from llm_client.codecs._http_errors import error_from_value
 from llm_client.codecs._json import as_dict, as_list, is_object, loads_valid
 from llm_client.codecs._usage import read_usage
-from llm_client.codecs.openai_chat._calls import CallSlots
+from llm_client.codecs.openai_chat._calls import CallSlots, tag_of
 from llm_client.codecs.openai_chat._parts import call_fragment, text_of
 from llm_client.errors import IncompleteStream, MalformedResponse, excerpt
 from llm_client.stream import (
@@ -40,6 +40,7 @@ class _Usual(Struct, frozen=True):
     message: _Message
     done: bool = False
     model: str | None = None
+    created_at: str | None = None
     error: None = None
 
 
@@ -73,7 +74,7 @@ class OllamaAnswer:
         if usual is None or usual.done:
             self._take_unusual(payload, out)
             return
-        self._begin(usual.model, out)
+        self._begin(usual.model, usual.created_at, out)
         if usual.message.thinking:
             out.append(ThinkingDelta(usual.message.thinking))
         if usual.message.content:
@@ -120,15 +121,17 @@ class OllamaAnswer:
             raise error_from_value(self._provider, value)
         message = value.get("message")
         if is_object(message):
-            self._begin(value.get("model"), out)
+            self._begin(value.get("model"), value.get("created_at"), out)
             self._take_message(message, out)
         if value.get("done") is True:
             self._take_end(value, out)
 
-    def _begin(self, model: object, out: list[StreamEvent]) -> None:
+    def _begin(self, model: object, at: object, out: list[StreamEvent]) -> None:
         self.seen = True
         if not self._begun:
             self._begun = True
+            # These answers have no id; the time at which they began tells them apart.
+            self._calls.tag = tag_of(at if isinstance(at, str) else None)
             out.append(ResponseStarted(None, model if isinstance(model, str) and model else None))
 
     def _take_message(self, message: dict[str, Any], out: list[StreamEvent]) -> None:

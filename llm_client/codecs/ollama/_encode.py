@@ -15,7 +15,13 @@ from msgspec import Struct
 from llm_client.codecs._json import as_dict, encode, object_text, require_finite
 from llm_client.codecs._media import base64_text, in_words, shown
 from llm_client.codecs._names import IdForm, wire_name
-from llm_client.codecs._request import add_numbers, check_tools, merge_extra, refuse
+from llm_client.codecs._request import (
+    add_numbers,
+    check_tools,
+    merge_extra,
+    refuse,
+    refuse_single_calls,
+)
 from llm_client.codecs._turns import call_ids, misplaced, what
 from llm_client.codecs.openai_chat._rules import START, Walk, check_end, walk
 from llm_client.codecs.openai_chat._rules import Encoded as Placed
@@ -176,6 +182,10 @@ def _tool(message: Message) -> Encoded:
     for part in message.parts:
         if not isinstance(part, ToolResult):
             raise misplaced(message, part)
+        if not part.call_id:
+            raise LocalProtocolError(
+                f"{what(message)} holds a result without the id of its call", rule="C06"
+            )
         text, pictures = _told([part for part in part.content if not isinstance(part, Opaque)])
         encode(text, what(message))
         images += map(msgspec.json.encode, pictures)
@@ -236,6 +246,7 @@ def encode_options(request: LLMRequest, provider: str, *, stream: bool) -> bytes
         UnsupportedFeature: the protocol has no such parameter.
     """
     refuse(provider, server_tools=request.server_tools, thinking_tokens=request.thinking_tokens)
+    refuse_single_calls(request, provider)
     body: dict[str, Any] = {"stream": stream}
     if request.model is not None:
         body["model"] = request.model

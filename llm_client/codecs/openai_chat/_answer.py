@@ -21,7 +21,7 @@ from llm_client.codecs._json import (
     mend_value,
 )
 from llm_client.codecs._usage import read_usage
-from llm_client.codecs.openai_chat._calls import CallSlots, Fragment
+from llm_client.codecs.openai_chat._calls import CallSlots, Fragment, tag_of
 from llm_client.codecs.openai_chat._chunks import Call, Chunk, Delta, decode_chunk
 from llm_client.codecs.openai_chat._dialect import ChatDialect
 from llm_client.codecs.openai_chat._finish import failure_of, stop_reason
@@ -309,6 +309,7 @@ class ChatAnswer:
 
     def _begin(self, id: object, model: object, out: list[StreamEvent]) -> None:
         self._begun = True
+        self._calls.tag = tag_of(id if isinstance(id, str) else None)
         out.append(
             ResponseStarted(
                 id if isinstance(id, str) and id else None,

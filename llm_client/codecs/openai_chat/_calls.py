@@ -9,13 +9,18 @@ error (names).
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 from llm_client.codecs._json import is_complete_object
+from llm_client.codecs._turns import unique_id
 from llm_client.errors import MalformedResponse
 from llm_client.stream import StreamEvent, ToolCallDelta, ToolCallStarted
 
-__all__ = ["CallSlots", "Fragment"]
+__all__ = ["CallSlots", "Fragment", "tag_of"]
+
+_NONE = "{}"
 
 
 class Fragment(msgspec.Struct, frozen=True):
@@ -30,38 +35,66 @@ class Fragment(msgspec.Struct, frozen=True):
 
 
 class _Slot:
-    __slots__ = ("custom", "id", "index", "name", "pieces", "place")
+    __slots__ = ("custom", "id", "index", "name", "pieces", "place", "size")
 
     def __init__(self, index: int | None) -> None:
         self.index = index
         self.id = ""
         self.name = ""
         self.pieces: list[str] = []
+        self.size = 0
         self.custom = False
         self.place = -1
         """The number under which the call was announced."""
 
     @property
     def ready(self) -> bool:
-        return bool(self.id and self.name and self.pieces and not self.custom)
+        return bool(self.id and self.name and self.pieces and not self.custom) and not self.held
 
     @property
     def empty(self) -> bool:
         return not (self.id or self.name or self.pieces)
 
+    @property
+    def held(self) -> bool:
+        """The arguments so far may only stand for those that are to come."""
+        return self.pieces == [_NONE]
+
+    def add(self, arguments: str) -> str:
+        """Takes more arguments in; what of them is new."""
+        if self.held and self.place < 0:
+            self.pieces.clear()
+            self.size = 0
+        elif len(arguments) == self.size and self._repeats(arguments):
+            return ""
+        self.pieces.append(arguments)
+        self.size += len(arguments)
+        return arguments
+
+    def _repeats(self, arguments: str) -> bool:
+        """Some servers end with all of the arguments once more."""
+        return arguments == "".join(self.pieces) and is_complete_object(arguments)
+
     def starts_anew(self, fragment: Fragment) -> bool:
-        """A named fragment without an id, after arguments that are complete, is another call."""
-        return bool(fragment.name and self.name and self.pieces) and (
-            fragment.name != self.name or is_complete_object("".join(self.pieces))
-        )
+        """A named fragment without an id, after arguments that are complete, is another call,
+        unless it only says the name again."""
+        if not (fragment.name and self.name and self.pieces):
+            return False
+        if fragment.name != self.name:
+            return True
+        whole = "".join(self.pieces)
+        repeats = fragment.arguments in ("", whole)
+        return not repeats and is_complete_object(whole)
 
 
 class CallSlots:
     """The calls of one answer."""
 
-    __slots__ = ("_announced", "_by_id", "_by_index", "_slots", "_used")
+    __slots__ = ("_announced", "_by_id", "_by_index", "_slots", "_used", "tag")
 
     def __init__(self) -> None:
+        self.tag = ""
+        """Tells ids that are made up here from those of other answers."""
         self._slots: list[_Slot] = []
         self._by_index: dict[int, _Slot] = {}
         self._by_id: dict[str, _Slot] = {}
@@ -76,8 +109,9 @@ class CallSlots:
         slot = self._by_index.get(index)
         if slot is None or slot.place < 0:
             return False
-        slot.pieces.append(arguments)
-        out.append(ToolCallDelta(slot.place, arguments))
+        new = slot.add(arguments)
+        if new:
+            out.append(ToolCallDelta(slot.place, new))
         return True
 
     def take(
@@ -93,9 +127,9 @@ class CallSlots:
             slot.name += fragment.name
         slot.custom = slot.custom or fragment.custom
         if fragment.arguments:
-            slot.pieces.append(fragment.arguments)
-            if slot.place >= 0:
-                out.append(ToolCallDelta(slot.place, fragment.arguments))
+            new = slot.add(fragment.arguments)
+            if new and slot.place >= 0:
+                out.append(ToolCallDelta(slot.place, new))
         self._announce(out)
 
     def add(self, fragment: Fragment, out: list[StreamEvent]) -> None:
@@ -103,7 +137,7 @@ class CallSlots:
         slot = _Slot(None)
         slot.id, slot.name, slot.custom = fragment.id, fragment.name, fragment.custom
         if fragment.arguments:
-            slot.pieces.append(fragment.arguments)
+            slot.add(fragment.arguments)
         self._slots.append(slot)
         self._announce(out)
 
@@ -172,18 +206,18 @@ class CallSlots:
 
     def _start(self, slot: _Slot, out: list[StreamEvent]) -> None:
         slot.place = len(self._used)
-        out.append(ToolCallStarted(slot.place, self._unique_id(slot), slot.name))
+        made_up = f"call_{self.tag}{slot.place}"
+        call_id = unique_id(slot.id or made_up, slot.place, self._used)
+        out.append(ToolCallStarted(slot.place, call_id, slot.name))
         if slot.custom:
             text = msgspec.json.encode({"input": "".join(slot.pieces)}).decode()
             slot.pieces = [text]
         if slot.pieces:
             out.append(ToolCallDelta(slot.place, "".join(slot.pieces)))
 
-    def _unique_id(self, slot: _Slot) -> str:
-        number = slot.place
-        base = found = slot.id or f"call_{number}"
-        while found in self._used:
-            found = f"{base}_{number}"
-            number += 1
-        self._used.add(found)
-        return found
+
+def tag_of(answer: str | None) -> str:
+    """What tells the calls of one answer from those of others, made of what names the answer."""
+    if not answer:
+        return ""
+    return hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest()[:8] + "_"

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from llm_client.codecs._json import as_dict, as_list, is_object, mend, mend_value
+from llm_client.codecs._turns import unique_id
 from llm_client.errors import MalformedResponse
 from llm_client.parts import Citation, Image, Opaque, Seal, Thinking
 from llm_client.stream import (
@@ -267,11 +268,12 @@ class ReasoningItem(Item):
 class CallItem(Item):
     """A call of a function, or of a custom tool, whose plain input becomes `{"input": …}`."""
 
-    __slots__ = ("_begun", "_held", "_told", "any", "index")
+    __slots__ = ("_begun", "_held", "_told", "_used", "any", "index")
 
-    def __init__(self, origin: str, fields: dict[str, Any], index: int) -> None:
+    def __init__(self, origin: str, fields: dict[str, Any], index: int, used: set[str]) -> None:
         super().__init__(origin, mend(text_of(fields.get("type"))), _name(fields.get("id")))
         self.index = index
+        self._used = used
         self._begun = False
         self._held: list[str] = []
         """Arguments that came before the name they are for."""
@@ -286,7 +288,7 @@ class CallItem(Item):
         if self._begun or name is None or not (call_id or last):
             return
         self._begun = True
-        call_id = call_id or self.id or f"call_{self.index}"
+        call_id = unique_id(call_id or self.id or f"call_{self.index}", self.index, self._used)
         namespace = _name(fields.get("namespace"))
         kind = CUSTOM if self.kind == CUSTOM else namespace and NAMESPACE + namespace
         known = self.id is not None or kind is not None

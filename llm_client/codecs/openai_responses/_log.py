@@ -30,7 +30,7 @@ class ItemLog:
     """Items are told one after the other in the order in which they begin: what comes of a later
     one while an earlier one is still open waits for it."""
 
-    __slots__ = ("_by_id", "_by_index", "_calls", "_front", "_items", "_origin")
+    __slots__ = ("_by_id", "_by_index", "_calls", "_front", "_items", "_origin", "_used")
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
@@ -40,6 +40,8 @@ class ItemLog:
         self._by_index: dict[int, Item] = {}
         self._by_id: dict[str, Item] = {}
         self._calls = 0
+        self._used: set[str] = set()
+        """Call ids that have been told."""
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self._items)
@@ -109,7 +111,7 @@ class ItemLog:
                 return ReasoningItem(self._origin, fields)
             case "function_call" | "custom_tool_call":
                 self._calls += 1
-                return CallItem(self._origin, fields, self._calls - 1)
+                return CallItem(self._origin, fields, self._calls - 1, self._used)
             case _:
                 return OpaqueItem(self._origin, fields)
 
@@ -146,16 +148,16 @@ class ItemLog:
 
     def settle(self, output: list[Any], out: list[StreamEvent]) -> None:
         """Takes in what of the whole output did not come as events."""
-        left = list(self._items)
-        for value in output:
-            fields = as_dict(value)
-            kind, id = text_of(fields.get("type")), fields.get("id")
-            if not kind:
-                continue
-            same = [one for one in left if one.kind == kind]
-            item = next((one for one in same if one.id == id), next(iter(same), None))
+        whole = [fields for value in output if text_of((fields := as_dict(value)).get("type"))]
+        known = {id(fields): self._by_id.get(text_of(fields.get("id"))) for fields in whole}
+        # Some servers give an item another id in each event: what has no partner by id has the next
+        # of its kind that has none either.
+        left = [one for one in self._items if one not in known.values()]
+        for fields in whole:
+            item = known[id(fields)]
             if item is None:
-                item = self.add(fields, None, out)
-            else:
-                left.remove(item)
-            self.close(item, fields, out)
+                kind = text_of(fields.get("type"))
+                item = next((one for one in left if one.kind == kind), None)
+                if item is not None:
+                    left.remove(item)
+            self.close(item or self.add(fields, None, out), fields, out)
