@@ -7,9 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast, overload
 
 import msgspec
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
-from pydantic_core.core_schema import DataclassField, ModelField, TypedDictField
+from pydantic import (
+    PydanticInvalidForJsonSchema,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
+from pydantic_core.core_schema import CallSchema, DataclassField, ModelField, TypedDictField
 from typing_extensions import override
 
 from llm_client.codecs._json import as_dict, is_object
@@ -164,6 +169,14 @@ class _Schema(GenerateJsonSchema):
         if field["schema"]["type"] == "default" and "default_factory" in field["schema"]:
             return True
         return super().field_is_required(field, total)
+
+    @override
+    def call_schema(self, schema: CallSchema) -> JsonSchemaValue:
+        # A named tuple is made by a call as well. A function would be called with what the model
+        # has written.
+        if not isinstance(schema["function"], type):
+            raise PydanticInvalidForJsonSchema("a function is no type")
+        return super().call_schema(schema)
 
     def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
         """A default that is no JSON is left out in silence."""

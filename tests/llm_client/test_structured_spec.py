@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NotRequired
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 import pytest
 from msgspec import Meta, Struct
@@ -37,6 +38,11 @@ class Point:
 class Named(TypedDict):
     name: str
     nick: NotRequired[str]
+
+
+class Pair(NamedTuple):
+    left: int
+    right: int = 0
 
 
 class Stop(Struct):
@@ -197,12 +203,22 @@ def test_a_fault_is_short_and_holds_no_address() -> None:
     assert caught.value.reason == "invalid"
 
 
+def _one() -> int:
+    """Would be called with what a model has written."""
+    raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("output_type", "why"),
     [
         (5, "cannot be asked for"),
         ("Nowhere", "cannot be asked for"),
         (type("Foreign", (), {}), "cannot be asked for"),
+        (print, "cannot be asked for"),
+        (lambda: 1, "a function is no type"),
+        (_one, "a function is no type"),
+        (partial(_one), "a function is no type"),
+        (dict[str, _one], "a function is no type"),
         ({"type": "array"}, "must be of type 'object'"),
         ({"type": "object", "properties": {"a": {"type": "strnig"}}}, "'strnig' is unknown"),
     ],
@@ -213,3 +229,8 @@ def test_what_cannot_be_asked_for_is_refused_at_once(output_type: Any, why: str)
         output_spec(output_type)
     assert "\n" not in str(caught.value)
     assert "https://" not in str(caught.value)
+
+
+def test_a_named_tuple_is_a_type() -> None:
+    """It is made by a call too, but of a class."""
+    assert output_spec(Pair).parse('{"value": [1]}') == Pair(1)
