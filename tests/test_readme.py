@@ -15,7 +15,12 @@ from tests.local_weights import need_real_model
 from tests.model_server import model_server
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 EXAMPLE_LINES = 60
 
@@ -49,7 +54,7 @@ def test_the_readme_shows_programs() -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_each_program_of_the_readme_runs(
+def test_each_program_of_the_readme_and_the_docs_runs(
     block: str, provider: dict[str, str], tmp_path: Path
 ) -> None:
     """Copied as it stands, it does something and says so."""
