@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import isfinite
 from types import MappingProxyType
+from typing import Literal, cast, get_args
 
 from msgspec import Struct
 
@@ -13,7 +14,9 @@ from power_loop.errors import UsageError
 from power_loop.pipeline.ports import ROUND_LIMIT_PROMPT
 from power_loop.session.text import is_sound
 
-__all__ = ["AgentConfig"]
+__all__ = ["AgentConfig", "PromptCache"]
+
+PromptCache = Literal["5m", "1h"]
 
 
 class AgentConfig(Struct, frozen=True, kw_only=True):
@@ -26,6 +29,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         temperature: None leaves it to the provider.
         parallel_tool_calls: whether the model may ask for several tools at once; None leaves it to
             the provider.
+        reasoning_effort: a word such as "low" or "high"; None leaves it to the provider.
+        prompt_cache: how long the provider shall keep the prompt, where it must be asked to
+            (Anthropic); without it every round pays for the whole history again.
         retry: when a failed model call is made again.
         fallback: further models of the service, and the errors after which they are asked: each in
             turn, once `retry` has given up on the one before, and with attempts and a deadline of
@@ -50,6 +56,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     temperature: float | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    prompt_cache: PromptCache | None = None
     retry: RetryPolicy = RetryPolicy()
     fallback: FallbackPolicy = FallbackPolicy()
     output_reasks: int = 2
@@ -78,6 +86,11 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
                 continue
             if not isinstance(text, str) or not text.strip() or not is_sound(Text(text)):
                 raise UsageError(f"{name} must be a text, without NUL and lone surrogates")
+        effort = cast("object", self.reasoning_effort)
+        if effort is not None and (not isinstance(effort, str) or not effort.strip()):
+            raise UsageError(f"reasoning_effort must be a word or None, is {effort!r}")
+        if self.prompt_cache not in (None, *get_args(PromptCache)):
+            raise UsageError(f'prompt_cache must be "5m", "1h" or None, is {self.prompt_cache!r}')
 
 
 _COUNTS = MappingProxyType(

@@ -167,6 +167,8 @@ class Runner:
             parallel_tool_calls=config.parallel_tool_calls if tools.specs else None,
             max_output_tokens=config.max_output_tokens,
             temperature=config.temperature,
+            reasoning_effort=config.reasoning_effort,
+            cache=config.prompt_cache,
         )
         if typed is None:
             return plain

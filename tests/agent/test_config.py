@@ -23,7 +23,10 @@ WRONG: list[tuple[str, Any]] = [
     *[(n, "a\ud800") for n in ("system_prompt", "round_limit_prompt", "continue_prompt")],
     *[(n, "a\x00") for n in ("system_prompt", "round_limit_prompt", "continue_prompt")],
     *[(n, 3) for n in ("system_prompt", "round_limit_prompt", "continue_prompt")],
-    *[(n, " ") for n in ("round_limit_prompt", "continue_prompt")],
+    *[(n, " ") for n in ("round_limit_prompt", "continue_prompt", "reasoning_effort")],
+    ("reasoning_effort", 3),
+    ("prompt_cache", "2h"),
+    ("prompt_cache", True),
 ]
 
 

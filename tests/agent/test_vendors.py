@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from llm_client import LLMProviderConfig, create_llm_service_from_config
-from power_loop import AgentLoop, SQLiteStore, tool
+from power_loop import AgentConfig, AgentLoop, SQLiteStore, tool
 from tests.legality import CHECKERS
 from tests.llm_client.transports import CANARY
 from tests.loopback import LoopbackServer, answer, serving
@@ -165,18 +165,21 @@ async def pay(amount: int) -> str:
 
 @asynccontextmanager
 async def asking(
-    store: SQLiteStore, provider: str, *bodies: dict[str, Any]
+    store: SQLiteStore,
+    provider: str,
+    *bodies: dict[str, Any],
+    config: AgentConfig | None = None,
 ) -> AsyncGenerator[tuple[AgentLoop[None], LoopbackServer]]:
     """A loop that asks `provider`, which answers with `bodies`."""
     async with serving(*(answer(200, msgspec.json.encode(body)) for body in bodies)) as server:
-        config = LLMProviderConfig(
+        address = LLMProviderConfig(
             model="claude-sonnet-4-5" if provider == "anthropic" else "m-1",
             provider=provider,
             base_url=server.url,
             api_key=CANARY,
         )
-        llm = create_llm_service_from_config(config)
-        loop = AgentLoop[None](llm, tools=[pay], store=store)
+        llm = create_llm_service_from_config(address)
+        loop = AgentLoop[None](llm, tools=[pay], store=store, config=config)
         try:
             async with loop:
                 yield loop, server
@@ -235,3 +238,22 @@ async def test_a_session_goes_on_with_another_vendor(
                 for name, signature in SIGNATURES.items():
                     assert (signature in text) is (name == first == second)
                 assert "paid" in text
+
+
+async def test_a_loop_asks_for_caching_and_reasoning_where_its_settings_say_so(
+    tmp_path: Path,
+) -> None:
+    """The history up to here is kept by the provider, and paid for once."""
+    config = AgentConfig(prompt_cache="5m", reasoning_effort="low")
+    with anyio.fail_after(20):
+        async with (
+            SQLiteStore(tmp_path / "s.db") as store,
+            asking(store, "anthropic", *ANTHROPIC, config=config) as (loop, server),
+        ):
+            assert (await loop.send("Pay.")).status == "completed"
+            first, second = sent(server, "anthropic_messages")
+    assert first["thinking"]["type"] == "enabled"
+    for body in (first, second):
+        *before, last = [block for message in body["messages"] for block in message["content"]]
+        assert last["cache_control"] == {"type": "ephemeral", "ttl": "5m"}
+        assert not any("cache_control" in block for block in before)
