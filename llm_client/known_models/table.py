@@ -74,7 +74,9 @@ _OPENAI = (
     _row(
         r"gpt-oss-(120b|20b)|gpt-oss:", _sized(_TEXT_ONLY, 131_072, None, tools=True, thinking=True)
     ),
-    _row(r"gpt-5[\d.]*-chat", _sized(_GPT, 128_000, 16_384)),
+    _row(r"gpt-5-chat", _sized(_GPT, 128_000, 16_384)),
+    # They adapt their reasoning; of temperatures there are contrary reports.
+    _row(r"gpt-5\.\d-chat", _sized(_GPT, 128_000, 16_384, thinking=None, temperature=None)),
     _row(r"gpt-5-pro", _sized(_REASONING, 400_000, 272_000)),
     _row(r"gpt-5(-mini|-nano|-codex)?(-20\d\d-\d\d-\d\d)?$", _sized(_REASONING, 400_000, 128_000)),
     _row(r"gpt-5\.([12]\b|3-codex)", _sized(_EFFORT_MAY_BE_NONE, 400_000, 128_000)),

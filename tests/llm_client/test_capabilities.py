@@ -25,6 +25,7 @@ NOTHING = ModelCapabilities()
         ("openrouter", "openai/gpt-4.1-mini", {"context_window": 1_047_576, "thinking": False}),
         ("openai", "gpt-5-mini-2025-08-07", {"temperature": False, "thinking": True}),
         ("openai", "gpt-5-chat-latest", {"temperature": True, "thinking": False}),
+        ("openai", "gpt-5.1-chat-latest", {"temperature": None, "tools": True}),
         ("openai-responses", "gpt-5.2", {"temperature": None, "context_window": 400_000}),
         ("openai", "o1-mini", {"tools": False, "system_prompt": False}),
         ("openai", "o3-mini", {"images": False, "json_schema": True}),

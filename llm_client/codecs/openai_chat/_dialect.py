@@ -13,6 +13,7 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from llm_client.codecs._names import NINE_LETTERS, IdForm
+from llm_client.codecs._sampling import OPENAI_FIXED, FixedSampling
 
 __all__ = ["COMPATIBLE", "DIALECTS", "ChatDialect", "ReasoningEcho", "chat_dialect"]
 
@@ -53,6 +54,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
         reasoning_details: opaque `reasoning_details` are sent back unchanged.
         bridge: a user message may not follow tool results; an assistant message goes between.
         trust_total: use the total to find reasoning that was counted beside the output.
+        fixed_sampling: models that take no `temperature` and no `top_p` but 1.
     """
 
     provider: str
@@ -70,11 +72,17 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     reasoning_details: bool = False
     bridge: bool = False
     trust_total: bool = True
+    fixed_sampling: tuple[FixedSampling, ...] = ()
 
 
 COMPATIBLE = ChatDialect(provider="compatible")
 
-_OPENAI = ChatDialect(provider="openai", max_tokens="max_completion_tokens", call_id=_SHORT)
+_OPENAI = ChatDialect(
+    provider="openai",
+    max_tokens="max_completion_tokens",
+    call_id=_SHORT,
+    fixed_sampling=OPENAI_FIXED,
+)
 
 _ALL = (
     COMPATIBLE,

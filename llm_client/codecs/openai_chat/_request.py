@@ -7,6 +7,7 @@ from typing import Any
 from llm_client.codecs._json import encode, require_finite
 from llm_client.codecs._names import NAME
 from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra, refuse
+from llm_client.codecs._sampling import check_sampling
 from llm_client.codecs._schema import strict_output, strict_schema
 from llm_client.codecs.openai_chat._dialect import ChatDialect
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
@@ -24,8 +25,9 @@ def encode_options(request: LLMRequest, dialect: ChatDialect, *, stream: bool) -
 
     Raises:
         LocalProtocolError: a parameter breaks a rule of the protocol.
-        UnsupportedFeature: the vendor has no such parameter.
+        UnsupportedFeature: the vendor or the model has no such parameter.
     """
+    check_sampling(request, dialect.fixed_sampling)
     body: dict[str, Any] = {}
     if request.model is not None:
         body["model"] = request.model

@@ -11,6 +11,8 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
+from llm_client.codecs._sampling import OPENAI_FIXED, FixedSampling
+
 __all__ = ["COMPATIBLE", "DIALECTS", "ResponsesDialect", "responses_dialect"]
 
 
@@ -27,6 +29,7 @@ class ResponsesDialect(Struct, frozen=True, kw_only=True):
         format: where the form of the answer stands; llama.cpp ignores the protocol's own place.
         prompt_cache_key: requests of one conversation can be named, so that they meet the same
             prompt cache.
+        fixed_sampling: models that take no `temperature` and no `top_p` but 1.
     """
 
     provider: str
@@ -36,6 +39,7 @@ class ResponsesDialect(Struct, frozen=True, kw_only=True):
     encrypted: bool = False
     format: Literal["text", "response_format"] = "text"
     prompt_cache_key: bool = False
+    fixed_sampling: tuple[FixedSampling, ...] = ()
 
 
 def _made(provider: str, *, encrypted: bool = False, keyed: bool = False) -> ResponsesDialect:
@@ -51,8 +55,8 @@ COMPATIBLE = _made("compatible")
 
 _ALL = (
     COMPATIBLE,
-    _made("openai", encrypted=True, keyed=True),
-    _made("azure", encrypted=True, keyed=True),
+    structs.replace(_made("openai", encrypted=True, keyed=True), fixed_sampling=OPENAI_FIXED),
+    structs.replace(_made("azure", encrypted=True, keyed=True), fixed_sampling=OPENAI_FIXED),
     _made("xai", encrypted=True, keyed=True),
     _made("bedrock", encrypted=True),
     _made("openrouter", encrypted=True),

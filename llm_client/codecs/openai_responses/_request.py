@@ -7,6 +7,7 @@ from typing import Any
 from llm_client.codecs._json import as_list, encode, is_object, require_finite
 from llm_client.codecs._names import NAME, IdForm
 from llm_client.codecs._request import add_numbers, check_tools, merge_extra, refuse
+from llm_client.codecs._sampling import check_sampling
 from llm_client.codecs._schema import strict_output, strict_schema
 from llm_client.codecs.openai_responses._dialect import ResponsesDialect
 from llm_client.errors import LocalProtocolError, UnsupportedFeature
@@ -43,11 +44,12 @@ def encode_options(request: LLMRequest, dialect: ResponsesDialect, *, stream: bo
 
     Raises:
         LocalProtocolError: a parameter breaks a rule of the protocol.
-        UnsupportedFeature: the protocol has no such parameter.
+        UnsupportedFeature: the protocol or the model has no such parameter.
     """
     refuse(
         "Responses", stop=request.stop, seed=request.seed, thinking_tokens=request.thinking_tokens
     )
+    check_sampling(request, dialect.fixed_sampling)
     body: dict[str, Any] = {}
     if request.model is not None:
         body["model"] = request.model
