@@ -12,6 +12,7 @@ Who lives where, and who may import whom (down only):
     transport/                              HTTP exchanges with deadlines
     service  http_service                   the protocol, and its implementation over HTTP
     wrappers/                               services around services: retry, rate, ledger …
+    emulated_tools/                         tools for models that have none
     structured/                             answers as values of a type
     probing                                 what a model really does, measured
     multimodal/                             attachments, and what of them a model can be sent
@@ -101,13 +102,18 @@ from llm_client.types import (
 )
 
 if TYPE_CHECKING:
-    from llm_client.codecs.anthropic import AnthropicCodec, AnthropicDialect
+    from llm_client.codecs.anthropic import AnthropicCodec, AnthropicDialect, anthropic_dialect
     from llm_client.codecs.cohere import CohereCodec
-    from llm_client.codecs.gemini import GeminiCodec, GeminiDialect
+    from llm_client.codecs.gemini import GeminiCodec, GeminiDialect, gemini_dialect
     from llm_client.codecs.ollama import OllamaCodec
     from llm_client.codecs.openai_chat import ChatDialect, OpenAIChatCodec, chat_dialect
-    from llm_client.codecs.openai_responses import OpenAIResponsesCodec, ResponsesDialect
+    from llm_client.codecs.openai_responses import (
+        OpenAIResponsesCodec,
+        ResponsesDialect,
+        responses_dialect,
+    )
     from llm_client.config import LLMProviderConfig
+    from llm_client.emulated_tools import EmulatedTools, Emulation
     from llm_client.fetching import DownloadFailed, FetchRefused, WebFetcher
     from llm_client.http_service import HttpLLMService, RequestDefaults
     from llm_client.images import (
@@ -271,6 +277,8 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "RateLimiter",
     "Reservation",
     "CircuitBreaker",
+    "EmulatedTools",
+    "Emulation",
     # counting tokens
     "ModelTokens",
     "TokenCounter",
@@ -352,10 +360,13 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "chat_dialect",
     "OpenAIResponsesCodec",
     "ResponsesDialect",
+    "responses_dialect",
     "AnthropicCodec",
     "AnthropicDialect",
+    "anthropic_dialect",
     "GeminiCodec",
     "GeminiDialect",
+    "gemini_dialect",
     "CohereCodec",
     "OllamaCodec",
     "Transport",

@@ -59,6 +59,15 @@ def test_every_public_name_can_be_had_and_is_listed_once() -> None:
         assert getattr(testing, name) is not None
 
 
+def test_every_dialect_can_be_had_by_its_vendors_name() -> None:
+    """For a codec of one's own making; each protocol that has dialects in the same way."""
+    kinds = {name for name in llm_client.__all__ if name.endswith("Dialect")}
+    makers = [name for name in llm_client.__all__ if name.endswith("_dialect")]
+    made = {type(getattr(llm_client, name)("somebody")).__name__ for name in makers}
+    assert made == kinds
+    assert len(makers) == len(kinds) == 4
+
+
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
     """As from any module."""
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
