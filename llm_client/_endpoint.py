@@ -6,7 +6,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qsl
 
 import anyio
 from msgspec import Struct, field, structs
@@ -14,10 +15,12 @@ from msgspec import Struct, field, structs
 from llm_client.codec import Codec
 from llm_client.errors import LLMError, MalformedResponse, TransportError
 from llm_client.transport.base import (
+    SHORTEST_SECRET,
     SafeHeaders,
     Transport,
     WireRequest,
     WireResponse,
+    chain_of,
     checked_base_url,
     origin_of,
     read_whole,
@@ -80,7 +83,7 @@ class Endpoint:
         self._merged: dict[bool, tuple[Mapping[str, str], SafeHeaders]] = {}
         self._deadlines = deadlines
         self._defaults = defaults
-        self._secrets = secrets_of(headers)
+        self._secrets = secrets_of({**dict(parse_qsl(query)), **headers})
 
     def __repr__(self) -> str:
         who = f"{self.provider} at " if self.provider else ""
@@ -135,7 +138,7 @@ class Endpoint:
 
         The status is told even if the body is endless, compressed or never comes.
         """
-        body = await refusal_body(response)
+        body = await refusal_body(response, self._secrets)
         return self.codec.error(response.status, response.headers, body)
 
     def explain(self, error: LLMError, asked: str | None, *, after_output: bool = False) -> None:
@@ -146,8 +149,8 @@ class Endpoint:
         make_safe(error, self._secrets)
 
 
-async def refusal_body(response: WireResponse) -> bytes:
-    """As much of an error's body as comes soon and can be read."""
+async def refusal_body(response: WireResponse, secrets: Sequence[str]) -> bytes:
+    """As much of an error's body as comes soon and can be read, without `secrets`."""
     body = b""
     try:
         with anyio.move_on_after(ERROR_BODY_SECONDS):
@@ -160,7 +163,7 @@ async def refusal_body(response: WireResponse) -> bytes:
             body = inflate(body)
     except (TransportError, MalformedResponse):
         pass
-    return body
+    return _hidden(body, secrets)
 
 
 async def plain_body(response: WireResponse, limit: int = BODY_LIMIT) -> bytes:
@@ -183,14 +186,40 @@ async def plain_body(response: WireResponse, limit: int = BODY_LIMIT) -> bytes:
 def make_safe(error: LLMError, secrets: Sequence[str]) -> None:
     """Makes `error` fit for logs and crash reports.
 
-    Some gateways quote the whole request, so the key is taken out of what they say; and the frames
-    below hold requests and answers whole.
+    Some gateways quote the whole request, so the key is taken out of all that they say, wherever
+    `error` and what led to it keep it; and the frames below hold requests and answers whole.
     """
     without_frames(error)
-    for secret in secrets:
-        if secret in error.message:
-            error.message = error.message.replace(secret, "***")
-            error.args = (error.message,)
+    for link in chain_of(error):
+        link.args = tuple([_hidden(value, secrets) for value in link.args])
+        vars(link).update({name: _hidden(value, secrets) for name, value in vars(link).items()})
+        if isinstance(link, UnicodeDecodeError):
+            link.object = _hidden(link.object, secrets)
+
+
+def _hidden(value: Any, secrets: Sequence[str]) -> Any:
+    """`value` without `secrets`, if it is text, bytes, or a list such as an error's notes."""
+    match value:
+        case str():
+            for secret in secrets:
+                value = _without(value, secret)
+        case bytes():
+            for secret in secrets:
+                value = value.replace(secret.encode(), b"***")
+        case list():
+            return [_hidden(item, secrets) for item in cast("list[Any]", value)]
+        case _:
+            pass
+    return value
+
+
+def _without(text: str, secret: str) -> str:
+    text = text.replace(secret, "***")
+    if "…" in text:
+        # An excerpt may have been cut in the middle of it.
+        for length in range(len(secret) - 1, SHORTEST_SECRET - 1, -1):
+            text = text.replace(f"{secret[:length]}…", "***…")
+    return text
 
 
 class _Inflate:

@@ -87,7 +87,7 @@ class JsonEndpoint:
             async with self._transport.send(request) as response:
                 asked = request_id(response.headers)
                 if not 200 <= response.status < 300:
-                    said = self._without_secrets(await refusal_body(response))
+                    said = await refusal_body(response, self._secrets)
                     raise self._refused(response.status, response.headers, said)
                 return read(JsonAnswer(_object(await plain_body(response)), asked))
         except LLMError as error:
@@ -95,11 +95,6 @@ class JsonEndpoint:
             error.provider = error.provider or self.provider
             make_safe(error, self._secrets)
             raise
-
-    def _without_secrets(self, said: bytes) -> bytes:
-        for secret in self._secrets:
-            said = said.replace(secret.encode(), b"***")
-        return said
 
     async def aclose(self) -> None:
         """Closes all connections. Idempotent."""

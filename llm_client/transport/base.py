@@ -17,6 +17,7 @@ __all__ = [
     "Transport",
     "WireRequest",
     "WireResponse",
+    "chain_of",
     "checked_base_url",
     "is_secret",
     "origin_of",
@@ -173,10 +174,18 @@ def without_frames(error: _E) -> _E:
     The frames of an HTTP library hold the request's headers in local variables, which crash
     reporters collect.
     """
-    link: BaseException | None = error
-    seen: set[int] = set()
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
+    for link in chain_of(error):
         link.__traceback__ = None
-        link = link.__cause__ or link.__context__
     return error
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """`error` and all that led to it."""
+    chain: list[BaseException] = []
+    left = [error]
+    while left:
+        link = left.pop()
+        if link not in chain:
+            chain.append(link)
+            left += [cause for cause in (link.__cause__, link.__context__) if cause is not None]
+    return chain

@@ -50,6 +50,7 @@ def service_at(
     *,
     deadlines: Deadlines | None = None,
     defaults: RequestDefaults | None = None,
+    key: str = CANARY,
 ) -> HttpLLMService:
     """A service of `server`, with the canary as its key."""
     return HttpLLMService(
@@ -57,7 +58,7 @@ def service_at(
         transport,
         base_url=f"{server.url}/v1",
         model="m-1",
-        headers={"authorization": f"Bearer {CANARY}"},
+        headers={"authorization": f"Bearer {key}"},
         deadlines=deadlines,
         defaults=defaults,
         provider="loopback",

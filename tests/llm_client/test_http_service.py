@@ -31,6 +31,7 @@ from llm_client.errors import (
 )
 from llm_client.http_service import HttpLLMService, HttpStream, RequestDefaults
 from llm_client.stream import Accumulator, Finished, TextDelta
+from llm_client.transport.base import chain_of
 from llm_client.transport.deadlines import Deadlines
 from llm_client.types import LLMRequest, LLMResponse, StopReason
 from tests.llm_client.chat import DONE, HELLO, HELLO_WORLD, delta, frame, service_at, whole
@@ -86,12 +87,13 @@ async def rigged(
     *answers: Answer,
     deadlines: Deadlines | None = None,
     defaults: RequestDefaults | None = None,
+    key: str = CANARY,
 ) -> AsyncGenerator[Rig]:
     """A rig, within a time limit; afterwards nothing may be left of any exchange."""
     with anyio.fail_after(LIMIT):
         async with serving(*answers) as server:
             transport = TRANSPORTS[driver[0]]()
-            service = service_at(server, transport, deadlines=deadlines, defaults=defaults)
+            service = service_at(server, transport, deadlines=deadlines, defaults=defaults, key=key)
             try:
                 yield Rig(server, transport, service)
                 assert transport.in_flight == 0
@@ -417,6 +419,84 @@ async def test_the_key_is_in_no_error_log_frame_or_repr(
             told += repr(rig.service) + repr(rig.transport)
             assert CANARY not in told
     assert CANARY not in caplog.text
+
+
+PLAIN = "zebra/9f31+crossing=="
+"""A key that nothing gives away."""
+
+
+def quoting(where: str, quoted: str = PLAIN) -> Answer:
+    """A refusal that quotes the key in one place."""
+    told: dict[str, Any] = {"message": "wrong"}
+    headers: dict[str, str] = {}
+    match where:
+        case "header":
+            headers["x-request-id"] = quoted
+        case "retry":
+            told["message"] = f"{quoted} is too fast, please try again in 2s"
+        case "excerpt":
+            told["message"] = f"{'x' * (490 - len('wrong'))} {quoted}"
+        case "failed_generation":
+            told |= {where: f"<call>{quoted}</call>", "code": "tool_use_failed"}
+        case _:
+            told[where] = f"for {quoted}"
+    return answer(400, msgspec.json.encode({"error": told}), headers)
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["message", "code", "type", "request_id", "failed_generation", "header", "retry", "excerpt"],
+)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_key_is_hidden_wherever_the_provider_quotes_it(
+    driver: tuple[str, str], where: str, stream: bool
+) -> None:
+    """In each field that an error keeps, in an excerpt that ends within it, and in what comes in
+    the middle of a stream (Z10).
+    """
+    frame_of = msgspec.json.encode({"error": {where: f"for {PLAIN}", "message": "wrong"}})
+    scripts = [quoting(where), sse(delta("x"), b"data: " + frame_of + b"\n\n")]
+    for script in scripts if stream else scripts[:1]:
+        async with rigged(driver, script, key=PLAIN) as rig:
+            error = await failure_of(rig.service, stream=stream)
+            assert PLAIN[:9] not in shown(error)
+
+
+async def test_the_key_is_hidden_in_what_led_to_an_error(driver: tuple[str, str]) -> None:
+    """An answer that cannot be decoded is held whole by the errors of the decoders; its excerpt
+    may end within the key (Z10).
+    """
+    cut = b"x" * 490 + b" " + PLAIN.encode() + b" more"
+    for body in (f"oops {PLAIN}".encode(), b"\xff" + PLAIN.encode(), cut):
+        async with rigged(driver, answer(200, body), key=PLAIN) as rig:
+            error = await failure_of(rig.service, stream=False)
+            assert isinstance(error, MalformedResponse)
+            assert PLAIN[:9] not in shown(error)
+
+
+async def test_a_key_in_the_address_is_hidden_as_well(driver: tuple[str, str]) -> None:
+    """Some providers want it there."""
+    with anyio.fail_after(LIMIT):
+        async with serving(quoting("code", "key-in-address")) as server:
+            service = HttpLLMService(
+                OpenAIChatCodec(),
+                TRANSPORTS[driver[0]](),
+                base_url=f"{server.url}/v1?api-key=key-in-address",
+                model="m",
+            )
+            error = await failure_of(service, stream=False)
+            await service.aclose()
+    assert error.code == "for ***"
+    assert "key-in-address" not in shown(error)
+
+
+def shown(error: BaseException) -> str:
+    """All that logs and crash reporters can show of `error` and what led to it."""
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
+    told = "".join(report.format())
+    for link in chain_of(error):
+        told += repr(link) + str(link) + repr(vars(link)) + repr(link.args)
+    return told
 
 
 def test_a_service_shows_where_it_asks_and_what_but_not_with_which_key() -> None:

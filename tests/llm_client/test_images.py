@@ -350,7 +350,18 @@ async def test_the_key_is_in_no_error_log_frame_or_repr(
     caplog.set_level(logging.DEBUG)
     quoted = msgspec.json.encode({"error": {"message": f"wrong key {CANARY}"}})
     odd = msgspec.json.encode({"code": "Odd", "message": f"wrong key {CANARY}"})
-    for script in (answer(401, quoted), [RESET], answer(200, quoted), answer(200, odd)):
+    code = msgspec.json.encode({"error": {"code": CANARY, "message": "wrong"}, "code": CANARY})
+    scripts: list[Answer] = [
+        answer(401, quoted),
+        [RESET],
+        answer(200, quoted),
+        answer(200, odd),
+        answer(401, code),
+        answer(200, code),
+        answer(500, b"{}", {"x-request-id": CANARY}),
+        answer(200, b"[]", {"x-request-id": CANARY}),
+    ]
+    for script in scripts:
         async with asking(make, driver, script) as (client, _):
             error = await failure_of(client)
             report = traceback.TracebackException.from_exception(error, capture_locals=True)
