@@ -358,8 +358,6 @@ async def test_the_key_is_in_no_error_log_frame_or_repr(
         answer(200, odd),
         answer(401, code),
         answer(200, code),
-        answer(500, b"{}", {"x-request-id": CANARY}),
-        answer(200, b"[]", {"x-request-id": CANARY}),
     ]
     for script in scripts:
         async with asking(make, driver, script) as (client, _):
@@ -369,6 +367,18 @@ async def test_the_key_is_in_no_error_log_frame_or_repr(
             assert CANARY not in told
             assert script != [RESET] or isinstance(error, ConnectionLost)
     assert CANARY not in caplog.text
+
+
+@BOTH
+async def test_the_key_is_not_taken_for_the_id_of_the_request(
+    driver: tuple[str, str], make: Make
+) -> None:
+    """If it stands where the provider's id should (Z10)."""
+    quoted = {"x-request-id": CANARY}
+    for script in (answer(500, b"{}", quoted), answer(200, b"[]", quoted)):
+        async with asking(make, driver, script) as (client, _):
+            error = await failure_of(client)
+            assert CANARY not in str(error) + repr(error) + repr(vars(error))
 
 
 # ── making and saving ─────────────────────────────────────────────────────────────────────────────
