@@ -93,7 +93,9 @@ _TOO_LONG = _any_of(
     r"(?:longer|greater) than the (?:model'?s )?context length",  # SGLang, Together, LM Studio
     r"context (?:the )?overflows",  # LM Studio
     r"range of input length should be",  # DashScope
-    r"request too large for (?:model|gpt|o\d)",  # Groq, OpenAI: one request beyond the rate itself
+    # Groq, OpenAI: one request beyond the rate itself
+    r"request too large for (?:model|(?:ft:)?(?:chat)?gpt|codex|o\d)",
+    r"total number of tokens .{0,40}cannot exceed \d",  # Cohere
     r"increasing context size",  # llama.cpp in mid-stream
 )
 
@@ -138,7 +140,8 @@ _CAUSES = (
             }
         ),
         _TOO_LONG,
-        _any_of(r"rate.?limit", r"too many requests", r"throttl"),
+        # In an address, OpenAI's page on rate limits, it says nothing.
+        _any_of(r"(?<!/)rate.?limit", r"too many requests", r"throttl"),
     ),
     _Cause(
         QuotaExhausted,

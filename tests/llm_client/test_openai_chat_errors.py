@@ -108,6 +108,14 @@ OVERFLOWS = [
     "The input token count (1250074) exceeds the maximum number of tokens allowed (1048576).",
     "Input is too long for requested model.",
     "Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 7000",
+    (
+        "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000. "
+        "Try using a shorter prompt"
+    ),
+    (
+        "too many tokens: total number of tokens (prompt and prediction) cannot exceed 2048 - received "
+        "6354. Try using a shorter prompt or a smaller max_tokens value."
+    ),
 ]
 
 
@@ -145,6 +153,47 @@ def test_a_prompt_that_is_too_long_is_known_by_its_code(code: str) -> None:
 def test_other_bad_requests_are_not_taken_for_an_overflow(message: str) -> None:
     """K01: compacting would not help."""
     assert type(refused(400, saying(message, type="invalid_request_error"))) is BadRequest
+
+
+LEARN_MORE = "Visit https://platform.openai.com/account/rate-limits to learn more."
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-4", "gpt-4.1-2025-04-14 (for limit gpt-4.1)", "o3", "chatgpt-4o-latest"]
+)
+def test_a_request_beyond_the_rate_itself_is_an_overflow(model: str) -> None:
+    """K01: waiting never helps, whatever page on rate limits it names."""
+    message = (
+        f"Request too large for {model} in organization org-x on tokens per min (TPM): Limit 10000,"
+        " Requested 20000. The input or output tokens must be reduced in order to run successfully."
+        f" {LEARN_MORE}"
+    )
+    error = refused(429, saying(message, code="rate_limit_exceeded", type="tokens"))
+    assert type(error) is ContextOverflow
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        (
+            "Rate limit reached for gpt-4 in organization org-x on tokens per min (TPM): Limit 10000, "
+            f"Used 8554, Requested 3082. Please try again in 9.816s. {LEARN_MORE}"
+        ),
+        (
+            "Rate limit reached for gpt-4 in organization org-x on requests per min. Limit: 3 / min. "
+            f"Please try again in 20s. {LEARN_MORE}"
+        ),
+        (
+            "This request would exceed the rate limit for your organization of 20,000 input tokens per "
+            "minute. For details, refer to: https://docs.anthropic.com/en/api/rate-limits. Please "
+            "reduce the prompt length or the maximum tokens requested, or try again later."
+        ),
+    ],
+)
+def test_a_rate_limit_that_names_the_same_page_is_one(message: str) -> None:
+    """Waiting helps."""
+    assert type(refused(429, saying(message, code="rate_limit_exceeded"))) is RateLimited
 
 
 def test_a_rate_limit_that_speaks_of_tokens_is_no_overflow() -> None:
