@@ -113,8 +113,8 @@ OVERFLOWS = [
         "Try using a shorter prompt"
     ),
     (
-        "too many tokens: total number of tokens (prompt and prediction) cannot exceed 2048 - received "
-        "6354. Try using a shorter prompt or a smaller max_tokens value."
+        "too many tokens: total number of tokens (prompt and prediction) cannot exceed 2048 - "
+        "received 6354. Try using a shorter prompt or a smaller max_tokens value."
     ),
 ]
 
@@ -177,16 +177,16 @@ def test_a_request_beyond_the_rate_itself_is_an_overflow(model: str) -> None:
     "message",
     [
         (
-            "Rate limit reached for gpt-4 in organization org-x on tokens per min (TPM): Limit 10000, "
-            f"Used 8554, Requested 3082. Please try again in 9.816s. {LEARN_MORE}"
+            "Rate limit reached for gpt-4 in organization org-x on tokens per min (TPM): Limit "
+            f"10000, Used 8554, Requested 3082. Please try again in 9.816s. {LEARN_MORE}"
         ),
         (
-            "Rate limit reached for gpt-4 in organization org-x on requests per min. Limit: 3 / min. "
-            f"Please try again in 20s. {LEARN_MORE}"
+            "Rate limit reached for gpt-4 in organization org-x on requests per min. Limit: 3 / "
+            f"min. Please try again in 20s. {LEARN_MORE}"
         ),
         (
-            "This request would exceed the rate limit for your organization of 20,000 input tokens per "
-            "minute. For details, refer to: https://docs.anthropic.com/en/api/rate-limits. Please "
+            "This request would exceed the rate limit for your organization of 20,000 input tokens "
+            "per minute. For details, refer to: https://docs.anthropic.com/en/api/rate-limits. Please "
             "reduce the prompt length or the maximum tokens requested, or try again later."
         ),
     ],
