@@ -186,8 +186,8 @@ def test_a_request_beyond_the_rate_itself_is_an_overflow(model: str) -> None:
         ),
         (
             "This request would exceed the rate limit for your organization of 20,000 input tokens "
-            "per minute. For details, refer to: https://docs.anthropic.com/en/api/rate-limits. Please "
-            "reduce the prompt length or the maximum tokens requested, or try again later."
+            "per minute. For details, refer to: https://docs.anthropic.com/en/api/rate-limits. "
+            "Please reduce the prompt length or the maximum tokens requested, or try again later."
         ),
     ],
 )
