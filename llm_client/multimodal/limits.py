@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 __all__ = ["MediaLimits", "media_limits"]
 
@@ -61,22 +61,25 @@ _OPENAI = MediaLimits(
     audio=frozenset({"wav", "mp3"}),
     total_bytes=50 * MB,
 )
+_ANTHROPIC = MediaLimits(
+    # platform.claude.com/docs/en/build-with-claude/vision: 5 MB of base64, 8000 pixels, or 2000
+    # with more than 20 images, 100 images; requests of 32 MB, of which some are text.
+    image_bytes=5 * MB,
+    image_edge=8000,
+    many=20,
+    edge_of_many=2000,
+    images=100,
+    files=("text/",),
+    audio=frozenset(),
+    total_bytes=30 * MB,
+)
 _GEMINI_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
 
 _LIMITS: Mapping[str, MediaLimits] = MappingProxyType(
     {
-        "anthropic": MediaLimits(
-            # platform.claude.com/docs/en/build-with-claude/vision: 5 MB of base64, 8000 pixels, or
-            # 2000 with more than 20 images, 100 images; requests of 32 MB, of which some are text.
-            image_bytes=5 * MB,
-            image_edge=8000,
-            many=20,
-            edge_of_many=2000,
-            images=100,
-            files=("text/",),
-            audio=frozenset(),
-            total_bytes=30 * MB,
-        ),
+        "anthropic": _ANTHROPIC,
+        # platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai: requests of 30 MB.
+        "vertex-messages": structs.replace(_ANTHROPIC, total_bytes=28 * MB),
         "openai": _OPENAI,
         "azure": _OPENAI,
         "gemini": MediaLimits(
@@ -124,5 +127,5 @@ _UNKNOWN = MediaLimits()
 def media_limits(provider: str) -> MediaLimits:
     """The limits of `provider`, a name of `PROVIDERS`. Of one that is not known here, only what
     holds everywhere: the four usual types of images, and 20 MB for each."""
-    name = provider.removesuffix("-responses").removesuffix("-messages")
-    return _LIMITS.get(name, _UNKNOWN)
+    # Behind Responses are the same models as behind Chat Completions.
+    return _LIMITS.get(provider.removesuffix("-responses"), _UNKNOWN)

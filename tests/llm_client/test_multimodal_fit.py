@@ -431,8 +431,24 @@ async def test_what_was_fitted_before_is_not_fitted_again() -> None:
             await fit_request(LLMRequest([bomb]), SMALL, SEES, fitted=kept)
 
 
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_the_limits_of_a_provider_are_those_of_the_models_behind_it(name: str) -> None:
+    """A second protocol leads to the same models, but for Messages on Vertex: those are Claude."""
+    row, limits = PROVIDERS[name], media_limits(name)
+    vendor = row.dialect or name
+    if row.protocol == "anthropic_messages" and vendor in ("anthropic", "vertex"):
+        assert structs.replace(limits, total_bytes=ANTHROPIC.total_bytes) == ANTHROPIC
+        assert (limits.total_bytes or 0) <= (ANTHROPIC.total_bytes or 0)
+    elif row.protocol == "gemini":
+        assert "image/heic" in limits.image_types
+        assert limits != media_limits("anthropic")
+    else:
+        assert limits == media_limits(vendor)
+        assert (limits == MediaLimits()) is (vendor not in limits_module._LIMITS)
+
+
 def test_the_table_of_limits_is_one_of_providers_that_exist() -> None:
-    """By the names that model strings have; a second protocol of a provider changes nothing."""
+    """By the names that model strings have."""
     assert set(limits_module._LIMITS) <= set(PROVIDERS)
     assert media_limits("openai-responses") is media_limits("openai")
     assert media_limits("vllm") == MediaLimits()
