@@ -9,6 +9,7 @@ from typing import Self
 
 import anyio
 
+from llm_client._block import not_entered
 from llm_client._endpoint import Endpoint, RequestDefaults, inflater, plain_body
 from llm_client.codec import Codec, Decoder
 from llm_client.codecs._http_errors import request_id
@@ -132,12 +133,12 @@ class HttpStream:
     )
 
     _exchange: AbstractAsyncContextManager[WireResponse]
-    _response: WireResponse
     _decoder: Decoder
 
     def __init__(self, endpoint: Endpoint, request: LLMRequest) -> None:
         self._endpoint = endpoint
         self._request = request
+        self._response: WireResponse | None = None
         self._batch: Sequence[StreamEvent] = ()
         self._at = 0
         self._inflate = None
@@ -196,9 +197,12 @@ class HttpStream:
 
     async def _next_batch(self) -> None:
         self._batch, self._at = (), 0
+        response = self._response
+        if response is None:
+            raise not_entered()
         try:
             if self._finished:
-                await self._pass_tail()
+                await self._pass_tail(response)
                 return
             while not self._batch:
                 if self._decoder.done:
@@ -206,7 +210,7 @@ class HttpStream:
                     # if the connection stays open.
                     self._last_batch()
                     return
-                self._batch = self._decoded(await anext(self._response))
+                self._batch = self._decoded(await anext(response))
         except StopAsyncIteration:
             self._last_batch()
         except LLMError as error:
@@ -238,12 +242,12 @@ class HttpStream:
             return False
         return True
 
-    async def _pass_tail(self) -> None:
+    async def _pass_tail(self, response: WireResponse) -> None:
         """Reads what may follow the positive end, which nothing can spoil any more."""
         self._over = True
         try:
             with anyio.move_on_after(TAIL_SECONDS):
-                async for _ in self._response:
+                async for _ in response:
                     pass
         except (TransportError, RemoteProtocolError):
             pass

@@ -48,6 +48,7 @@ class LLMService(Protocol):
 
         Raises:
             LLMError: on entering or while iterating.
+            CallerError: it is iterated over without being entered.
         """
         ...
 

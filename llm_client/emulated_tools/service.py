@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
+from llm_client._block import Block
 from llm_client.emulated_tools.emulation import Emulation, plan
 from llm_client.emulated_tools.prompt import rewritten
 from llm_client.emulated_tools.reader import AnswerReader
@@ -70,7 +71,7 @@ class EmulatedTools:
         Raises:
             LocalProtocolError: the tool choice asks for a tool that is not offered.
         """
-        return self._stream(request)
+        return Block(self._stream(request))
 
     @asynccontextmanager
     async def _stream(self, request: LLMRequest) -> AsyncGenerator[AsyncIterator[StreamEvent]]:

@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anyio
 from msgspec import Struct
 
+from llm_client._block import Block
 from llm_client.codecs.openai_chat import OpenAIChatCodec, chat_dialect
 from llm_client.emulated_tools import EmulatedTools
 from llm_client.errors import CallerError
@@ -109,7 +110,7 @@ class LocalLLMService:
         self, request: LLMRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:
         """See `LLMService.stream`."""
-        return self._stream(request)
+        return Block(self._stream(request))
 
     @asynccontextmanager
     async def _stream(self, request: LLMRequest) -> AsyncGenerator[AsyncIterator[StreamEvent]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
+from llm_client._block import Block
 from llm_client.known_models import ModelCapabilities
 from llm_client.multimodal.fit import Fitted, check_fits, fit_request
 from llm_client.multimodal.limits import MediaLimits
@@ -43,7 +44,7 @@ class FittingMedia(Around):
 
     def stream(self, request: LLMRequest) -> Opened:
         """See `LLMService.stream`."""
-        return self._stream(request)
+        return Block(self._stream(request))
 
     @asynccontextmanager
     async def _stream(self, request: LLMRequest) -> AsyncGenerator[AsyncIterator[StreamEvent]]:

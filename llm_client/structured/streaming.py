@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
+from llm_client._block import not_entered
 from llm_client.service import LLMService
 from llm_client.stream import (
     Accumulator,
@@ -81,6 +82,7 @@ class StructuredStream(Generic[T]):
         self._service = service
         self._asking = asking
         self._stream: Watched | None = None
+        self._entered = False
         self._result: StructuredResult[T] | OutputError | None = None
         self._begin()
 
@@ -90,6 +92,7 @@ class StructuredStream(Generic[T]):
         self._call: int | None = None
 
     async def __aenter__(self) -> Self:
+        self._entered = True
         stream = Watched(self._service.stream(self._asking.request))
         await stream.__aenter__()
         self._stream = stream
@@ -109,6 +112,8 @@ class StructuredStream(Generic[T]):
         return self
 
     async def __anext__(self) -> Partial:
+        if not self._entered:
+            raise not_entered("stream_as(service, request, output_type)")
         while self._stream is not None:
             try:
                 event = await anext(self._stream)

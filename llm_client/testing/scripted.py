@@ -14,6 +14,7 @@ import anyio.lowlevel
 import msgspec
 from msgspec import Struct
 
+from llm_client._block import not_entered
 from llm_client.errors import CallerError, IncompleteStream, LLMError
 from llm_client.stream import (
     Accumulator,
@@ -262,9 +263,11 @@ class _ScriptedStream:
         self._reply = Reply()
         self._sleep: Sleep = anyio.sleep
         self._given = 0
+        self._entered = False
         self._over = False
 
     async def __aenter__(self) -> Self:
+        self._entered = True
         self._reply, chunk, self._sleep = await self._llm.next_reply(self._request)
         self._events = self._reply.events(None if self._whole else chunk)
         self._llm.open_streams += 1
@@ -284,6 +287,8 @@ class _ScriptedStream:
         return self
 
     async def __anext__(self) -> StreamEvent:
+        if not self._entered:
+            raise not_entered()
         if self._over:
             raise StopAsyncIteration
         script = self._reply

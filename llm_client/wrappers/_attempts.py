@@ -11,6 +11,7 @@ from collections import deque
 from types import TracebackType
 from typing import Protocol, Self
 
+from llm_client._block import not_entered
 from llm_client.errors import LLMError
 from llm_client.stream import AttemptVoided, ResponseStarted, StreamEvent, UsageReported
 from llm_client.types import LLMResponse
@@ -73,11 +74,13 @@ class AttemptedStream:
         self._attempts = attempts
         self._restart = restart
         self._stream: Watched | None = None
+        self._entered = False
         self._held: list[StreamEvent] = []
         self._ready: deque[StreamEvent] = deque()
         self._over = False
 
     async def __aenter__(self) -> Self:
+        self._entered = True
         await self._open()
         return self
 
@@ -99,11 +102,13 @@ class AttemptedStream:
         while not self._ready:
             if self._over:
                 raise StopAsyncIteration
-            if self._stream is None:
+            if self._stream is not None:
+                await self._take(self._stream)
+            elif self._entered:
                 await self._attempts.ready()
                 await self._open()
             else:
-                await self._take(self._stream)
+                raise not_entered()
         return self._ready.popleft()
 
     async def _open(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
+from llm_client._block import Block
 from llm_client.errors import (
     LLMError,
     Overloaded,
@@ -90,7 +91,7 @@ class CircuitBreaker(Around):
         Raises:
             Overloaded: also if the circuit is open.
         """
-        return self._stream(request)
+        return Block(self._stream(request))
 
     @asynccontextmanager
     async def _stream(self, request: LLMRequest) -> AsyncGenerator[AsyncIterator[StreamEvent]]:

@@ -10,6 +10,7 @@ from typing import Literal
 import anyio
 from msgspec import structs
 
+from llm_client._block import Block
 from llm_client.errors import CallerError, ConfigError, LLMError, may_have_been_billed
 from llm_client.pricing import Price, PriceBook
 from llm_client.service import LLMService
@@ -87,7 +88,7 @@ class Metered(Around):
 
     def stream(self, request: LLMRequest) -> Opened:
         """See `LLMService.stream`."""
-        return self._stream(request)
+        return Block(self._stream(request))
 
     @asynccontextmanager
     async def _stream(self, request: LLMRequest) -> AsyncGenerator[AsyncIterator[StreamEvent]]:

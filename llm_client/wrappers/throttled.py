@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
+from llm_client._block import Block
 from llm_client.errors import LLMError
 from llm_client.service import LLMService
 from llm_client.stream import StreamEvent
@@ -49,7 +50,7 @@ class Throttled(Around):
 
     def stream(self, request: LLMRequest) -> Opened:
         """See `LLMService.stream`."""
-        return self._stream(request)
+        return Block(self._stream(request))
 
     @asynccontextmanager
     async def _stream(self, request: LLMRequest) -> AsyncGenerator[AsyncIterator[StreamEvent]]:
