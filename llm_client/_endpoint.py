@@ -13,7 +13,7 @@ import anyio
 from msgspec import Struct, field, structs
 
 from llm_client.codec import Codec
-from llm_client.errors import LLMError, MalformedResponse, TransportError
+from llm_client.errors import CallerError, LLMError, MalformedResponse, TransportError
 from llm_client.transport.base import (
     SHORTEST_SECRET,
     SafeHeaders,
@@ -121,6 +121,12 @@ class Endpoint:
         self.codec.encode(self._completed(request), stream=False)
 
     def _completed(self, request: LLMRequest) -> LLMRequest:
+        given = cast("object", request)
+        if not isinstance(given, LLMRequest):
+            raise CallerError(
+                f"the request is of type {type(given).__name__}; make an LLMRequest, for example "
+                'LLMRequest([Message.user("Hello")])'
+            )
         usual = self._defaults
         changes: dict[str, Any] = {}
         if request.model is None:

@@ -17,6 +17,7 @@ from msgspec import structs
 from llm_client.codecs.openai_chat import OpenAIChatCodec
 from llm_client.errors import (
     AuthenticationFailed,
+    CallerError,
     ConfigError,
     ConnectionLost,
     IncompleteStream,
@@ -393,6 +394,22 @@ async def test_a_timeout_around_the_reading_task_is_honoured_within_the_stream(
                 _ = [event async for event in events]
             assert scope.cancelled_caught
         assert rig.transport.in_flight == 0
+
+
+@pytest.mark.parametrize("request_", ["hello", [{"role": "user", "content": "hello"}], None])
+async def test_what_is_no_request_is_refused_with_what_to_write(
+    driver: tuple[str, str], request_: Any
+) -> None:
+    """And nothing is sent."""
+    advice = r"is of type \w+; make an LLMRequest.*Message\.user"
+    async with rigged(driver) as rig:
+        with pytest.raises(CallerError, match=advice):
+            rig.service.check(request_)
+        with pytest.raises(CallerError, match=advice):
+            await rig.service.complete(request_)
+        with pytest.raises(CallerError, match=advice):
+            await streamed(rig.service, request_)
+        assert rig.server.connections == 0
 
 
 # ── secrets ───────────────────────────────────────────────────────────────────────────────────────
