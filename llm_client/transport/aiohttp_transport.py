@@ -295,4 +295,4 @@ def _explained(error: Exception, watch: Stopwatch, peer: str) -> LLMError:
             )
         case _:
             stage = "in the middle of its answer" if watch.answered else "before it answered"
-            return ConnectionLost(f"{peer} closed the connection {stage} ({error})")
+            return ConnectionLost(f"{peer} closed the connection {stage} ({str(error) or 'reset'})")

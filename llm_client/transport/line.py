@@ -194,14 +194,13 @@ class Dialer(httpcore.AsyncNetworkBackend):
             sent=self.watch.sent,
         )
 
-    def lost(self, reason: object) -> ConnectFailed | ConnectionLost:
+    def lost(self, error: Exception) -> ConnectFailed | ConnectionLost:
         """The error for a connection that broke."""
+        reason = str(error) or "reset"
         if self.watch.phase == "connect":
-            return self.unreachable(f"connection lost: {reason or 'closed by the peer'}")
+            return self.unreachable(f"connection lost: {reason}")
         stage = "in the middle of its answer" if self.watch.answered else "before it answered"
-        return ConnectionLost(
-            f"{self.peer} closed the connection {stage} ({reason or 'reset'})",
-        )
+        return ConnectionLost(f"{self.peer} closed the connection {stage} ({reason})")
 
 
 def _is_readable(sock: socket) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import traceback
 from collections.abc import AsyncGenerator
@@ -332,6 +333,7 @@ async def test_a_broken_connection_is_an_error_and_says_that_the_request_was_sen
         error = await failure_of(transport, request_to(server))
         assert isinstance(error, ConnectionLost)
         assert error.sent
+        assert re.search(r"closed the connection .* \(.+\)$", error.message), "it says how"
         assert len(server.requests) == 1, "a fresh connection's request is not sent twice"
 
 
