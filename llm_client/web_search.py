@@ -172,13 +172,16 @@ class WebSearchClient:
             categories: such as "news", separated by commas.
 
         Raises:
-            CallerError: the query is empty; nothing was sent.
+            CallerError: the query is empty, or `max_results` is no number of pages; nothing was
+                sent.
             WebSearchError: the gateway refused, or its answer makes no sense.
             TransportError: the answer did not arrive.
         """
         if not query.strip():
             raise CallerError("the query is empty; say what to search for")
-        most = max_results or self._max_results
+        most = self._max_results if max_results is None else max_results
+        if most < 1:
+            raise CallerError(f"max_results must be at least 1, is {most}")
         asked = {"q": query, "max_results": most, "snippet_max_length": self._snippet_length}
         asked |= {"language": language} if language else {}
         asked |= {"categories": categories} if categories else {}

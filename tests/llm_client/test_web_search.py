@@ -191,6 +191,15 @@ async def test_an_empty_query_is_not_sent(driver: tuple[str, str]) -> None:
         assert server.connections == 0
 
 
+@pytest.mark.parametrize("wrong", [0, -1])
+async def test_a_search_for_no_pages_is_not_sent(driver: tuple[str, str], wrong: int) -> None:
+    """Neither the usual number nor what the gateway makes of it is what was asked for."""
+    async with searching(driver) as (client, server):
+        with pytest.raises(CallerError, match=f"max_results must be at least 1, is {wrong}"):
+            await client.search("teal", max_results=wrong)
+        assert server.requests == []
+
+
 async def test_the_environment_describes_a_client(driver: tuple[str, str]) -> None:
     """With its bounds; a quotation has at least 50 characters."""
     with anyio.fail_after(10):
