@@ -3,8 +3,11 @@
     python -m llm_client.replay IN.jsonl --out OUT.jsonl [--split N]
 
 With `--split N` the bytes reach the decoder in pieces of N bytes. Usage is reported as the provider
-counted it. The exit code is 0, or 1 if a file cannot be read or written, or 3 if some exchanges are
-of a protocol that is not supported; a decoding error is a result like any other.
+counted it. A decoding error is a result like any other. The exit code is 0, or
+
+    1   a file cannot be read or written
+    3   some exchanges are of a protocol that is not supported
+    4   some lines are no recorded exchanges, whatever the others are
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ class Exchange(Struct, frozen=True):
     """One recorded exchange; what replaying does not need is left out."""
 
     api: str
-    id: str | None = None
+    id: str | int | None = None
     provider: str = ""
     stream: bool = False
     status: int = 200
@@ -52,6 +55,10 @@ class Exchange(Struct, frozen=True):
         if isinstance(self.response_body, str):
             return self.response_body.encode()
         return msgspec.json.encode(self.response_body)
+
+
+class _Named(Struct, frozen=True):
+    id: str | int | None = None
 
 
 class CallRow(Struct):
@@ -78,7 +85,7 @@ class ErrorRow(Struct):
 class Row(Struct):
     """One line of output. Of a stream that failed it holds what had arrived."""
 
-    id: str | None
+    id: str | int | None
     ok: bool
     text: str | None = None
     tool_calls: list[CallRow] = msgspec.field(default_factory=list[CallRow])
@@ -140,7 +147,7 @@ def replay(exchange: Exchange, split: int | None = None) -> Row:
     return _replay_stream(exchange.id, codec, body, split or max(len(body), 1))
 
 
-def _replay_stream(id: str | None, codec: Codec, body: bytes, size: int) -> Row:
+def _replay_stream(id: str | int | None, codec: Codec, body: bytes, size: int) -> Row:
     decoder = codec.decoder()
     accumulator = Accumulator()
     failure: LLMError | None = None
@@ -158,7 +165,7 @@ def _replay_stream(id: str | None, codec: Codec, body: bytes, size: int) -> Row:
     return row
 
 
-def _row(id: str | None, response: LLMResponse) -> Row:
+def _row(id: str | int | None, response: LLMResponse) -> Row:
     usage = response.usage
     return Row(
         id,
@@ -186,8 +193,15 @@ def _line(line: bytes, number: int, split: int | None) -> Row:
         exchange = msgspec.json.decode(line, type=Exchange, strict=False)
     except (ValueError, RecursionError) as error:
         message = f"line {number} is not a recorded exchange: {error}"
-        return Row(None, False, error=ErrorRow("BadExchange", False, None, None, message))
+        return Row(_id_of(line), False, error=ErrorRow("BadExchange", False, None, None, message))
     return replay(exchange, split)
+
+
+def _id_of(line: bytes) -> str | int | None:
+    try:
+        return msgspec.json.decode(line, type=_Named).id
+    except (ValueError, RecursionError):
+        return None
 
 
 def _size(text: str) -> int:
@@ -215,13 +229,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    failed = sum(row.error is not None for row in rows)
-    foreign = sum(row.error is not None and row.error.type == "UnsupportedProtocol" for row in rows)
+    kinds = [row.error.type for row in rows if row.error is not None]
+    foreign, bad = kinds.count("UnsupportedProtocol"), kinds.count("BadExchange")
     sys.stderr.write(
-        f"{len(rows)} exchanges: {len(rows) - failed} answers, {failed - foreign} errors, "
-        f"{foreign} of an unsupported protocol\n"
+        f"{len(rows)} lines: {len(rows) - len(kinds)} answers, {len(kinds) - foreign - bad} errors,"
+        f" {foreign} of an unsupported protocol, {bad} that are no recorded exchanges\n"
     )
-    return 3 if foreign else 0
+    return 4 if bad else 3 if foreign else 0
 
 
 if __name__ == "__main__":

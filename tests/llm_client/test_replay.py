@@ -175,18 +175,36 @@ def test_another_protocol_is_a_row_that_says_so_and_an_exit_code(
     assert "smoke_signals" in first["error"]["message"]
     assert second["ok"]
     assert capsys.readouterr().err == (
-        "2 exchanges: 1 answers, 0 errors, 1 of an unsupported protocol\n"
+        "2 lines: 1 answers, 0 errors, 1 of an unsupported protocol, "
+        "0 that are no recorded exchanges\n"
     )
 
 
-def test_a_line_that_is_no_exchange_is_a_row_that_names_it(tmp_path: Path) -> None:
-    """A damaged recording must not hide the rest."""
+def test_a_line_that_is_no_exchange_is_a_row_that_names_it_and_an_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A damaged recording must neither hide the rest nor pass for a whole one."""
     source = tmp_path / "in.jsonl"
-    source.write_bytes(b"not json\n" + b'{"id": 1}\n' + b"[" * 100_000 + b"\n")
+    good = {"api": "openai_chat", "id": 7, "raw_sse": sse(chunk({"content": "x"})).decode()}
+    lines = [
+        b"not json",
+        b'{"id": 1}',
+        b'{"id": "b", "api": "gemini", "status": "fine"}',
+        b'{"api": 5, "id": []}',
+        b"[" * 100_000,
+        msgspec.json.encode({"api": "smoke_signals", "id": "d"}),
+        msgspec.json.encode(good),
+    ]
+    source.write_bytes(b"\n".join(lines))
     code, rows = run(tmp_path, source)
-    assert code == 0
-    assert [row["error"]["type"] for row in rows] == ["BadExchange"] * 3
+    assert code == 4
+    assert [row["error"]["type"] for row in rows[:5]] == ["BadExchange"] * 5
+    assert [row["id"] for row in rows] == [None, 1, "b", None, None, "d", 7]
     assert "line 2" in rows[1]["error"]["message"]
+    assert capsys.readouterr().err == (
+        "7 lines: 1 answers, 0 errors, 1 of an unsupported protocol, "
+        "5 that are no recorded exchanges\n"
+    )
 
 
 def test_files_that_cannot_be_read_or_written_are_an_exit_code(
