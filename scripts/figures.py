@@ -38,9 +38,9 @@ class Figure(Struct, frozen=True):
 
 FIGURES: dict[int, Figure] = {
     3: Figure(("figure_03",), 1_300, 1_300, 18_000),
-    4: Figure(("figure_04",), 50, 4_360, 13_080),
-    5: Figure(("figure_05",), 700, 20_000, 5_000_000),
-    6: Figure(("figure_06", "figure_06_loopback"), 800, 28_000, 3_000_000),
+    4: Figure(("figure_04",), 70, 4_360, 13_080),
+    5: Figure(("figure_05",), 1_200, 21_000, 5_000_000),
+    6: Figure(("figure_06", "figure_06_loopback"), 900, 29_000, 3_800_000),
     7: Figure(("figure_07",), 20_000, 20_000, 1_000_000),
     8: Figure(("figure_08",), 75, 75, 75),
     9: Figure(("figure_09",), 3_000, 3_000, 150_000),
