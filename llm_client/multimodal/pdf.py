@@ -6,12 +6,18 @@ Importing this module needs pypdf.
 from __future__ import annotations
 
 import io
+import logging
+import pkgutil
 import struct
+import threading
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from llm_client.errors import ConfigError
 
 try:
+    import pypdf
     from pypdf import PdfReader
     from pypdf.errors import PyPdfError
 except ModuleNotFoundError as missing:
@@ -40,6 +46,11 @@ _DAMAGED = (
 def pdf_text(data: bytes, most: int) -> str | None:
     """The text of the PDF in `data`, each page below a mark with its number, cut at `most`
     characters with a word about it; None if there is no text, or the file cannot be read."""
+    with _hushed():
+        return _text(data, most)
+
+
+def _text(data: bytes, most: int) -> str | None:
     try:
         reader = PdfReader(io.BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):
@@ -71,3 +82,31 @@ def _page(reader: PdfReader, number: int) -> str:
         return ""
     # Fonts can map to halves of surrogate pairs, which no JSON carries.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").strip()
+
+
+class _Hush(logging.Filter):
+    """Drops what is logged by the thread that made it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return threading.get_ident() != self._thread
+
+
+@contextmanager
+def _hushed() -> Generator[None]:
+    """Holds back what the library logs in this thread: that a file is damaged is no news of a
+    program, and whoever asked for the file's text learns it."""
+    hush = _Hush()
+    # Each module has a logger of its own, and filters are not inherited.
+    names = [module.name for module in pkgutil.walk_packages(pypdf.__path__, "pypdf.")]
+    loggers = [logging.getLogger(name) for name in ("pypdf", *names)]
+    for logger in loggers:
+        logger.addFilter(hush)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(hush)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -33,6 +35,7 @@ from llm_client.errors import LocalProtocolError
 from llm_client.http_service import HttpLLMService
 from llm_client.multimodal import limits as limits_module
 from llm_client.multimodal.fit import Fitted, check_fits, in_time
+from llm_client.multimodal.pdf import _hushed as hushed
 from llm_client.multimodal.pdf import pdf_text
 from llm_client.multimodal.plan import PIXELS, as_sent
 from llm_client.multimodal.resizing import resized
@@ -289,6 +292,22 @@ async def test_a_long_pdf_is_cut_and_says_so() -> None:
 async def test_a_pdf_without_text_or_damaged_is_told_as_unreadable(data: bytes) -> None:
     """Such as a scan."""
     assert "is unreadable" in await told(File(data, name="scan.pdf"), BLIND)
+
+
+async def test_a_damaged_pdf_is_no_news_for_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """The model is told. What another thread reads with the same library is logged as ever, and so
+    is all of it afterwards.
+    """
+    broken, reader = b"%PDF-1.4 and then nothing", logging.getLogger("pypdf._reader")
+    assert "is unreadable" in await told(File(broken, name="scan.pdf"), BLIND)
+    assert pdf_text(broken, 1000) is None
+    assert caplog.records == []
+    with hushed():
+        reader.warning("not heard")
+        await anyio.to_thread.run_sync(reader.warning, "heard meanwhile")
+    reader.warning("heard again")
+    assert caplog.messages == ["heard meanwhile", "heard again"]
+    assert reader.filters == []
 
 
 @given(st.binary(max_size=200), st.integers(0, 700))
