@@ -1,8 +1,9 @@
 """Faults that systems of this kind have had in the field, each ruled out by a test that names it.
 
-A test claims a fault by its id in the docstring, such as (S27). The rules of transcripts have ids
-that begin with A and C as well; so a rule is named as "rule A14", and the faults of asyncio are
-claimed as "fault C04".
+A test claims a fault by its id in the docstring, such as (S27), and for each fault one test has the
+id in its name, so that `pytest -k s27` finds it. The rules of transcripts have ids that begin with A
+and C as well; so a rule is named as "rule A14", and the faults of asyncio are claimed as "fault
+C04".
 """
 
 from __future__ import annotations
@@ -161,6 +162,15 @@ def claimed_by_tests() -> dict[str, list[str]]:
 def test_a_known_fault_is_ruled_out_by_a_test(id: str, claims: dict[str, list[str]]) -> None:
     """Whoever removes the last test of a fault is told."""
     assert claims.get(id), f"no test claims {id}: {FAULTS[id]}"
+
+
+@pytest.mark.parametrize("id", FAULTS)
+def test_a_known_fault_is_in_the_name_of_a_test_that_rules_it_out(
+    id: str, claims: dict[str, list[str]]
+) -> None:
+    """`pytest -k s27` runs it."""
+    names = [test.partition("::")[2] for test in claims.get(id, [])]
+    assert any(re.search(rf"_{id.lower()}(_|$)", name) for name in names), (id, names)
 
 
 def test_no_test_claims_what_is_not_in_the_table(claims: dict[str, list[str]]) -> None:

@@ -15,7 +15,7 @@ __all__ = ["ErrorReport", "read_error_body", "read_error_value", "redact"]
 
 _LARGEST_BODY = 256 * 1024
 _KEY_LIKE = r"""(?ix)
-    \b(?:sk|pk|rk|gsk|xai|pplx|csk|hf|r8|nvapi|fw|tgp)[-_][\w*.\-]{4,}   # vendors' prefixes
+    \b(?:sk|pk|rk|gsk|xai|pplx|csk|hf|r8|nvapi|fw|tgp)[-_][\w*.\-/+]{4,}=*   # vendors' prefixes
     | \bAIza[\w\-]{8,}
     | \beyJ[\w\-]{6,}(?:\.[\w\-]+)*                                             # JSON web tokens
     | (?<=bearer\ )[\w\-.~+/*]{6,}=*

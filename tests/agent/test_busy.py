@@ -96,7 +96,7 @@ async def test_messages_for_one_session_run_one_after_the_other() -> None:
     assert llm.illegal == []
 
 
-async def test_a_busy_session_is_refused_by_choice_and_named() -> None:
+async def test_a_busy_session_is_refused_by_choice_and_named_d09() -> None:
     """`fail` fails at once and changes nothing; `wait` gets its turn (D09)."""
     gate = Gate()
     llm = Scripted(says("one", gate=gate), says("two"))

@@ -88,7 +88,7 @@ async def test_a_fallback_in_the_middle_of_a_session_keeps_it_legal(
     assert models == ["big", "small", "big", "small", "big"]
 
 
-async def test_what_is_void_can_be_told_by_its_attempt() -> None:
+async def test_what_is_void_can_be_told_by_its_attempt_x12() -> None:
     """A reader who drops the deltas of attempts that did not end well has exactly the answer; he is
     told which model is asked next (X12).
     """

@@ -353,7 +353,7 @@ async def test_a_guard_that_fails_keeps_the_tool_from_running() -> None:
                 assert len(events_of(HookFailed, seen)) == 1
 
 
-async def test_an_error_of_one_call_stops_its_siblings_and_is_raised_alone() -> None:
+async def test_an_error_of_one_call_stops_its_siblings_and_is_raised_alone_o05() -> None:
     """on_error=raise in a parallel batch: no group, all calls settled truthfully (O05)."""
     gate = Gate()
 

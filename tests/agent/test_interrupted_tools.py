@@ -70,7 +70,7 @@ async def _assert_goes_on(loop: AgentLoop[Work], llm: ScriptedLLM, work: Work) -
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_tools_of_a_cancelled_run_are_stopped_settled_and_told_of(
+async def test_tools_of_a_cancelled_run_are_stopped_settled_and_told_of_o03_o04_o06(
     streamed: bool, tmp_path: Path
 ) -> None:
     """No tool outlives its run (O04); each has a result (O02) that says interrupted, not refused
@@ -102,7 +102,7 @@ async def test_tools_of_a_cancelled_run_are_stopped_settled_and_told_of(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_cancelled_task_ends_with_cancelled_error_and_nothing_else(
+async def test_a_cancelled_task_ends_with_cancelled_error_and_nothing_else_o02_o07(
     streamed: bool, tmp_path: Path
 ) -> None:
     """Neither a group nor an error of closed streams comes out, and the calls are settled

@@ -98,7 +98,7 @@ async def test_closing_does_not_wait_for_ever_for_a_tool_that_ignores_it() -> No
 
 @pytest.mark.parametrize("kind", ["return", "raise", "timeout", "scope", "break"])
 @pytest.mark.parametrize("slow", [False, True])
-async def test_no_task_outlives_what_started_it(kind: str, slow: bool) -> None:
+async def test_no_task_outlives_what_started_it_c09(kind: str, slow: bool) -> None:
     """After each way out of a run, and after the loop (fault C09)."""
     llm = Scripted(by=lambda r: says("x" * 50) if kind == "return" else hangs(Gate(), "x" * 50))
 
@@ -199,7 +199,7 @@ def test_a_program_cancelled_anywhere_closes_everything_it_opened(way: str) -> N
     assert _sweep(backend, "scope" if way == "trio" else way, build) > 20
 
 
-def test_a_program_leaves_no_warning_behind() -> None:
+def test_a_program_leaves_no_warning_behind_c06() -> None:
     """Streams broken off, followers abandoned, runs cancelled: silent under -W
     error (fault C06).
     """

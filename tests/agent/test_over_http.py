@@ -182,7 +182,7 @@ async def test_a_request_that_nobody_answered_is_repeated_only_if_the_policy_say
         assert ended[0].error.type == "Timeout"
 
 
-async def test_a_connection_that_never_came_about_is_tried_again(tmp_path: Path) -> None:
+async def test_a_connection_that_never_came_about_is_tried_again_x09(tmp_path: Path) -> None:
     """Nothing was sent, so nothing can have been billed: no policy forbids it (X09)."""
     policy = RetryPolicy(max_attempts=3, initial=0.001, retry_sent_timeouts=False)
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
@@ -253,7 +253,7 @@ async def test_signed_reasoning_comes_back_from_the_store_on_the_message_it_came
     assert sent[1]["reasoning_details"] == details
 
 
-async def test_deepseek_gets_its_reasoning_back_after_a_tool_of_a_stored_session(
+async def test_deepseek_gets_its_reasoning_back_after_a_tool_of_a_stored_session_r11(
     tmp_path: Path,
 ) -> None:
     """Also an empty one, and also from a program that only finds it in the store (R11)."""
@@ -285,7 +285,7 @@ async def test_deepseek_gets_its_reasoning_back_after_a_tool_of_a_stored_session
 _WHO: ContextVar[str] = ContextVar("_WHO", default="nobody")
 
 
-async def test_each_run_has_the_context_of_its_own_caller(tmp_path: Path) -> None:
+async def test_each_run_has_the_context_of_its_own_caller_c03(tmp_path: Path) -> None:
     """What a tool sets is seen neither by the run beside it nor by its caller (fault C03)."""
     seen: dict[str, list[str]] = {}
 

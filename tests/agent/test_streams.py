@@ -249,7 +249,7 @@ async def test_without_a_reader_the_model_is_not_asked_to_stream() -> None:
     assert whole == [True, True, False, True]
 
 
-async def test_abandoned_streams_leave_nothing_behind() -> None:
+async def test_abandoned_streams_leave_nothing_behind_c07() -> None:
     """Not entered at all, or entered by a task that was cancelled (fault C07)."""
     llm = Scripted(by=lambda _: hangs(Gate(), "x"), piece=1)
     with anyio.fail_after(10):

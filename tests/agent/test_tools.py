@@ -131,7 +131,7 @@ async def test_what_cannot_be_shown_to_a_model_is_an_error_of_the_tool() -> None
     assert "cannot be shown" in told.text
 
 
-async def test_five_megabytes_are_cut_in_the_middle() -> None:
+async def test_five_megabytes_are_cut_in_the_middle_k08() -> None:
     """Beginning and end stay, and the model is told how much is missing (K08)."""
 
     @tool

@@ -196,7 +196,7 @@ def sent(server: LoopbackServer, protocol: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("provider", ANSWERS)
-async def test_what_a_vendor_signed_comes_back_to_it_from_the_store(
+async def test_what_a_vendor_signed_comes_back_to_it_from_the_store_r05(
     provider: str, tmp_path: Path
 ) -> None:
     """Also to another program that only finds it there (R05)."""
@@ -220,7 +220,7 @@ async def test_what_a_vendor_signed_comes_back_to_it_from_the_store(
 
 @pytest.mark.parametrize("second", PROTOCOLS)
 @pytest.mark.parametrize("first", ANSWERS)
-async def test_a_session_goes_on_with_another_vendor(
+async def test_a_session_goes_on_with_another_vendor_r03(
     first: str, second: str, tmp_path: Path
 ) -> None:
     """In the middle of it, with calls and reasoning behind: each request is legal, and no vendor

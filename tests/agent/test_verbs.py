@@ -467,7 +467,7 @@ async def test_close_session_deletes_and_everything_else_then_refuses(store: Sto
             assert await store.list() in ([], ())
 
 
-async def test_a_truncated_answer_never_runs_its_last_call(store: Store) -> None:
+async def test_a_truncated_answer_never_runs_its_last_call_a03(store: Store) -> None:
     """Cut arguments go back to the model as an error (A03)."""
     cut = calls(("a", "double", '{"n": 1'), stop_reason=StopReason.LENGTH)
     llm = Scripted(cut, says("I shall be brief"))

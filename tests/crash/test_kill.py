@@ -143,7 +143,7 @@ def test_a_program_killed_again_while_it_recovers_goes_on_all_the_same(
 
 @pytest.mark.parametrize("variant", ["lean", "hooks"])
 @pytest.mark.parametrize("killed_in", ["b", "c"])
-def test_sigkill_in_the_second_of_two_parallel_tools(
+def test_sigkill_in_the_second_of_two_parallel_tools_d12(
     zygote: Zygote, tmp_path: Path, variant: str, killed_in: str
 ) -> None:
     """The finished one is not run again, the other is reported, unless it is idempotent (D12)."""

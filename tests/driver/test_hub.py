@@ -207,7 +207,7 @@ async def test_a_reader_wakes_everybody_who_waits_for_it_or_for_its_events() -> 
 
 
 @pytest.mark.parametrize("how", ["close", "read"])
-async def test_whoever_waits_for_a_reader_is_let_go_when_it_leaves(
+async def test_whoever_waits_for_a_reader_is_let_go_when_it_leaves_m02(
     how: Literal["close", "read"],
 ) -> None:
     """A run never waits for somebody who is gone (M02)."""

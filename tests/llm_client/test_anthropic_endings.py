@@ -166,7 +166,7 @@ def error(kind: str, message: str = "it failed") -> Frame:
         ("billing_error", "pay first", QuotaExhausted),
     ],
 )
-def test_an_error_in_the_stream_is_the_error_that_its_type_names(
+def test_an_error_in_the_stream_is_the_error_that_its_type_names_s07(
     kind: str, message: str, expected: type[LLMError]
 ) -> None:
     """S04, S07, S08: the status was 200 when it began, so the type decides, with a name or not."""

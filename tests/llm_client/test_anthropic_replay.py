@@ -137,7 +137,7 @@ def test_the_local_servers_answers_are_read_whole_and_streamed(
         ("loading_503/smollm2-hermes__chat_text.json", 503, Overloaded),
     ],
 )
-def test_the_local_servers_errors_have_their_types(
+def test_the_local_servers_errors_have_their_types_k01(
     name: str, status: int, kind: type[LLMError]
 ) -> None:
     """K01: in the form of another protocol."""

@@ -316,7 +316,7 @@ async def test_json_that_is_nested_too_deeply_is_an_error(
 
 @BOTH
 @pytest.mark.parametrize("sort", ["text/html", "application/json", "text/event-stream"])
-async def test_a_page_of_a_proxy_is_an_error_that_quotes_it(
+async def test_a_page_of_a_proxy_is_an_error_that_quotes_it_s29(
     protocol: str, driver: tuple[str, str], stream: bool, sort: str
 ) -> None:
     """Under a good status, whatever it says it is (S29)."""

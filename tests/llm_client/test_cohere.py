@@ -145,7 +145,7 @@ def test_a_failure_at_the_end_of_a_stream_is_an_error() -> None:
         read(frames(content(0, text="x"), end("ERROR")))
 
 
-def test_a_stream_without_its_end_is_incomplete() -> None:
+def test_a_stream_without_its_end_is_incomplete_s09() -> None:
     """Not even [DONE] is an end (S09)."""
     with pytest.raises(IncompleteStream):
         read(built_streams()[3])
@@ -153,7 +153,7 @@ def test_a_stream_without_its_end_is_incomplete() -> None:
         read(frames(content(0, text="x")))
 
 
-def test_a_cut_behind_the_end_loses_nothing() -> None:
+def test_a_cut_behind_the_end_loses_nothing_s10() -> None:
     """The model was done (S10)."""
     assert read(frames(content(0, text="x"), end("COMPLETE"), done=False)).text == "x"
 

@@ -110,7 +110,7 @@ async def test_what_an_address_holds_is_fetched_without_any_key() -> None:
     ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "[::1]",
      "[::ffff:127.0.0.1]", "127.0.0.1."],
 )  # fmt: skip
-async def test_the_own_machine_is_not_reached_however_it_is_written(host: str) -> None:
+async def test_the_own_machine_is_not_reached_however_it_is_written_z06(host: str) -> None:
     """Decimal, hexadecimal, octal, short and mapped: judged is what is connected to (Z06)."""
     async with (
         serving(answer(200, b"secret")) as server,
@@ -175,7 +175,7 @@ async def test_redirects_are_followed_where_they_may_lead() -> None:
         "http://user:password@127.0.0.1/",
     ],
 )
-async def test_a_redirect_that_leads_elsewhere_is_refused(place: str) -> None:
+async def test_a_redirect_that_leads_elsewhere_is_refused_z04(place: str) -> None:
     """Each hop is judged like the first one; the error repeats no password (Z04)."""
     async with serving(leading("/on", place)) as server, fetching() as fetcher:
         error = await refusal(fetcher, server.url)

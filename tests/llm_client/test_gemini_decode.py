@@ -125,7 +125,7 @@ def test_two_signed_texts_side_by_side_stay_two() -> None:
     ]
 
 
-def test_each_of_several_calls_keeps_its_own_signature() -> None:
+def test_each_of_several_calls_keeps_its_own_signature_r06() -> None:
     """R06: parallel calls do not overwrite each other's; the second has none of its own."""
     response = both(
         call("f", {"x": 1}, "MQ=="), call("g", {}), call("h", {"y": [None]}, "Mw==", id="fc_3")
@@ -229,7 +229,7 @@ def test_images_sounds_and_files_that_the_model_makes_are_parts() -> None:
     )
 
 
-def test_what_is_not_modelled_is_kept_in_its_place_exactly() -> None:
+def test_what_is_not_modelled_is_kept_in_its_place_exactly_f05() -> None:
     """F05: code that the provider ran, its own tools and their results; none is a call of ours."""
     run = {"executableCode": {"code": "print(1)", "language": "PYTHON"}, "thoughtSignature": "c2ln"}
     ran = {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1\n"}}

@@ -78,7 +78,7 @@ def test_signatures_go_back_on_the_parts_they_came_with() -> None:
 
 
 @pytest.mark.parametrize("seal", [None, Seal("anthropic", "foreign"), Seal("gemini", None, "id")])
-def test_the_first_call_without_a_signature_of_geminis_own_gets_the_sentinel(
+def test_the_first_call_without_a_signature_of_geminis_own_gets_the_sentinel_r07(
     seal: Seal | None,
 ) -> None:
     """R07: history of another vendor, or of a model that gave none; later calls need none."""
@@ -204,7 +204,7 @@ def test_what_another_model_showed_or_said_is_told_in_words() -> None:
     ("arguments", "args"),
     [("{}", {}), ('{"a": [1]}', {"a": [1]}), ("", {}), ("{bad", {}), ("[1]", {"_": [1]})],
 )
-def test_arguments_on_the_wire_are_an_object(arguments: str, args: object) -> None:
+def test_arguments_on_the_wire_are_an_object_a05(arguments: str, args: object) -> None:
     """A05: however they are stored."""
     parts = said(own("x", "f", arguments))
     assert parts[0]["functionCall"]["args"] == args

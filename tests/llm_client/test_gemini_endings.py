@@ -68,7 +68,7 @@ NOTHING: list[Any] = [{}, {"role": "model"}, {"parts": None}, {"parts": []}, Non
         (9, StopReason.OTHER),
     ],
 )
-def test_each_finish_reason_has_its_meaning(word: str | int, reason: StopReason) -> None:
+def test_each_finish_reason_has_its_meaning_f04(word: str | int, reason: StopReason) -> None:
     """F04: with the provider's own word beside it; numbers too, as far as both services agree."""
     response = both(text("x"), finish=word)
     assert (response.stop_reason, response.raw_finish) == (reason, str(word))
@@ -88,7 +88,7 @@ def test_a_cut_off_answer_without_any_part_says_that_it_was_cut_off() -> None:
 
 @pytest.mark.parametrize("content", NOTHING)
 @pytest.mark.parametrize("word", ["MALFORMED_FUNCTION_CALL", "TOO_MANY_TOOL_CALLS"])
-def test_a_malformed_call_is_a_failure_of_its_own(word: str, content: object) -> None:
+def test_a_malformed_call_is_a_failure_of_its_own_f03(word: str, content: object) -> None:
     """F03: neither a crash nor an empty success; what the provider says is kept."""
     ended = {"content": content, "finishReason": word, "finishMessage": "Malformed call: f(x="}
     body = chunk_of(ended, usageMetadata=USAGE)
@@ -270,7 +270,7 @@ def test_an_error_behind_the_end_takes_nothing_away() -> None:
         (504, {"message": "Deadline expired", "status": "DEADLINE_EXCEEDED"}, ServerError, None),
     ],
 )
-def test_a_refusal_has_its_type_and_its_wait(
+def test_a_refusal_has_its_type_and_its_wait_x13(
     status: int, error: dict[str, Any], kind: type[LLMError], wait: float | None
 ) -> None:
     """As an object and as a list of one; X13: an empty account is told from a rate."""

@@ -54,7 +54,7 @@ def test_no_transcript_ends_with_open_calls() -> None:
         wire(HI, CALL, Message.tool("a", "1"))
 
 
-def test_a_result_needs_its_call_just_before_it() -> None:
+def test_a_result_needs_its_call_just_before_it_o09() -> None:
     """O09: not in an older turn, not nowhere."""
     done = (Message.tool("a", "1"), Message.tool("b", "2"))
     assert refused(HI, Message.tool("a", "1")) == "G07"

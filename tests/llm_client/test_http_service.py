@@ -384,7 +384,7 @@ async def test_a_stream_that_is_made_but_not_entered_holds_nothing(
         assert rig.server.connections == 0
 
 
-async def test_a_timeout_around_the_reading_task_is_honoured_within_the_stream(
+async def test_a_timeout_around_the_reading_task_is_honoured_within_the_stream_c04(
     driver: tuple[str, str],
 ) -> None:
     """Reading happens in the task that reads, not in a hidden one (fault C04)."""

@@ -424,7 +424,7 @@ def test_the_environment_describes_a_client_of_dashscope() -> None:
     assert CANARY not in caught.value.message
 
 
-async def test_images_are_saved_under_names_that_lead_nowhere_else(tmp_path: Path) -> None:
+async def test_images_are_saved_under_names_that_lead_nowhere_else_z02(tmp_path: Path) -> None:
     """By what they are; no file that exists is touched, and no link followed (Z02)."""
     folder = tmp_path / "a" / "pictures"
     result = ImagesResult((Image(PNG), Image(JPEG)))

@@ -118,7 +118,7 @@ async def test_a_type_that_the_provider_does_not_take_is_converted() -> None:
     assert (await made(gif, media_limits("gemini")))[0].media_type == "image/png"
 
 
-async def test_a_wrong_media_type_is_put_right() -> None:
+async def test_a_wrong_media_type_is_put_right_i01() -> None:
     """Providers refuse an image that is not of the type it is said to be of (I01)."""
     jpeg = picture("JPEG")
     assert await fitted(Image(jpeg, media_type="image/png")) == (

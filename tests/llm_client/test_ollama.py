@@ -74,7 +74,7 @@ def test_thinking_and_text_are_parts() -> None:
     assert answer.model == "m-1"
 
 
-def test_calls_come_whole_and_may_lack_an_id() -> None:
+def test_calls_come_whole_and_may_lack_an_id_s16() -> None:
     """Servers number each of them 0: two calls stay two (S16)."""
     answer = read(built_streams()[1])
     assert answer.tool_calls == (
@@ -97,7 +97,7 @@ def test_older_servers_give_no_reason() -> None:
     assert read(lines(line("a"), end(None))).stop_reason is StopReason.END
 
 
-def test_an_error_in_the_stream_is_an_error() -> None:
+def test_an_error_in_the_stream_is_an_error_s04() -> None:
     """Whatever came before (S04)."""
     with pytest.raises(ServerError, match="the runner has stopped"):
         read(built_streams()[2])
@@ -258,7 +258,7 @@ def test_tools_are_left_out_when_none_may_be_called() -> None:
         ((Message("assistant", (ToolResult("a", ()),)),), "C05"),
     ],
 )
-def test_illegal_transcripts_name_their_rule(messages: tuple[Message, ...], rule: str) -> None:
+def test_illegal_transcripts_name_their_rule_o12(messages: tuple[Message, ...], rule: str) -> None:
     """Before anything is sent (O12)."""
     with pytest.raises(LocalProtocolError, match=rule):
         body(LLMRequest(messages))

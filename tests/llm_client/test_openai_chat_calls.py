@@ -132,7 +132,7 @@ def test_ids_that_come_twice_are_made_unique() -> None:
         assert [one.id for one in response.tool_calls] == ["x", "x_1"]
 
 
-def test_arguments_wait_until_the_name_is_known() -> None:
+def test_arguments_wait_until_the_name_is_known_s20() -> None:
     """S20: whoever shows calls needs a name first."""
     body = sse(
         calls(call(0, "a", None, '{"x":')),

@@ -58,7 +58,7 @@ def test_no_cut_of_the_bytes_changes_the_text() -> None:
     assert read(pieces(body, 1)) == expected
 
 
-def test_bytes_that_are_no_utf8_are_a_typed_error() -> None:
+def test_bytes_that_are_no_utf8_are_a_typed_error_s01() -> None:
     """S01: never a replacement character."""
     _, error = read([b'data: {"choices":[{"index":0,"delta":{"content":"\xff"}}]}\n\n'])
     assert isinstance(error, MalformedResponse)

@@ -242,7 +242,7 @@ def test_an_opaque_part_that_is_damaged_is_named() -> None:
         wire(message, provider="openrouter")
 
 
-def test_an_empty_answer_is_left_out() -> None:
+def test_an_empty_answer_is_left_out_i02() -> None:
     """I02, C12: a vendor refuses an assistant message without content; neighbours stay legal."""
     messages = wire(
         Message.user("a"),

@@ -296,7 +296,7 @@ def test_the_words_of_a_provider_behind_a_router_are_kept() -> None:
     assert type(refused(502, nested)) is QuotaExhausted
 
 
-def test_what_the_model_wrote_is_kept_when_the_provider_refuses_its_call() -> None:
+def test_what_the_model_wrote_is_kept_when_the_provider_refuses_its_call_a09() -> None:
     """A09."""
     error = refused(400, saying("?", code="tool_use_failed", failed_generation="<function=f>"))
     assert isinstance(error, ToolUseFailed)

@@ -88,7 +88,7 @@ def test_no_arguments_are_an_empty_object() -> None:
         [event("function_call_arguments.delta", delta='{"a":1}')],
     ],
 )
-def test_arguments_are_found_wherever_they_come(events: list[dict[str, Any]]) -> None:
+def test_arguments_are_found_wherever_they_come_s14(events: list[dict[str, Any]]) -> None:
     """S14: with a place, with an id, with neither; in pieces, whole, or both, and never twice."""
     response = answer(CREATED, begun(call(arguments="")), *events, end())
     assert [one.arguments for one in response.tool_calls] == ['{"a":1}']
@@ -101,7 +101,7 @@ def test_a_new_item_at_a_used_place_is_a_new_call() -> None:
     assert [one.id for one in response.tool_calls] == ["call_1", "call_2"]
 
 
-def test_a_call_without_an_id_gets_one() -> None:
+def test_a_call_without_an_id_gets_one_s19() -> None:
     """S19: that of its item, or one made up; one that comes late is waited for."""
     late = call(arguments="{}")
     early = {key: value for key, value in late.items() if key != "call_id"}

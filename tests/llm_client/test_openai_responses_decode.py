@@ -163,7 +163,7 @@ def test_encrypted_reasoning_is_taken_from_the_whole_item_only() -> None:
     assert cut.parts == (Thinking("", Seal(ORIGIN, id="rs_1")),)
 
 
-def test_what_is_not_modelled_is_kept_in_its_place() -> None:
+def test_what_is_not_modelled_is_kept_in_its_place_r10() -> None:
     """R10: order and contents as received."""
     search = item("web_search_call", id="ws_1", status="completed", action={"query": "q"})
     response = both(
@@ -207,7 +207,7 @@ def test_a_picture_that_is_none_costs_nothing_else() -> None:
         assert [type(part) for part in response.parts] == [Opaque]
 
 
-def test_items_are_told_one_after_the_other() -> None:
+def test_items_are_told_one_after_the_other_s18() -> None:
     """S18: events of several items come mixed up; no piece ends up in the wrong item."""
     first, second = message("msg_1", "a", "b"), message("msg_2", "c", "d", index=2)
     call = function_call(1, "x", "f", '{"a"', ":1}")
@@ -288,7 +288,7 @@ def test_an_answer_that_comes_with_its_end_only_is_read() -> None:
     assert answer(end(output=output)).text == "Hello"
 
 
-def test_a_second_beginning_says_nothing_new() -> None:
+def test_a_second_beginning_says_nothing_new_s22() -> None:
     """S22: messages that begin twice are one; so are answers."""
     twice = added(0, "message", id="m")
     response = answer(CREATED, CREATED, twice, text(0, "a"), twice, text(0, "b"), CREATED, end())
@@ -365,7 +365,7 @@ def test_text_does_not_wait_for_reasoning_that_needs_no_proof() -> None:
     assert response.parts == (Thinking("Hm.", seal), Text("Hello", (), Seal(ORIGIN, id="msg_1")))
 
 
-def test_text_waits_for_the_proof_of_the_reasoning_before_it() -> None:
+def test_text_waits_for_the_proof_of_the_reasoning_before_it_s25() -> None:
     """S25: a later item may not take the seal of an earlier one."""
     begun = [CREATED, added(0, "reasoning", id="rs_1", summary=[]), *message("m", "a", index=1)]
     assert TextDelta("a") not in read([sse(*begun)])[0]

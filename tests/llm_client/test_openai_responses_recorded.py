@@ -138,7 +138,7 @@ def sent(request: LLMRequest, row: dict[str, Any], *, store: bool) -> object:
     return msgspec.json.decode(b"".join(encoded.body))["input"]
 
 
-def test_recorded_answers_can_be_sent_back() -> None:
+def test_recorded_answers_can_be_sent_back_r08() -> None:
     """R08: each answer, its calls answered, and another question; nothing but the last reasoning
     of a turn, which may not be sent, is missing."""
     tried = 0

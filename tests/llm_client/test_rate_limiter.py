@@ -248,7 +248,7 @@ async def test_a_native_cancellation_that_meets_a_wake_up_is_not_lost(
             await limiter.reserve(600)
 
 
-async def test_nobody_waits_for_hours_by_default() -> None:
+async def test_nobody_waits_for_hours_by_default_x14() -> None:
     """A minute at most, and for a provider's retries in all as well (X14)."""
     clock = VirtualClock()
     limiter = limiter_on(clock, requests_per_minute=1)

@@ -113,7 +113,7 @@ def test_the_same_question_has_the_same_answer(
     st.floats(0.01, 25),
     st.lists(st.integers(0, 999).map(lambda n: n / 1000), min_size=2, max_size=50, unique=True),
 )
-def test_workers_told_the_same_instant_spread_out_after_it(
+def test_workers_told_the_same_instant_spread_out_after_it_x07(
     retry_after: float, places: list[float]
 ) -> None:
     """Different places in the jitter give different waits, all of them on top (X07)."""
@@ -153,7 +153,7 @@ def test_a_wait_of_nothing_is_an_answer_and_no_hot_loop() -> None:
         (limited(20.0), 1, 45.0, "deadline"),
     ],
 )
-def test_giving_up_says_why(error: LLMError, attempt: int, elapsed: float, reason: str) -> None:
+def test_giving_up_says_why_x02(error: LLMError, attempt: int, elapsed: float, reason: str) -> None:
     """A wait of days is not slept through, and neither is one beyond the deadline (X02)."""
     assert RetryPolicy().decide(error, attempt, elapsed, 0.0) == GiveUp(reason)
 
@@ -168,7 +168,7 @@ def test_a_request_that_may_have_been_billed_is_tried_again_by_choice_only() -> 
 
 
 @pytest.mark.parametrize("said", [math.nan, -1.0, -math.inf, None])
-def test_a_wait_that_is_no_time_counts_as_not_said(said: float | None) -> None:
+def test_a_wait_that_is_no_time_counts_as_not_said_x04(said: float | None) -> None:
     """A service of somebody else's making may let such a thing through (X04)."""
     assert RetryPolicy(jitter=0.0).decide(limited(said), 1, 0.0, 0.0) == RetryIn(0.5)
 

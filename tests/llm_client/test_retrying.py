@@ -171,7 +171,7 @@ async def test_a_stream_that_breaks_before_its_output_is_asked_again_in_silence(
     assert (len(rig.notices), rig.llm.open_streams) == (1, 0)
 
 
-async def test_a_stream_that_just_ends_counts_as_broken() -> None:
+async def test_a_stream_that_just_ends_counts_as_broken_s08() -> None:
     """No answer without its positive end, whatever the service inside lets through (S08)."""
     service = Retrying(Careless("cut short", "whole"))
     with pytest.raises(IncompleteStream) as raised:

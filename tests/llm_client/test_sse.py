@@ -48,7 +48,7 @@ def test_every_cut_into_two_pieces_gives_the_same_events(newline: bytes) -> None
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_small_pieces_give_the_same_events(size: int, newline: bytes) -> None:
+def test_small_pieces_give_the_same_events_s02(size: int, newline: bytes) -> None:
     """S02: byte by byte is only the worst case of a slow network."""
     assert parse(*pieces(STREAM.replace(b"\n", newline), size)) == EVENTS
 
@@ -83,7 +83,7 @@ def test_line_separators_of_unicode_do_not_end_a_line() -> None:
     assert parse(b"data: " + text + b"\n\n") == [("", text)]
 
 
-def test_comments_and_pings_produce_nothing() -> None:
+def test_comments_and_pings_produce_nothing_s28() -> None:
     """S28: they keep the connection awake, and say nothing to the reader."""
     assert parse(b": OPENROUTER PROCESSING\n\n: keep-alive\n\nevent: ping\n\n") == []
 

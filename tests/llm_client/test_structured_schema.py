@@ -247,7 +247,7 @@ def of(part: Any, **more: Any) -> dict[str, Any]:
         deep(3_000),
     ],
 )
-def test_what_has_no_strict_form_has_none(schema: dict[str, Any]) -> None:
+def test_what_has_no_strict_form_has_none_j03(schema: dict[str, Any]) -> None:
     """One such schema under strict refuses the whole request (J03)."""
     assert strict_output(schema) is None
 

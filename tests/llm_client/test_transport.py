@@ -189,7 +189,7 @@ async def test_an_answer_without_a_length_ends_with_its_connection(make: MakeTra
     ],
     ids=["silence", "half-a-head", "head-then-silence", "stalled-stream", "stalled-body"],
 )
-async def test_each_silence_is_ended_by_the_deadline_of_its_own_phase(
+async def test_each_silence_is_ended_by_the_deadline_of_its_own_phase_s27(
     make: MakeTransport, script: Answer, phase: Phase
 ) -> None:
     """The other deadlines are far away, so it can only be this one (S27)."""
@@ -359,7 +359,7 @@ async def test_garbage_between_chunks_is_an_error(make: MakeTransport) -> None:
         assert isinstance(error, (MalformedResponse, ConnectionLost, Timeout))
 
 
-async def test_a_connection_that_died_while_idle_is_replaced_without_an_error(
+async def test_a_connection_that_died_while_idle_is_replaced_without_an_error_p02(
     make: MakeTransport,
 ) -> None:
     """The server drops the reused connection instead of answering: sent once more, not
@@ -439,7 +439,7 @@ async def test_cancelling_while_waiting_closes_the_connection(
         await server.until_open(0)
 
 
-async def test_after_a_storm_of_cancellations_the_next_request_goes_out_at_once(
+async def test_after_a_storm_of_cancellations_the_next_request_goes_out_at_once_p01(
     make: MakeTransport,
 ) -> None:
     """Ten places; 300 requests cancelled while they wait for one, connect, or read (P01)."""

@@ -172,7 +172,7 @@ async def test_what_does_not_arrive_is_an_error_of_the_transport(driver: tuple[s
             assert CANARY not in "".join(report.format()) + repr(client)
 
 
-async def test_the_token_is_in_no_log(
+async def test_the_token_is_in_no_log_z10(
     driver: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """At any level (Z10)."""

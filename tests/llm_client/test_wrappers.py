@@ -75,7 +75,7 @@ async def ask(service: LLMService, *, streamed: bool) -> LLMResponse:
 
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_they_compose_in_any_order(stack: tuple[Wrap, ...], streamed: bool) -> None:
+async def test_they_compose_in_any_order_x03(stack: tuple[Wrap, ...], streamed: bool) -> None:
     """The answer comes through unchanged, after as many attempts as the policy allows, and none of
     them after the breaker has opened and before its cool-down is over (X03).
     """

@@ -91,7 +91,7 @@ def test_the_last_call_of_an_answer_that_was_cut_off_is_never_run(stop: StopReas
 @pytest.mark.parametrize(
     "arguments", ['{"a"', "[1]", '"x"', "1", "null", '{"a":NaN}', '{"a":1,}', "{'a':1}", "{" * 5000]
 )
-def test_arguments_that_are_no_json_object_are_never_run(arguments: str) -> None:
+def test_arguments_that_are_no_json_object_are_never_run_a04(arguments: str) -> None:
     """Whatever the finish reason; the model is told what is wrong and that nothing ran (A04)."""
     io = FakePorts([calls(call("c1", arguments=arguments), call("c2")), text("ok")], READ)
     assert send(io) == Completed("ok")
@@ -145,7 +145,7 @@ def test_an_answer_of_nothing_is_still_a_legal_message(parts: tuple[Text, ...]) 
     assert transcript_violations(io.session.view) == []
 
 
-def test_a_finish_for_tool_calls_without_any_is_an_end() -> None:
+def test_a_finish_for_tool_calls_without_any_is_an_end_f02() -> None:
     """It does not make the loop go round for ever (F02)."""
     io = FakePorts([LLMResponse((Text("hm"),), StopReason.TOOL_CALLS)])
     assert send(io) == Completed("hm")

@@ -356,7 +356,7 @@ async def test_a_file_without_permission_says_so(tmp_path: Path) -> None:
     await _refused(path, StoreUnavailable, "read and write")
 
 
-async def test_a_file_size_limit_is_said_to_be_one(tmp_path: Path) -> None:
+async def test_a_file_size_limit_is_said_to_be_one_d04(tmp_path: Path) -> None:
     """The process may not write more: a typed error, and what was acknowledged is there (D04)."""
     path = tmp_path / "s.db"
     await _written(path)
@@ -432,7 +432,7 @@ def test_the_file_system_of_a_path_is_that_of_its_deepest_mount(path: str, files
     assert filesystem_of(path, _MOUNTS) == filesystem
 
 
-def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
+def test_a_network_file_system_is_refused_d02(tmp_path: Path) -> None:
     """Where the write-ahead log would corrupt, nothing is created (D02)."""
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"22 1 0:30 / {tmp_path} rw - nfs4 server:/ rw\n")

@@ -97,7 +97,7 @@ async def test_no_clock_puts_a_stored_conversation_in_another_order(
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=16))
-def test_no_times_change_the_order_in_memory(times: list[float]) -> None:
+def test_no_times_change_the_order_in_memory_d11(times: list[float]) -> None:
     """Whatever is written into the records (D11)."""
     store = MemoryStore()
     at_once(_written(store, "s", times))

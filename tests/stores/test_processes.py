@@ -86,7 +86,7 @@ async def test_a_stopped_holder_that_wakes_up_too_late_can_write_nothing(tmp_pat
         await store.aclose()
 
 
-async def test_many_writers_in_many_processes_lose_nothing(tmp_path: Path) -> None:
+async def test_many_writers_in_many_processes_lose_nothing_d01(tmp_path: Path) -> None:
     """4 processes, each opening the fresh file at the same moment and writing 10 sessions at once:
     nothing lost, nothing doubled, and nobody hears that the database is locked (D01).
     """
@@ -173,7 +173,7 @@ async def test_waiting_ends_when_another_process_appends(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("when", ["idle", "busy"])
-def test_a_store_survives_a_fork(when: str, tmp_path: Path) -> None:
+def test_a_store_survives_a_fork_d03(when: str, tmp_path: Path) -> None:
     """Parent and child both go on with the store; the child does not have its parent's
     lease (D03).
     """

@@ -100,7 +100,7 @@ async def test_places_in_recursive_models_are_exact() -> None:
         "\0",
     ],
 )
-async def test_what_is_no_json_is_a_typed_error(arguments: str) -> None:
+async def test_what_is_no_json_is_a_typed_error_a07(arguments: str) -> None:
     """Cut off, doubled, too long a number, too deep, NaN, lone surrogates: never a bare error
     (A07).
     """

@@ -44,7 +44,7 @@ def test_titles_go_and_properties_called_title_stay() -> None:
     }
 
 
-def test_definitions_are_put_in_place_under_every_keyword() -> None:
+def test_definitions_are_put_in_place_under_every_keyword_j02() -> None:
     """In anyOf, in additionalProperties, in lists: wherever a reference may stand (J02)."""
 
     @tool
