@@ -1,8 +1,8 @@
 """Faults that systems of this kind have had in the field, each ruled out by a test that names it.
 
 A test claims a fault by its id in the docstring, such as (S27), and for each fault one test has the
-id in its name, so that `pytest -k s27` finds it. The rules of transcripts have ids that begin with A
-and C as well; so a rule is named as "rule A14", and the faults of asyncio are claimed as "fault
+id in its name, so that `pytest -k s27` finds it. The rules of transcripts have ids that begin with
+A and C as well; so a rule is named as "rule A14", and the faults of asyncio are claimed as "fault
 C04".
 """
 
