@@ -3,6 +3,6 @@
 _transcript  _blocks         encodes transcripts, and keeps what it has encoded
 _request  _turns  _names     what all requests are made of
 _media  _schema              attachments, and schemas in the forms that vendors take
-_stream_decoder  _whole      reads answers, however they come; `_answer` says what a protocol adds
+_reader                      reads answers, however they come; `_answer` says what a protocol adds
 _http_errors  _usage  _json  refusals, counts and JSON as providers really send them
 """

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from urllib.parse import quote
 
 from msgspec import structs
 
 from llm_client.codec import HttpRequest
-from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import encode
+from llm_client.codecs._reader import AnswerReader
 from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
-from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
-from llm_client.codecs._whole import decode_whole
 from llm_client.codecs.anthropic._answer import AnthropicAnswer
 from llm_client.codecs.anthropic._dialect import (
     ANTHROPIC,
@@ -28,8 +26,8 @@ from llm_client.codecs.anthropic._media import media_block
 from llm_client.codecs.anthropic._models import Generation, generation_of
 from llm_client.codecs.anthropic._request import encode_options, encode_tools
 from llm_client.codecs.anthropic._rules import START, Encoded, Walk, check_end, noted, walk
-from llm_client.errors import LLMError, LocalProtocolError, UnsupportedFeature
-from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
+from llm_client.errors import LocalProtocolError, UnsupportedFeature
+from llm_client.types import Audio, File, Image, LLMRequest, Message
 
 __all__ = [
     "ANTHROPIC",
@@ -68,7 +66,7 @@ class _AnthropicForm:
         check_end(state)
 
 
-class AnthropicCodec:
+class AnthropicCodec(AnswerReader):
     """A `Codec` for one vendor's dialect.
 
     What it has encoded is kept and used again: whole conversations by the request's `cache_key`
@@ -87,8 +85,8 @@ class AnthropicCodec:
         cache_bytes: int = 64 * 1024 * 1024,
         now: Callable[[], float] | None = None,
     ) -> None:
+        super().__init__(dialect.provider, lambda: AnthropicAnswer(dialect), now=now)
         self.dialect = dialect
-        self._now = now
         # By what the model at hand takes: system turns, and strict tools.
         self._transcripts = {
             turns: TranscriptEncoder(
@@ -99,9 +97,6 @@ class AnthropicCodec:
         # The same object each time: whoever merges them with others need not do it again.
         self._headers = {stream: _headers(dialect, stream=stream) for stream in (False, True)}
         self._tools = {strict: KeptTools() for strict in (False, True)}
-
-    def __repr__(self) -> str:
-        return f"AnthropicCodec({self.dialect.provider!r})"
 
     @property
     def binds_output(self) -> bool:
@@ -148,29 +143,6 @@ class AnthropicCodec:
             head += b'"system":[' + b",".join(system) + b"],"
         body = [head + b'"messages":[', *pieces, b"]}"]
         return HttpRequest(self._path(request, stream=stream), body, self._headers[stream])
-
-    def decoder(self) -> StreamDecoder:
-        """A decoder for one streamed answer."""
-        return StreamDecoder(AnthropicAnswer(self.dialect), self.dialect.provider)
-
-    def decode(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMResponse:
-        """An answer that came whole.
-
-        Raises:
-            LLMError: the answer is an error, or cannot be decoded.
-        """
-        return decode_whole(
-            lambda: AnthropicAnswer(self.dialect),
-            self.dialect.provider,
-            status,
-            headers,
-            body,
-            self._now,
-        )
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
-        """The typed error for an answer whose status is not 200."""
-        return error_from_body(self.dialect.provider, status, headers, body, self._now)
 
     def _messages(self, request: LLMRequest, generation: Generation) -> tuple[list[bytes], Walk]:
         """The messages in pieces, and the state after the last of them."""

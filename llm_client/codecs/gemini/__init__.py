@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from urllib.parse import quote
 
 from msgspec import structs
 
 from llm_client.codec import HttpRequest
-from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import encode, require_finite
+from llm_client.codecs._reader import AnswerReader
 from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
-from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
-from llm_client.codecs._whole import decode_whole
 from llm_client.codecs.gemini._answer import GeminiAnswer
 from llm_client.codecs.gemini._dialect import (
     GEMINI,
@@ -26,8 +24,8 @@ from llm_client.codecs.gemini._encode import encode_message, media_part
 from llm_client.codecs.gemini._frames import GeminiFrames
 from llm_client.codecs.gemini._request import encode_functions, encode_options
 from llm_client.codecs.gemini._rules import START, Encoded, Walk, check_end, walk
-from llm_client.errors import ConfigError, LLMError
-from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
+from llm_client.errors import ConfigError
+from llm_client.types import Audio, File, Image, LLMRequest, Message
 
 __all__ = ["GEMINI", "VERTEX", "GeminiCodec", "GeminiDialect", "gemini_codec", "gemini_dialect"]
 
@@ -54,7 +52,7 @@ class _GeminiForm:
         check_end(state)
 
 
-class GeminiCodec:
+class GeminiCodec(AnswerReader):
     """A `Codec` for one service's dialect.
 
     What it has encoded is kept and used again: whole conversations by the request's `cache_key`
@@ -74,8 +72,10 @@ class GeminiCodec:
         cache_bytes: int = 64 * 1024 * 1024,
         now: Callable[[], float] | None = None,
     ) -> None:
+        super().__init__(
+            dialect.provider, lambda: GeminiAnswer(dialect), frames=GeminiFrames, now=now
+        )
         self.dialect = dialect
-        self._now = now
         self._transcripts = {
             media: TranscriptEncoder(
                 _GeminiForm(dialect, media_results=media), conversations, cache_bytes
@@ -83,9 +83,6 @@ class GeminiCodec:
             for media in (False, True)
         }
         self._tools = KeptTools()
-
-    def __repr__(self) -> str:
-        return f"GeminiCodec({self.dialect.provider!r})"
 
     @property
     def binds_output(self) -> bool:
@@ -122,29 +119,6 @@ class GeminiCodec:
         path = _path(request.model, stream=stream)
         headers = STREAM_HEADERS if stream else JSON_HEADERS
         return HttpRequest(path, [head + b'"contents":[', *pieces, b"]}"], headers)
-
-    def decoder(self) -> StreamDecoder:
-        """A decoder for one streamed answer."""
-        return StreamDecoder(GeminiAnswer(self.dialect), self.dialect.provider, GeminiFrames())
-
-    def decode(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMResponse:
-        """An answer that came whole.
-
-        Raises:
-            LLMError: the answer is an error, or cannot be decoded.
-        """
-        return decode_whole(
-            lambda: GeminiAnswer(self.dialect),
-            self.dialect.provider,
-            status,
-            headers,
-            body,
-            self._now,
-        )
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
-        """The typed error for an answer whose status is not 200."""
-        return error_from_body(self.dialect.provider, status, headers, body, self._now)
 
     def _encoded_tools(self, request: LLMRequest) -> list[bytes]:
         found: list[bytes] = []

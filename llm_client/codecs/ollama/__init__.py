@@ -3,27 +3,25 @@ the window, without which long prompts are cut silently."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from llm_client.codec import HttpRequest
-from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import encode
+from llm_client.codecs._reader import AnswerReader
 from llm_client.codecs._request import JSON_HEADERS
-from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import TranscriptEncoder
-from llm_client.codecs._whole import decode_whole
 from llm_client.codecs.ollama._answer import OllamaAnswer
 from llm_client.codecs.ollama._encode import OllamaForm, encode_options, encode_tools
-from llm_client.errors import LLMError, LocalProtocolError
+from llm_client.errors import LocalProtocolError
 from llm_client.ndjson import NDJSONParser
-from llm_client.types import LLMRequest, LLMResponse
+from llm_client.types import LLMRequest
 
 __all__ = ["OllamaCodec", "ollama_codec"]
 
 _STREAM = {"content-type": "application/json", "accept": "application/x-ndjson"}
 
 
-class OllamaCodec:
+class OllamaCodec(AnswerReader):
     """A `Codec`. What it has encoded is kept as in `OpenAIChatCodec`.
 
     Options of a model, `num_ctx` before all, go into `LLMRequest.extra["options"]`, where they join
@@ -33,12 +31,8 @@ class OllamaCodec:
     def __init__(
         self, provider: str = "ollama-native", *, now: Callable[[], float] | None = None
     ) -> None:
-        self.provider = provider
-        self._now = now
+        super().__init__(provider, lambda: OllamaAnswer(provider), frames=NDJSONParser, now=now)
         self._transcripts = TranscriptEncoder(OllamaForm())
-
-    def __repr__(self) -> str:
-        return f"OllamaCodec({self.provider!r})"
 
     @property
     def binds_output(self) -> bool:
@@ -59,20 +53,6 @@ class OllamaCodec:
             raise LocalProtocolError("the request holds no message; send at least one", rule="C09")
         headers = _STREAM if stream else JSON_HEADERS
         return HttpRequest("/api/chat", [head, *pieces, b"]}"], headers)
-
-    def decoder(self) -> StreamDecoder:
-        """See `Codec.decoder`."""
-        return StreamDecoder(OllamaAnswer(self.provider), self.provider, NDJSONParser())
-
-    def decode(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMResponse:
-        """See `Codec.decode`."""
-        return decode_whole(
-            lambda: OllamaAnswer(self.provider), self.provider, status, headers, body, self._now
-        )
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
-        """See `Codec.error`."""
-        return error_from_body(self.provider, status, headers, body, self._now)
 
 
 def ollama_codec(dialect: str, provider: str) -> OllamaCodec:

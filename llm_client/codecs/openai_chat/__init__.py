@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from msgspec import structs
 
 from llm_client.codec import HttpRequest
-from llm_client.codecs._http_errors import error_from_body
+from llm_client.codecs._reader import AnswerReader
 from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
-from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
-from llm_client.codecs._whole import decode_whole
 from llm_client.codecs.openai_chat._answer import ChatAnswer
 from llm_client.codecs.openai_chat._dialect import (
     COMPATIBLE,
@@ -23,8 +21,8 @@ from llm_client.codecs.openai_chat._dialect import (
 from llm_client.codecs.openai_chat._encode import encode_message, media_block
 from llm_client.codecs.openai_chat._request import encode_options, encode_system, encode_tools
 from llm_client.codecs.openai_chat._rules import START, Encoded, Walk, check_end, walk
-from llm_client.errors import LLMError, LocalProtocolError
-from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
+from llm_client.errors import LocalProtocolError
+from llm_client.types import Audio, File, Image, LLMRequest, Message
 
 __all__ = [
     "COMPATIBLE",
@@ -58,7 +56,7 @@ class _ChatForm:
         check_end(state)
 
 
-class OpenAIChatCodec:
+class OpenAIChatCodec(AnswerReader):
     """A `Codec` for one vendor's dialect.
 
     What it has encoded is kept and used again: whole conversations by the request's `cache_key`
@@ -77,13 +75,10 @@ class OpenAIChatCodec:
         cache_bytes: int = 64 * 1024 * 1024,
         now: Callable[[], float] | None = None,
     ) -> None:
+        super().__init__(dialect.provider, lambda: ChatAnswer(dialect), now=now)
         self.dialect = dialect
-        self._now = now
         self._transcripts = TranscriptEncoder(_ChatForm(dialect), conversations, cache_bytes)
         self._tools = KeptTools()
-
-    def __repr__(self) -> str:
-        return f"OpenAIChatCodec({self.dialect.provider!r})"
 
     @property
     def binds_output(self) -> bool:
@@ -115,29 +110,6 @@ class OpenAIChatCodec:
         return HttpRequest(
             self.dialect.path, [head, *pieces, b"]}"], STREAM_HEADERS if stream else JSON_HEADERS
         )
-
-    def decoder(self) -> StreamDecoder:
-        """A decoder for one streamed answer."""
-        return StreamDecoder(ChatAnswer(self.dialect), self.dialect.provider)
-
-    def decode(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMResponse:
-        """An answer that came whole.
-
-        Raises:
-            LLMError: the answer is an error, or cannot be decoded.
-        """
-        return decode_whole(
-            lambda: ChatAnswer(self.dialect),
-            self.dialect.provider,
-            status,
-            headers,
-            body,
-            self._now,
-        )
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
-        """The typed error for an answer whose status is not 200."""
-        return error_from_body(self.dialect.provider, status, headers, body, self._now)
 
     def _encoded_tools(self, request: LLMRequest) -> bytes:
         tools = request.tools

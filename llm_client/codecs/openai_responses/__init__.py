@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from msgspec import structs
 
 from llm_client.codec import HttpRequest
-from llm_client.codecs._http_errors import error_from_body
 from llm_client.codecs._json import encode, require_finite
+from llm_client.codecs._reader import AnswerReader
 from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
-from llm_client.codecs._stream_decoder import StreamDecoder
 from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
-from llm_client.codecs._whole import decode_whole
 from llm_client.codecs.openai_responses._answer import ResponsesAnswer
 from llm_client.codecs.openai_responses._dialect import (
     COMPATIBLE,
@@ -23,8 +21,8 @@ from llm_client.codecs.openai_responses._dialect import (
 from llm_client.codecs.openai_responses._encode import encode_message, media_block
 from llm_client.codecs.openai_responses._request import encode_options, encode_tools, is_continued
 from llm_client.codecs.openai_responses._rules import START, Encoded, Walk, check_end, walk
-from llm_client.errors import LLMError, LocalProtocolError
-from llm_client.types import Audio, File, Image, LLMRequest, LLMResponse, Message
+from llm_client.errors import LocalProtocolError
+from llm_client.types import Audio, File, Image, LLMRequest, Message
 
 __all__ = [
     "COMPATIBLE",
@@ -62,7 +60,7 @@ class _ResponsesForm:
         check_end(state)
 
 
-class OpenAIResponsesCodec:
+class OpenAIResponsesCodec(AnswerReader):
     """A `Codec` for one vendor's dialect.
 
     What it has encoded is kept and used again: whole conversations by the request's `cache_key`
@@ -83,8 +81,8 @@ class OpenAIResponsesCodec:
         cache_bytes: int = 64 * 1024 * 1024,
         now: Callable[[], float] | None = None,
     ) -> None:
+        super().__init__(dialect.provider, lambda: ResponsesAnswer(dialect), now=now)
         self.dialect = dialect
-        self._now = now
         self._whole = TranscriptEncoder(
             _ResponsesForm(dialect, continued=False), conversations, cache_bytes
         )
@@ -92,9 +90,6 @@ class OpenAIResponsesCodec:
             _ResponsesForm(dialect, continued=True), conversations, cache_bytes
         )
         self._tools = KeptTools()
-
-    def __repr__(self) -> str:
-        return f"OpenAIResponsesCodec({self.dialect.provider!r})"
 
     @property
     def kept_conversations(self) -> int:
@@ -119,29 +114,6 @@ class OpenAIResponsesCodec:
         head += b'"input":['
         headers = STREAM_HEADERS if stream else JSON_HEADERS
         return HttpRequest(self.dialect.path, [head, *pieces, b"]}"], headers)
-
-    def decoder(self) -> StreamDecoder:
-        """A decoder for one streamed answer."""
-        return StreamDecoder(ResponsesAnswer(self.dialect), self.dialect.provider)
-
-    def decode(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMResponse:
-        """An answer that came whole.
-
-        Raises:
-            LLMError: the answer is an error, or cannot be decoded.
-        """
-        return decode_whole(
-            lambda: ResponsesAnswer(self.dialect),
-            self.dialect.provider,
-            status,
-            headers,
-            body,
-            self._now,
-        )
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
-        """The typed error for an answer whose status is not 200."""
-        return error_from_body(self.dialect.provider, status, headers, body, self._now)
 
     def _encoded_tools(self, request: LLMRequest) -> bytes:
         tools = request.tools
