@@ -44,7 +44,7 @@ ITEM = {"type": "message", "id": "m", "content": [said("Hello")]}
         b'{"output":5,"status":"completed"}',
         b'{"output":[{"type":"function_call"}]}',
         b'{"output":[{"type":"function_call","name":5}]}',
-        b'{"output":[{"type":"x","y":' + b"[" * 900 + b"]" * 900 + b"}]}",
+        b'{"output":[{"type":"x","y":' + b"[" * 100_000 + b"]" * 100_000 + b"}]}",
     ],
 )
 def test_a_body_that_is_no_answer_is_a_typed_error(body: bytes) -> None:
