@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -53,6 +54,10 @@ def run(
     )
 
 
+def _hears_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def started(
     place: Path, *arguments: str, variables: dict[str, str]
@@ -66,6 +71,8 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background may have it ignored, which a child inherits.
+        preexec_fn=_hears_ctrl_c,
     ) as process:
         try:
             yield process
