@@ -5,7 +5,7 @@
 With `--split N` the bytes reach the decoder in pieces of N bytes. Usage is reported as the provider
 counted it. A decoding error is a result like any other. The exit code is 0, or
 
-    1   a file cannot be read or written
+    1   a file cannot be read or written, or OUT is IN
     3   some exchanges are of a protocol that is not supported
     4   some lines are no recorded exchanges, whatever the others are
 """
@@ -220,6 +220,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     rows: list[Row] = []
     try:
+        if options.out.exists() and options.out.samefile(options.input):
+            sys.stderr.write(f"{options.out} is the input, and would be lost; give another --out\n")
+            return 1
         with options.input.open("rb") as lines, options.out.open("wb") as out:
             for number, line in enumerate(lines, 1):
                 if line.strip():

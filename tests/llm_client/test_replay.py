@@ -216,6 +216,23 @@ def test_files_that_cannot_be_read_or_written_are_an_exit_code(
     assert main([str(recorded(tmp_path)), "--out", str(tmp_path / "no" / "out.jsonl")]) == 1
 
 
+@pytest.mark.parametrize("way", ["its name", "symbolic link", "hard link"])
+def test_the_input_is_never_written_over(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By whichever name it is given as the output."""
+    source = recorded(tmp_path)
+    held = source.read_bytes()
+    out = source if way == "its name" else tmp_path / "out.jsonl"
+    if way == "symbolic link":
+        out.symlink_to(source)
+    elif way == "hard link":
+        out.hardlink_to(source)
+    assert main([str(source), "--out", str(out)]) == 1
+    assert "is the input" in capsys.readouterr().err
+    assert source.read_bytes() == held
+
+
 @pytest.mark.parametrize("size", ["0", "-1", "x"])
 def test_a_size_of_pieces_that_makes_no_sense_is_refused(size: str, tmp_path: Path) -> None:
     """As the command line does."""
