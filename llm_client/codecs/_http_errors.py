@@ -210,6 +210,12 @@ _CAUSES = (
         ),
     ),
     _Cause(
+        BadRequest,
+        "the model takes no attachments of this kind; put FittingMedia around the service to have "
+        "them told in words, or choose a model that takes them",
+        text=r"(?:image|audio|video) input is not supported",  # llama.cpp, under status 500
+    ),
+    _Cause(
         Overloaded,
         "the provider has no capacity just now; try again later, or use another model",
         frozenset(

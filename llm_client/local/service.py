@@ -23,10 +23,12 @@ from llm_client.codecs.openai_chat import OpenAIChatCodec, chat_dialect
 from llm_client.emulated_tools import EmulatedTools
 from llm_client.errors import CallerError
 from llm_client.http_service import HttpLLMService
+from llm_client.known_models import capabilities
 from llm_client.local.models import LocalModel, LocalSettings
 from llm_client.local.process import ServerProcess
 from llm_client.local.server import PATIENCE, start_server
 from llm_client.local.weights import Notify
+from llm_client.multimodal import FittingMedia, media_limits
 from llm_client.service import LLMService
 from llm_client.stream import StreamEvent
 from llm_client.transport.httpx_transport import HttpxTransport
@@ -49,7 +51,7 @@ class LocalLLMService:
 
     The first request fetches the weights if they are not in the cache, and starts the server; a
     server that has died is started again by the next request. Nothing outlives `aclose`, nor this
-    process, however that ends.
+    process, however that ends. Attachments that the model cannot be shown are told in words.
 
     Args:
         model: the model to run.
@@ -160,7 +162,7 @@ class LocalLLMService:
     async def _start(self) -> _Running:
         settings = self._settings
         server = await start_server(self._model, settings, self._notify)
-        service: LLMService = HttpLLMService(
+        asked = HttpLLMService(
             OpenAIChatCodec(chat_dialect(PROVIDER)),
             HttpxTransport(),
             base_url=f"{server.address}/v1",
@@ -169,6 +171,8 @@ class LocalLLMService:
             deadlines=PATIENCE,
             provider=PROVIDER,
         )
+        known = capabilities(PROVIDER, server.model)
+        service: LLMService = FittingMedia(asked, media_limits(PROVIDER), known)
         if not settings.native_tools:
             service = EmulatedTools(service, settings.emulation or self._model.emulation)
         return _Running(server.process, service)

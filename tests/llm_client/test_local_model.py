@@ -28,8 +28,9 @@ from llm_client.local import (
 from llm_client.local.process import ServerConfig, ServerProcess
 from llm_client.stream import Accumulator
 from llm_client.transport.httpx_transport import HttpxTransport
-from llm_client.types import LLMRequest, Message, OutputSchema, StopReason, ToolSpec
+from llm_client.types import Image, LLMRequest, Message, OutputSchema, StopReason, ToolSpec
 from tests.local_weights import need_real_model
+from tests.media import picture
 
 pytestmark = pytest.mark.anyio
 
@@ -130,6 +131,19 @@ async def test_a_structured_answer_satisfies_its_schema(settings: LocalSettings)
         request = LLMRequest([Message.user("Grass?")], output_schema=OutputSchema("c", schema))
         answer = json.loads((await service.complete(request)).text)
         assert answer["colour"] in ("red", "green")
+
+
+@once
+async def test_an_image_is_told_in_words_and_the_session_goes_on(settings: LocalSettings) -> None:
+    """The model has no eyes: neither the question with the image is refused nor the next one."""
+    async with running(settings) as service:
+        messages = [Message.user("What is this?", Image(picture(), media_type="image/png"))]
+        first = await service.complete(LLMRequest(messages, max_output_tokens=40))
+        assert first.text.strip()
+        messages += [Message.assistant(first.text), Message.user("And the capital of France?")]
+        service.check(LLMRequest(messages))
+        second = await service.complete(LLMRequest(messages, max_output_tokens=40))
+        assert second.text.strip()
 
 
 @once

@@ -206,6 +206,19 @@ def test_a_rate_limit_that_speaks_of_tokens_is_no_overflow() -> None:
     assert error.retry_after == 6
 
 
+@pytest.mark.parametrize("kind", ["image", "audio"])
+def test_a_model_without_eyes_is_no_failure_of_its_server(kind: str) -> None:
+    """llama.cpp says it under status 500; another try is refused as well."""
+    message = (
+        f"{kind} input is not supported - hint: if this is unexpected, you may need to provide the "
+        "mmproj"
+    )
+    error = refused(500, saying(message, type="server_error", code=500))
+    assert type(error) is BadRequest
+    assert not error.retryable
+    assert "FittingMedia" in error.message
+
+
 @pytest.mark.parametrize("status", [400, 402, 403, 429])
 @pytest.mark.parametrize(
     "body",

@@ -8,6 +8,7 @@ import zlib
 import anyio
 import pytest
 
+from llm_client.codecs.openai_chat import OpenAIChatCodec, chat_dialect
 from llm_client.config import LLMProviderConfig
 from llm_client.errors import (
     AuthenticationFailed,
@@ -113,6 +114,15 @@ async def test_what_is_refused_is_no_with_the_refusal() -> None:
     assert report.capabilities == ModelCapabilities(
         temperature=False, tools=False, json_schema=False, images=False, thinking=False
     )
+
+
+async def test_a_server_whose_model_has_no_eyes_says_no() -> None:
+    """llama.cpp calls it a failure of its own, under status 500."""
+    said = b'{"error":{"code":500,"type":"server_error","message":"image input is not supported"}}'
+    error = OpenAIChatCodec(chat_dialect("llama.cpp")).error(500, {}, said)
+    report, _ = await probed(OK, OK, RED, BOTH, SPIDER, error, PENSIVE)
+    assert result_of(report, "images").verdict == "no"
+    assert report.capabilities.images is False
 
 
 async def test_what_is_ignored_is_no_and_what_is_unclear_is_inconclusive() -> None:
