@@ -229,7 +229,9 @@ class ConnectionLost(TransportError):
 
 
 class Timeout(TransportError):
-    """A deadline passed. `phase` says which one, `seconds` how long it was."""
+    """A deadline passed. `seconds` is how long it was, `phase` which one: to `connect`, to `write`
+    the request, until the `first_byte` of the answer, between two pieces of it (`idle`), for the
+    whole call (`total`), or for a connection of the `pool` to become free."""
 
     def __init__(self, message: str, *, phase: Phase, seconds: float, sent: bool = True) -> None:
         super().__init__(message, sent=sent)

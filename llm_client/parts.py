@@ -74,7 +74,11 @@ class Thinking(Struct, frozen=True, omit_defaults=True, gc=False, tag="thinking"
 
 
 class Image(Struct, frozen=True, omit_defaults=True, gc=False, tag="image"):
-    """An image: exactly one of `data` (bytes of `media_type`) and `url`."""
+    """An image: exactly one of `data` (bytes of `media_type`) and `url`.
+
+    `detail` is how closely the model looks, where a provider has a word for it: "low" costs fewer
+    tokens.
+    """
 
     data: bytes | None = None
     url: str | None = None
@@ -93,7 +97,10 @@ class Audio(Struct, frozen=True, omit_defaults=True, gc=False, tag="audio"):
 
 
 class File(Struct, frozen=True, omit_defaults=True, gc=False, tag="file"):
-    """A document: `data` with `media_type`, or the `id` a provider knows it by, or a `url`."""
+    """A document: `data` with `media_type`, or the `id` a provider knows it by, or a `url`.
+
+    `name` is the file's name, which the model is told where the protocol has a field for it.
+    """
 
     data: bytes | None = None
     url: str | None = None
@@ -125,7 +132,8 @@ class Opaque(Struct, frozen=True, omit_defaults=True, gc=False, tag="opaque"):
 
 class ToolResult(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_result"):
     """What a call came to. `content` holds text, images and files for the model to read, and what
-    one vendor alone understands."""
+    one vendor alone understands. `is_error` says that the call failed; a protocol without a field
+    for it has only the text to tell the model so."""
 
     call_id: str
     content: tuple[Text | Image | File | Opaque, ...]

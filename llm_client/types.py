@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, get_args, overload
 
 import msgspec
 from msgspec import Struct, field
 
+from llm_client.errors import CallerError
 from llm_client.parts import (
     Audio,
     CachePoint,
@@ -70,13 +71,18 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Message(Struct, frozen=True, omit_defaults=True, gc=False):
-    """One entry of a transcript. `id` is unique within its session and never reused."""
+    """One entry of a transcript."""
 
     role: Role
+    """Who speaks. Results of tools are messages of the role "tool"."""
     parts: tuple[Part, ...]
+    """What is said, in order. Which parts a role may hold is refused by name where it is sent."""
     id: str = field(default_factory=new_id)
+    """Unique within its session and never reused."""
     name: str | None = None
+    """Who of several users or assistants speaks; sent where the protocol has a word for it."""
     meta: dict[str, str] | None = None
+    """The application's own notes; never sent."""
 
     @classmethod
     def user(cls, text: str, *parts: Part) -> Message:
@@ -149,12 +155,17 @@ class Transcript(Sequence[Message]):
 
 
 class ToolSpec(Struct, frozen=True):
-    """A tool as the model sees it. `parameters` is a JSON Schema of type object."""
+    """A tool as the model sees it."""
 
     name: str
+    """Letters, digits, underscores and hyphens, at most 64 of them: what every provider takes."""
     description: str
+    """What it does and when to use it, for the model to read."""
     parameters: dict[str, Any]
+    """A JSON Schema of type object."""
     strict: bool | None = None
+    """True asks the provider to let no arguments through that break the schema, where it can; None
+    leaves it at the provider's own habit."""
 
 
 class NamedTool(Struct, frozen=True):
@@ -163,7 +174,9 @@ class NamedTool(Struct, frozen=True):
     name: str
 
 
-ToolChoice = Literal["auto", "none", "required"] | NamedTool
+ChoiceWord = Literal["auto", "none", "required"]
+ToolChoice = ChoiceWord | NamedTool
+_CHOICE_WORDS: tuple[ChoiceWord, ...] = get_args(ChoiceWord)
 
 
 class OutputSchema(Struct, frozen=True):
@@ -179,6 +192,9 @@ class LLMRequest(Struct, frozen=True):
     """One question to a model.
 
     `system` is the system prompt (kept out of `messages`). `model` None means the service's own.
+    `tool_choice` says whether the model may ("auto"), must not ("none") or must ("required") call
+    one of the `tools`, or names the one that it must call. `parallel_tool_calls` False keeps it to
+    one call at a time. `output_schema` makes the answer JSON; `complete_as` sets it for a type.
     `max_output_tokens`, `temperature`, `top_p`, `seed` and `stop` are sent only when set.
     `server_tools` are tools that the provider itself runs, each in the provider's own form.
     `reasoning_effort` is a word such as "low", "medium", "high", or "none"; `thinking_tokens`
@@ -186,6 +202,9 @@ class LLMRequest(Struct, frozen=True):
     the prompt for that long, where it must be asked. `cache_key` names the conversation: an encoder
     may keep what it has encoded under it. `extra` is merged into the body last, for parameters that
     only one vendor has.
+
+    Raises:
+        CallerError: `tool_choice`, `tools` or `stop` is of no type that it can have.
     """
 
     messages: Sequence[Message]
@@ -206,6 +225,19 @@ class LLMRequest(Struct, frozen=True):
     cache: Literal["5m", "1h"] | None = None
     cache_key: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        # What no type checker has seen: a text is a sequence of stop sequences too, and a list of
+        # tools could change under the encoder that keeps them by identity.
+        choice = cast("object", self.tool_choice)
+        if choice not in _CHOICE_WORDS and not isinstance(choice, NamedTool):
+            words = ", ".join(map(repr, _CHOICE_WORDS))
+            raise CallerError(f"tool_choice is {choice!r}; it is one of {words}, or NamedTool(name)")
+        for name, value in (("tools", self.tools), ("stop", self.stop)):
+            if type(cast("object", value)) is not tuple:
+                raise CallerError(
+                    f"{name} is of type {type(value).__name__}; make it a tuple, even of one"
+                )
 
 
 # ── responses ─────────────────────────────────────────────────────────────────────────────────────
@@ -268,16 +300,22 @@ def _plus(a: int | None, b: int | None) -> int | None:
 
 
 class LLMResponse(Struct, frozen=True):
-    """One answer, whole. `raw_finish` is the provider's own word for why it stopped."""
+    """One answer, whole."""
 
     parts: tuple[Part, ...]
+    """What was answered, in order."""
     stop_reason: StopReason
     raw_finish: str | None = None
+    """The provider's own word for why it stopped."""
     usage: Usage = Usage()
     refusal: str | None = None
+    """What the model said on declining, where the provider keeps it apart from the text."""
     model: str | None = None
+    """The model that answered, by the provider's name; it may be more exact than the one asked."""
     response_id: str | None = None
+    """The provider's name for this answer."""
     request_id: str | None = None
+    """The provider's name for the exchange, to be given to its support."""
 
     @property
     def text(self) -> str:

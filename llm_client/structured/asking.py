@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 from msgspec import Struct, structs
 
-from llm_client.errors import UnsupportedFeature, excerpt
+from llm_client.errors import ConfigError, UnsupportedFeature, excerpt
 from llm_client.service import LLMService
 from llm_client.structured.errors import (
     OutputEmpty,
@@ -103,7 +103,7 @@ async def complete_as(
 
     Raises:
         OutputError: the model has answered, and there is no value to be had; its class says why.
-        ConfigError: there is no schema for `output_type`.
+        ConfigError: there is no schema for `output_type`, or no such way.
         UnsupportedFeature: the request offers tools, or cannot be made in this way.
         LLMError: a request failed.
     """
@@ -130,6 +130,8 @@ def asking_for(
     spec = output_spec(output_type)
     if way == "auto":
         return Asking(*_first_possible(service, request, spec), spec, reasks)
+    if way not in _FORMS:
+        raise ConfigError(f"there is no way {way!r}; choose auto, {', '.join(_FORMS)}")
     return Asking(_FORMS[way](request, spec), way, spec, reasks)
 
 

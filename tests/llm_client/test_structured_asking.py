@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -10,6 +10,7 @@ from msgspec import json, structs
 from pydantic import BaseModel, Field
 
 from llm_client import (
+    ConfigError,
     LLMRequest,
     Message,
     NamedTool,
@@ -323,3 +324,10 @@ async def test_waiting_for_a_value_can_be_cancelled() -> None:
             await entered.wait()
             group.cancel_scope.cancel()
     assert len(llm.requests) == 2
+
+
+async def test_a_way_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    llm = ScriptedLLM(GOOD)
+    with pytest.raises(ConfigError, match="no way 'nope'; choose auto, native, tool, prompted"):
+        await complete_as(llm, ASK, City, way=cast("Any", "nope"))
+    assert llm.requests == []
