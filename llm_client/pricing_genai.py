@@ -1,6 +1,6 @@
 """The price list of genai-prices, whose data are part of its package: nothing is fetched.
 
-Importing this module needs the extra `prices`.
+Making one needs the extra `prices`; importing this module does not.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -18,14 +20,12 @@ from llm_client.errors import ConfigError
 from llm_client.pricing import Price, PricePolicy, counted, summed, under
 from llm_client.types import Usage
 
-try:
+# Whoever lists or reads the package's names must not need every extra.
+_INSTALLED = find_spec("genai_prices") is not None
+if TYPE_CHECKING or _INSTALLED:
     import genai_prices
     from genai_prices.data_snapshot import DataSnapshot, get_snapshot
     from genai_prices.types import ModelInfo, StartDateConstraint, TieredPrices
-except ModuleNotFoundError as missing:
-    raise ConfigError(
-        "GenAIPrices needs the extra 'prices': pip install 'power-loop[prices]'"
-    ) from missing
 
 __all__ = ["GenAIPrices"]
 
@@ -50,6 +50,9 @@ class GenAIPrices:
 
     Attributes:
         as_of: the list's date.
+
+    Raises:
+        ConfigError: genai-prices is not installed.
     """
 
     def __init__(
@@ -59,6 +62,10 @@ class GenAIPrices:
         as_of: date | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
+        if not _INSTALLED:
+            raise ConfigError(
+                "GenAIPrices needs the extra 'prices': pip install 'power-loop[prices]'"
+            )
         self._policy = policy or PricePolicy()
         self._now = now or _now
         self._snapshot = get_snapshot()

@@ -1,6 +1,6 @@
 """The transport of the extra `fast`: aiohttp, asyncio only, a third of the CPU of the default.
 
-Importing this module needs aiohttp.
+Making one needs aiohttp; importing this module does not.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
+from importlib.util import find_spec
 from types import SimpleNamespace, TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
@@ -25,12 +26,10 @@ from llm_client.transport.base import WireRequest, WireResponse, origin_of
 from llm_client.transport.deadlines import Stopwatch
 from llm_client.transport.places import Places
 
-try:
+# Whoever lists or reads the package's names must not need every extra.
+_INSTALLED = find_spec("aiohttp") is not None
+if TYPE_CHECKING or _INSTALLED:
     import aiohttp
-except ModuleNotFoundError as missing:
-    raise ConfigError(
-        "AiohttpTransport needs the extra 'fast': pip install 'power-loop[fast]'"
-    ) from missing
 
 __all__ = ["AiohttpTransport"]
 
@@ -51,7 +50,7 @@ class AiohttpTransport:
         proxy: address of an http proxy for all exchanges.
 
     Raises:
-        ConfigError: max_connections is below 1.
+        ConfigError: max_connections is below 1, or aiohttp is not installed.
     """
 
     def __init__(
@@ -62,6 +61,10 @@ class AiohttpTransport:
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
     ) -> None:
+        if not _INSTALLED:
+            raise ConfigError(
+                "AiohttpTransport needs the extra 'fast': pip install 'power-loop[fast]'"
+            )
         self._places = Places(max_connections)
         self._keepalive = keepalive
         self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context

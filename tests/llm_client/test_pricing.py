@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import genai_prices
 import msgspec
@@ -29,7 +26,6 @@ from llm_client.pricing import (
 from llm_client.pricing_genai import GenAIPrices
 from llm_client.types import Usage
 
-ROOT = Path(__file__).resolve().parents[2]
 DAY = date(2026, 5, 1)
 MINE = Rates(
     input=Decimal(3),
@@ -213,18 +209,3 @@ def test_a_price_survives_being_stored() -> None:
     """To the last digit."""
     price = MINE.price(Usage(333, 77, 11))
     assert msgspec.json.decode(msgspec.json.encode(price), type=Price) == price
-
-
-def test_without_the_extra_the_error_names_it() -> None:
-    """Where genai-prices is not installed."""
-    code = (
-        "import sys; sys.modules['genai_prices'] = None\n"
-        "import llm_client\n"
-        "llm_client.TablePrices\n"
-        "try: llm_client.GenAIPrices\n"
-        "except llm_client.ConfigError as error: print(error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "power-loop[prices]" in done.stdout

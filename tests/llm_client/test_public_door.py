@@ -74,15 +74,38 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
         _ = getattr(llm_client, "nothing")  # noqa: B009 - type checkers know that it is missing
 
 
-def test_a_missing_extra_names_itself() -> None:
-    """Where aiohttp is not installed, its transport says what to install."""
-    code = (
-        "import sys; sys.modules['aiohttp'] = None\n"
-        "import llm_client\n"
-        "try: llm_client.AiohttpTransport\n"
-        "except llm_client.ConfigError as error: print(error)"
-    )
+def without(module: str, *statements: str) -> str:
+    """What a fresh interpreter prints in which `module` is not installed."""
+    code = "\n".join([f"import sys; sys.modules[{module!r}] = None", *statements])
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert "power-loop[fast]" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "extra"),
+    [("aiohttp", "AiohttpTransport", "fast"), ("genai_prices", "GenAIPrices", "prices")],
+)
+def test_a_missing_extra_names_itself(module: str, name: str, extra: str) -> None:
+    """Where a class that needs it is made, which says what to install."""
+    told = without(
+        module,
+        "import llm_client",
+        f"try: llm_client.{name}()",
+        "except llm_client.ConfigError as error: print(error)",
+    )
+    assert f"'power-loop[{extra}]'" in told
+
+
+@pytest.mark.parametrize("module", ["aiohttp", "genai_prices", "PIL", "pypdf", "rich", "xllamacpp"])
+def test_every_name_can_be_had_without_an_extra(module: str) -> None:
+    """So that listings, documentation and star imports work on any installation."""
+    told = without(
+        module,
+        "import inspect, llm_client",
+        "print(len(inspect.getmembers(llm_client)) == len(llm_client.__all__))",
+        "from llm_client import *",
+        "help(llm_client)",
+    )
+    assert told.startswith("True\n")
