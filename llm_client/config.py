@@ -123,7 +123,7 @@ class LLMProviderConfig:
         env: Mapping[str, str] | None = None,
         *,
         model: str | None = None,
-        providers: Mapping[str, Provider] = PROVIDERS,
+        providers: Mapping[str, Provider] | None = None,
     ) -> LLMProviderConfig:
         """Reads a configuration from `env`, by default the process's environment.
 
@@ -142,7 +142,8 @@ class LLMProviderConfig:
         Raises:
             ConfigError: variables are missing or wrong; names every one of them.
         """
-        return _Reader(os.environ if env is None else env, providers).config(model)
+        known = PROVIDERS if providers is None else providers
+        return _Reader(os.environ if env is None else env, known).config(model)
 
 
 class _Reader:

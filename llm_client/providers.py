@@ -141,23 +141,26 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _
 takes `providers`."""
 
 
-def provider_named(name: str, providers: Mapping[str, Provider] = PROVIDERS) -> Provider:
-    """The row called `name`.
+def provider_named(name: str, providers: Mapping[str, Provider] | None = None) -> Provider:
+    """The row of `providers`, by default `PROVIDERS`, that is called `name`.
 
     Raises:
         ConfigError: there is none; lists those that exist.
     """
-    row = providers.get(name)
+    known = PROVIDERS if providers is None else providers
+    row = known.get(name)
     if row is None:
         raise ConfigError(
-            f"unknown provider {name!r}; known are {', '.join(sorted(providers))}. For any other "
+            f"unknown provider {name!r}; known are {', '.join(sorted(known))}. For any other "
             "server use 'compatible', 'compatible-responses' or 'compatible-messages' with a base "
             "URL, after the protocol that it speaks"
         )
     return row
 
 
-def split_model(model: str, providers: Mapping[str, Provider] = PROVIDERS) -> tuple[Provider, str]:
+def split_model(
+    model: str, providers: Mapping[str, Provider] | None = None
+) -> tuple[Provider, str]:
     """The provider and the model's name in a model string such as "openai:gpt-5".
 
     Raises:
@@ -165,19 +168,20 @@ def split_model(model: str, providers: Mapping[str, Provider] = PROVIDERS) -> tu
     """
     name, colon, rest = model.partition(":")
     if not colon or not rest.strip() or not name.strip():
+        known = PROVIDERS if providers is None else providers
         raise ConfigError(
             f"{model!r} is not a model string; expected 'provider:model', for example "
-            f"'openai:gpt-5' or 'local:smollm2'. Providers: {', '.join(sorted(providers))}"
+            f"'openai:gpt-5' or 'local:smollm2'. Providers: {', '.join(sorted(known))}"
         )
     return provider_named(name.strip().lower(), providers), rest.strip()
 
 
-def provider_for_url(url: str, providers: Mapping[str, Provider] = PROVIDERS) -> Provider:
+def provider_for_url(url: str, providers: Mapping[str, Provider] | None = None) -> Provider:
     """The provider whose usual address lies at the host of `url`, else `compatible`."""
     from urllib.parse import urlsplit  # noqa: PLC0415  2 ms for a question that is seldom asked
 
     place = urlsplit(url).netloc
-    for row in providers.values():
+    for row in (PROVIDERS if providers is None else providers).values():
         if row.base_url is not None and urlsplit(row.base_url).netloc == place:
             return row
     return provider_named("compatible", providers)

@@ -10,7 +10,7 @@ from llm_client.config import LLMProviderConfig
 from llm_client.errors import ConfigError
 from llm_client.http_service import HttpLLMService, RequestDefaults
 from llm_client.protocols import codec_for
-from llm_client.providers import PROVIDERS, Provider
+from llm_client.providers import Provider
 from llm_client.service import LLMService
 from llm_client.transport.base import Transport
 from llm_client.transport.httpx_transport import HttpxTransport
@@ -27,12 +27,13 @@ def create_llm_service(
     *,
     env: Mapping[str, str] | None = None,
     transport: Transport | None = None,
-    providers: Mapping[str, Provider] = PROVIDERS,
+    providers: Mapping[str, Provider] | None = None,
 ) -> LLMService:
     """The service for a model string such as "openai:gpt-5" or "local:smollm2".
 
     The key comes from the provider's usual variable in `env`, by default the process's environment;
-    see `LLMProviderConfig.from_env`. `transport` replaces the default one.
+    see `LLMProviderConfig.from_env`. `transport` replaces the default one, `providers` the table
+    `PROVIDERS`.
 
     Raises:
         ConfigError: the string is malformed, the provider unknown, or a variable missing; says what

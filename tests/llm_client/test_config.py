@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import pydoc
 import traceback
 
 import pytest
@@ -402,6 +403,12 @@ def test_a_provider_that_is_not_reached_over_http_is_loaded_when_it_is_asked_for
     gone = Provider(name="mine", needs_key=False, factory="llm_client.not_there:make")
     with pytest.raises(ConfigError, match="no module 'llm_client"):
         create_llm_service("mine:small", env={}, providers={"mine": gone})
+
+
+@pytest.mark.parametrize("asked", [create_llm_service, LLMProviderConfig, split_model])
+def test_help_does_not_print_the_table_of_providers(asked: object) -> None:
+    """It is longer than all that it says."""
+    assert "base_url='" not in pydoc.plain(pydoc.render_doc(asked))
 
 
 # ── proxies ───────────────────────────────────────────────────────────────────────────────────────
