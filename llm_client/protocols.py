@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from types import MappingProxyType
 from typing import cast
 
+from llm_client._place import function_at
 from llm_client.codec import Codec
 from llm_client.errors import ConfigError
 
@@ -33,14 +33,13 @@ def codec_for(protocol: str, dialect: str, provider: str | None = None) -> Codec
     `protocol` is a name of `PROTOCOLS`, or the "module:function" of one's own.
 
     Raises:
-        ConfigError: there is no such protocol; lists those that exist.
+        ConfigError: there is no such protocol or function; lists the protocols that exist.
     """
     place = PROTOCOLS.get(protocol, protocol)
-    module, colon, function = place.partition(":")
-    if not colon:
+    if ":" not in place:
         raise ConfigError(
             f"unknown protocol {protocol!r}; known are {', '.join(sorted(PROTOCOLS))}. For one of "
             "your own give 'module:function'"
         )
-    make = cast("Callable[[str, str], Codec]", getattr(import_module(module), function))
+    make = cast("Callable[[str, str], Codec]", function_at(place, f"protocol {protocol!r}"))
     return make(dialect, provider or dialect)

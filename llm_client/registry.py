@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import cast
 
+from llm_client._place import function_at
 from llm_client.config import LLMProviderConfig
-from llm_client.errors import ConfigError
 from llm_client.http_service import HttpLLMService, RequestDefaults
 from llm_client.protocols import codec_for
 from llm_client.providers import Provider
@@ -83,14 +82,5 @@ def create_llm_service_from_config(
 
 
 def _made(row: Provider, model: str) -> LLMService:
-    module_name, _, function = (row.factory or "").partition(":")
-    try:
-        module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name:
-            raise
-        raise ConfigError(
-            f"provider {row.name!r} is not part of this installation: no module {module_name!r}"
-        ) from error
-    make = cast("Callable[[str], LLMService]", getattr(module, function))
-    return make(model)
+    place = function_at(row.factory or "", f"the factory of provider {row.name!r}")
+    return cast("Callable[[str], LLMService]", place)(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import pydoc
+import re
 import traceback
 
 import pytest
@@ -384,6 +385,26 @@ def test_a_protocol_of_one_s_own_is_named_by_its_place() -> None:
     wrong = structs.replace(mine, protocol="smoke_signals")
     with pytest.raises(ConfigError, match="anthropic_messages"):
         create_llm_service("mine:m", env={}, providers={"mine": wrong})
+
+
+@pytest.mark.parametrize("attribute", ["protocol", "factory"])
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("nope:x", "no module 'nope'"),
+        ("llm_client.nope.deeper:x", "no module 'llm_client.nope.deeper'"),
+        ("llm_client.codecs.cohere:nope", "has no such function"),
+        (":x", "expected 'module:function'"),
+        ("..codecs:x", "expected 'module:function'"),
+        ("llm_client:", "expected 'module:function'"),
+    ],
+)
+def test_a_place_that_holds_no_function_is_refused(attribute: str, place: str, told: str) -> None:
+    """For codecs and factories of one's own, with the place as it was given."""
+    row = Provider(name="mine", base_url="https://own.example", needs_key=False)
+    mine = structs.replace(row, **{attribute: place})
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        create_llm_service("mine:m", env={}, providers={"mine": mine})
 
 
 def test_a_service_comes_straight_from_a_model_string_or_the_environment() -> None:
