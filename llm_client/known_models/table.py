@@ -1,4 +1,5 @@
-"""What is known of models, from their makers' documentation. The first row that fits counts.
+"""What is known of models, from their makers' documentation. The first row that fits counts; it
+holds for whole names, where its maker's models are served (`served`).
 
 A row says only what its source says. Names that a maker points to another model from time to time
 (`mistral-large-latest`) have rows only for what has held for all of them.
@@ -10,15 +11,15 @@ import re
 
 from msgspec import Struct, structs
 
-from llm_client._model_name import bare_name, vendor_of
+from llm_client.known_models import served
 from llm_client.known_models.values import ModelCapabilities
 
 __all__ = ["declared"]
 
 
 class _Row(Struct, frozen=True):
-    """A pattern that a model's name must begin with, what is known of it, and at which provider;
-    None for whoever serves the model."""
+    """The pattern of a model's name, what is known of it, and at which provider; None for whoever
+    serves the model."""
 
     pattern: re.Pattern[str]
     known: ModelCapabilities
@@ -63,29 +64,36 @@ _OPENAI = (
     _row(
         r"gpt-4o(-mini)?-audio", _sized(_GPT, 128_000, 16_384, audio=True, images=False, pdf=False)
     ),
-    _row(r"gpt-4o(-mini)?-(realtime|transcribe|tts|search)", ModelCapabilities()),
     _row(r"gpt-4o-2024-05-13", _sized(_GPT, 128_000, 4_096, json_schema=False)),
-    _row(r"(chat)?gpt-4o", _sized(_GPT, 128_000, 16_384)),
-    _row(r"gpt-4\.1", _sized(_GPT, 1_047_576, 32_768)),
+    _row(r"chatgpt-4o|gpt-4o(-mini)?", _sized(_GPT, 128_000, 16_384)),
+    _row(r"gpt-4\.1(-mini|-nano)?", _sized(_GPT, 1_047_576, 32_768)),
     _row(r"gpt-4\.5", _sized(_GPT, 128_000, 16_384)),
+    _row(r"gpt-4-turbo-preview$", _sized(_OLD_GPT, 128_000, 4_096)),
     _row(r"gpt-4-turbo", _sized(_OLD_GPT, 128_000, 4_096, images=True)),
     _row(r"gpt-4(-0613|-0314)?$", _sized(_OLD_GPT, 8_192, 8_192)),
     _row(r"gpt-3\.?5-turbo(-0125|-1106)?$", _sized(_OLD_GPT, 16_385, 4_096)),
-    _row(
-        r"gpt-oss-(120b|20b)|gpt-oss:", _sized(_TEXT_ONLY, 131_072, None, tools=True, thinking=True)
-    ),
     _row(r"gpt-5-chat", _sized(_GPT, 128_000, 16_384)),
     # They adapt their reasoning; of temperatures there are contrary reports.
     _row(r"gpt-5\.\d-chat", _sized(_GPT, 128_000, 16_384, thinking=None, temperature=None)),
     _row(r"gpt-5-pro", _sized(_REASONING, 400_000, 272_000)),
     _row(r"gpt-5(-mini|-nano|-codex)?(-20\d\d-\d\d-\d\d)?$", _sized(_REASONING, 400_000, 128_000)),
-    _row(r"gpt-5\.([12]\b|3-codex)", _sized(_EFFORT_MAY_BE_NONE, 400_000, 128_000)),
+    _row(
+        r"gpt-5\.(1(-codex(-mini|-max)?)?|2(-pro|-codex)?|3-codex)",
+        _sized(_EFFORT_MAY_BE_NONE, 400_000, 128_000),
+    ),
     _row(r"gpt-5\.4-(mini|nano)", _sized(_EFFORT_MAY_BE_NONE, 400_000, 128_000)),
-    _row(r"gpt-5\.4", _sized(_EFFORT_MAY_BE_NONE, 1_050_000, 128_000)),
+    _row(r"gpt-5\.4(-pro)?", _sized(_EFFORT_MAY_BE_NONE, 1_050_000, 128_000)),
     _row(r"o1-preview", _sized(_FIRST_O, 128_000, 32_768)),
     _row(r"o1-mini", _sized(_FIRST_O, 128_000, 65_536)),
     _row(r"o3-mini", _sized(_O, 200_000, 100_000, images=False)),
     _row(r"(o1|o3|o4-mini)(-pro)?(-20\d\d-\d\d-\d\d)?$", _sized(_O, 200_000, 100_000)),
+)
+
+_OPENAI_OPEN = (
+    _row(
+        r"gpt-oss[-:](120b|20b)|gpt-oss(?=:latest$)",
+        _sized(_TEXT_ONLY, 131_072, None, tools=True, thinking=True),
+    ),
 )
 
 # ── Anthropic: https://docs.claude.com/en/docs/about-claude/models/overview; structured output and
@@ -109,16 +117,16 @@ _CLAUDE_NOW = structs.replace(_CLAUDE_4_5, temperature=None)
 
 _ANTHROPIC = (
     _row(r"claude-3-(opus|sonnet|haiku)", _sized(_CLAUDE_3, 200_000, 4_096)),
-    _row(r"claude-3-5", _sized(_CLAUDE_3, 200_000, 8_192, pdf=True)),
-    _row(r"claude-3-7", _sized(_CLAUDE_4, 200_000, 64_000)),
-    _row(r"claude-opus-4-1", _sized(_CLAUDE_4_5, 200_000, 32_000)),
-    _row(r"claude-(opus-4(-0|-2025)|4-opus)", _sized(_CLAUDE_4, 200_000, 32_000)),
-    _row(r"claude-(sonnet-4(-0|-2025)|4-sonnet)", _sized(_CLAUDE_4, 200_000, 64_000)),
-    _row(r"claude-(opus|sonnet|haiku)-4-5", _sized(_CLAUDE_4_5, 200_000, 64_000)),
-    _row(r"claude-opus-4-6", _sized(_CLAUDE_4_5, 1_000_000, 128_000)),
-    _row(r"claude-sonnet-4-6", _sized(_CLAUDE_4_5, 1_000_000, None)),
-    _row(r"claude-opus-4-7", _sized(_CLAUDE_NOW, 1_000_000, 128_000, temperature=False)),
-    _row(r"claude-(opus-4-8|(opus|sonnet)-5)", _sized(_CLAUDE_NOW, 1_000_000, None)),
+    _row(r"claude-3[-.]5-(sonnet|haiku)", _sized(_CLAUDE_3, 200_000, 8_192, pdf=True)),
+    _row(r"claude-3[-.]7-sonnet", _sized(_CLAUDE_4, 200_000, 64_000)),
+    _row(r"claude-opus-4[-.]1", _sized(_CLAUDE_4_5, 200_000, 32_000)),
+    _row(r"claude-(opus-4(-0)?|4-opus)", _sized(_CLAUDE_4, 200_000, 32_000)),
+    _row(r"claude-(sonnet-4(-0)?|4-sonnet)", _sized(_CLAUDE_4, 200_000, 64_000)),
+    _row(r"claude-(opus|sonnet|haiku)-4[-.]5", _sized(_CLAUDE_4_5, 200_000, 64_000)),
+    _row(r"claude-opus-4[-.]6", _sized(_CLAUDE_4_5, 1_000_000, 128_000)),
+    _row(r"claude-sonnet-4[-.]6", _sized(_CLAUDE_4_5, 1_000_000, None)),
+    _row(r"claude-opus-4[-.]7", _sized(_CLAUDE_NOW, 1_000_000, 128_000, temperature=False)),
+    _row(r"claude-(opus-4[-.]8|(opus|sonnet)-5)", _sized(_CLAUDE_NOW, 1_000_000, None)),
 )
 
 # ── Google: https://ai.google.dev/gemini-api/docs/models ──────────────────────────────────────────
@@ -138,13 +146,12 @@ _GEMINI_1 = ModelCapabilities(
 _GEMINI_2_5 = structs.replace(_GEMINI_1, thinking=True)
 
 _GOOGLE = (
-    _row(r"gemini-[\w.-]*(image|tts|live|audio|embedding)", ModelCapabilities()),
     _row(r"gemini-1\.5-pro", _sized(_GEMINI_1, 2_097_152, 8_192)),
-    _row(r"gemini-1\.5-flash", _sized(_GEMINI_1, 1_048_576, 8_192)),
+    _row(r"gemini-1\.5-flash(-8b)?", _sized(_GEMINI_1, 1_048_576, 8_192)),
     _row(r"gemini-2\.0-flash-thinking", ModelCapabilities(thinking=True, images=True)),
-    _row(r"gemini-2\.0-flash", _sized(_GEMINI_1, 1_048_576, 8_192)),
-    _row(r"gemini-2\.5-(pro|flash)", _sized(_GEMINI_2_5, 1_048_576, 65_536)),
-    _row(r"gemini-3(\.1)?-(pro|flash)", _sized(_GEMINI_2_5, 1_048_576, 65_536)),
+    _row(r"gemini-2\.0-flash(-lite)?", _sized(_GEMINI_1, 1_048_576, 8_192)),
+    _row(r"gemini-2\.5-(pro|flash(-lite)?)", _sized(_GEMINI_2_5, 1_048_576, 65_536)),
+    _row(r"gemini-3(\.1)?-(pro|flash(-lite)?)", _sized(_GEMINI_2_5, 1_048_576, 65_536)),
 )
 
 # ── DeepSeek: https://api-docs.deepseek.com/quick_start/pricing; its own service takes text only,
@@ -155,11 +162,22 @@ _DEEPSEEK_API = structs.replace(
 )
 
 _DEEPSEEK = (
-    _row(r"deepseek-v4", _sized(_DEEPSEEK_API, 1_000_000, None, thinking=True), "deepseek"),
-    _row(r"deepseek-v3\.[12]", _sized(_DEEPSEEK_API, 128_000, None, thinking=True), "deepseek"),
+    _row(
+        r"deepseek-v4(-flash|-pro)?",
+        _sized(_DEEPSEEK_API, 1_000_000, None, thinking=True),
+        "deepseek",
+    ),
+    _row(
+        r"deepseek-v3\.[12](-terminus)?",
+        _sized(_DEEPSEEK_API, 128_000, None, thinking=True),
+        "deepseek",
+    ),
     _row(r"deepseek-reasoner", structs.replace(_DEEPSEEK_API, thinking=True), "deepseek"),
     _row(r"deepseek-chat", _DEEPSEEK_API, "deepseek"),
-    _row(r"deepseek-(v3|r1|chat|reasoner)", _TEXT_ONLY),
+    _row(
+        r"deepseek-((chat-)?v3(\.[12])?(-terminus)?|r1(-distill-(llama|qwen)-\d+b)?|chat|reasoner)",
+        _TEXT_ONLY,
+    ),
 )
 
 # ── Mistral: https://docs.mistral.ai/getting-started/models ───────────────────────────────────────
@@ -184,27 +202,36 @@ _MISTRAL = (
     _row(r"ministral-(3b|8b)-2410", _sized(_MISTRAL_TEXT, 131_072, None)),
     _row(r"codestral-(2501|2508)", _sized(_MISTRAL_TEXT, 256_000, None)),
     _row(r"open-mistral-nemo", _sized(_MISTRAL_TEXT, 131_072, None)),
-    _row(r"magistral", structs.replace(_ANY_MISTRAL, thinking=True)),
+    _row(r"magistral-(small|medium)", structs.replace(_ANY_MISTRAL, thinking=True)),
     _row(r"mistral-(large|medium|small)-latest", _ANY_MISTRAL),
 )
 
 # ── Alibaba: https://huggingface.co/Qwen, the card of each model ──────────────────────────────────
 
 _QWEN = (
-    _row(r"qwen[\d.]*-?vl|qwen[\w.-]*-vl", ModelCapabilities(images=True, system_prompt=True)),
-    _row(r"qwq", structs.replace(_TEXT_ONLY, thinking=True)),
     _row(
-        r"qwen2\.5-(7b|14b|32b|72b)", _sized(_TEXT_ONLY, 131_072, None, tools=True, thinking=False)
+        r"qwen-?(2\.5|2|3)?-?vl(-(max|plus|\d+b(-a\d+b)?))?(-instruct|-thinking)?",
+        ModelCapabilities(images=True, system_prompt=True),
+    ),
+    _row(r"qwq(-32b)?", structs.replace(_TEXT_ONLY, thinking=True)),
+    _row(
+        r"qwen-?2\.5[-:](7b|14b|32b|72b)",
+        _sized(_TEXT_ONLY, 131_072, None, tools=True, thinking=False),
     ),
     _row(
-        r"qwen3-[\w-]*instruct-2507", _sized(_TEXT_ONLY, 262_144, None, tools=True, thinking=False)
+        r"qwen3-(4b|30b-a3b|235b-a22b)(-instruct)?-2507",
+        _sized(_TEXT_ONLY, 262_144, None, tools=True, thinking=False),
     ),
     _row(
-        r"qwen3-[\w-]*thinking-2507", _sized(_TEXT_ONLY, 262_144, None, tools=True, thinking=True)
+        r"qwen3-(4b|30b-a3b|235b-a22b)-thinking-2507",
+        _sized(_TEXT_ONLY, 262_144, None, tools=True, thinking=True),
     ),
-    _row(r"qwen3-coder", _sized(_TEXT_ONLY, 262_144, None, tools=True, thinking=False)),
     _row(
-        r"qwen-?3-(0\.6|1\.7|4|8|14|30|32|235)b",
+        r"qwen3-coder(-30b-a3b|-480b-a35b)?",
+        _sized(_TEXT_ONLY, 262_144, None, tools=True, thinking=False),
+    ),
+    _row(
+        r"qwen-?3[-:](0\.6|1\.7|4|8|14|30|32|235)b(-a\d+b)?",
         structs.replace(_TEXT_ONLY, tools=True, thinking=True),
     ),
 )
@@ -216,7 +243,7 @@ _K2 = structs.replace(_TEXT_ONLY, tools=True, thinking=False, temperature=True, 
 _MOONSHOT = (
     _row(r"kimi-k2-(0711|instruct$)", _sized(_K2, 131_072, None)),
     _row(r"kimi-k2-(0905|turbo|instruct-0905)", _sized(_K2, 262_144, None)),
-    _row(r"kimi-k2-thinking", _sized(_K2, 262_144, None, thinking=True)),
+    _row(r"kimi-k2-thinking(-turbo)?", _sized(_K2, 262_144, None, thinking=True)),
     _row(r"kimi-k2\.[56]", _sized(_K2, 262_144, None, thinking=True, images=True)),
     _row(r"moonshot-v1-8k$", _sized(_K2, 8_192, None)),
     _row(r"moonshot-v1-32k$", _sized(_K2, 32_768, None)),
@@ -234,10 +261,16 @@ _XAI = (
         r"grok-2-vision",
         _sized(_GROK, 32_768, None, images=True, thinking=False, prompt_cache=None),
     ),
-    _row(r"grok-3-mini", _sized(_GROK, 131_072, None, images=False, thinking=True)),
-    _row(r"grok-3", _sized(_GROK, 131_072, None, images=False, thinking=False)),
-    _row(r"grok-4(-1|\.1)?-fast-non", _sized(_GROK, 2_000_000, None, images=True, thinking=False)),
-    _row(r"grok-4(-1|\.1)?-fast", _sized(_GROK, 2_000_000, None, images=True, thinking=True)),
+    _row(r"grok-3-mini(-fast)?", _sized(_GROK, 131_072, None, images=False, thinking=True)),
+    _row(r"grok-3(-fast)?", _sized(_GROK, 131_072, None, images=False, thinking=False)),
+    _row(
+        r"grok-4(-1|\.1)?-fast-non-reasoning",
+        _sized(_GROK, 2_000_000, None, images=True, thinking=False),
+    ),
+    _row(
+        r"grok-4(-1|\.1)?-fast(-reasoning)?",
+        _sized(_GROK, 2_000_000, None, images=True, thinking=True),
+    ),
     _row(r"grok-4(-0709)?$", _sized(_GROK, 256_000, None, images=True, thinking=True)),
     _row(r"grok-code-fast-1", _sized(_GROK, 256_000, None, images=False, thinking=True)),
 )
@@ -265,23 +298,34 @@ _COHERE = (
 
 # https://console.groq.com/docs/models and https://inference-docs.cerebras.ai/models
 _LLAMA_3 = structs.replace(_TEXT_ONLY, tools=True, thinking=False, system_prompt=True)
+_LLAMA_4 = r"llama-4-(scout|maverick)(-17b-(16|128)e)?"
 _GLM = structs.replace(_TEXT_ONLY, tools=True, thinking=True, system_prompt=True)
 
-_OTHERS = (
+_META = (
     _row(r"llama-3\.3-70b-versatile", _sized(_LLAMA_3, 131_072, 32_768), "groq"),
     _row(r"llama-3\.1-8b-instant", _sized(_LLAMA_3, 131_072, 131_072), "groq"),
     _row(r"llama-?3\.1-8b", _sized(_LLAMA_3, 32_768, None), "cerebras"),
     _row(r"llama-?3\.3-70b", _sized(_LLAMA_3, 128_000, None), "cerebras"),
-    _row(r"llama-?3\.2-(11b|90b)", ModelCapabilities(images=True, audio=False)),
-    _row(r"llama-?3(\.[13])?[-:]", _TEXT_ONLY),
-    _row(r"llama-4-(scout|maverick)", _sized(_LLAMA_3, 131_072, 8_192, images=True), "groq"),
-    _row(r"llama-4-(scout|maverick)", ModelCapabilities(images=True, audio=False, thinking=False)),
-    # https://docs.z.ai/guides/llm
-    _row(r"glm-4\.5(-air|-flash|-x|-airx)?$", _sized(_GLM, 131_072, 98_304)),
-    _row(r"glm-4\.[67]$", _sized(_GLM, 204_800, 131_072)),
-    # https://docs.perplexity.ai/getting-started/models
-    _row(r"sonar-pro", _sized(ModelCapabilities(tools=False, json_schema=True), 200_000, None)),
-    _row(r"sonar", _sized(ModelCapabilities(tools=False, json_schema=True), 128_000, None)),
+    _row(r"llama-?3[-.]2-(11b|90b)(-vision)?", ModelCapabilities(images=True, audio=False)),
+    _row(r"(meta-)?llama-?3([-.][13])?[-:](8b|70b|405b)(-versatile)?", _TEXT_ONLY),
+    _row(_LLAMA_4, _sized(_LLAMA_3, 131_072, 8_192, images=True), "groq"),
+    _row(_LLAMA_4, ModelCapabilities(images=True, audio=False, thinking=False)),
+)
+
+# https://docs.z.ai/guides/llm
+_ZAI = (
+    _row(r"glm-4\.5(-airx|-air|-flash|-x)?", _sized(_GLM, 131_072, 98_304)),
+    _row(r"glm-4\.[67]", _sized(_GLM, 204_800, 131_072)),
+)
+
+# https://docs.perplexity.ai/getting-started/models
+_SONAR = ModelCapabilities(tools=False, json_schema=True)
+_PERPLEXITY = (
+    _row(r"sonar-pro", _sized(_SONAR, 200_000, None)),
+    _row(r"sonar(-reasoning(-pro)?|-deep-research)?", _sized(_SONAR, 128_000, None)),
+)
+
+_HERE = (
     # Its tools are emulated, one call at a time: see llm_client.local.
     _row(
         r"smollm2",
@@ -296,28 +340,34 @@ _OTHERS = (
             temperature=True,
             system_prompt=True,
         ),
-        "local",
     ),
 )
 
-_ROWS = (
-    *_OPENAI,
-    *_ANTHROPIC,
-    *_GOOGLE,
-    *_DEEPSEEK,
-    *_MISTRAL,
-    *_QWEN,
-    *_MOONSHOT,
-    *_XAI,
-    *_COHERE,
-    *_OTHERS,
+_MADE_BY = (
+    (served.OPENAI, _OPENAI),
+    (served.OPENAI_OPEN, _OPENAI_OPEN),
+    (served.ANTHROPIC, _ANTHROPIC),
+    (served.GOOGLE, _GOOGLE),
+    (served.DEEPSEEK, _DEEPSEEK),
+    (served.MISTRAL, _MISTRAL),
+    (served.QWEN, _QWEN),
+    (served.MOONSHOT, _MOONSHOT),
+    (served.XAI, _XAI),
+    (served.COHERE, _COHERE),
+    (served.META, _META),
+    (served.ZAI, _ZAI),
+    (served.PERPLEXITY, _PERPLEXITY),
+    (served.HERE, _HERE),
 )
 
 
 def declared(provider: str, model: str) -> ModelCapabilities:
     """What the table says of `model` at `provider`."""
-    name, vendor = bare_name(model), vendor_of(provider)
-    for row in _ROWS:
-        if row.provider in (None, vendor) and row.pattern.match(name):
-            return row.known
+    asked = served.Asked(provider, model)
+    for maker, rows in _MADE_BY:
+        if not asked.by(maker):
+            continue
+        for row in rows:
+            if row.provider in (None, asked.provider) and asked.fits(row.pattern, maker):
+                return row.known
     return ModelCapabilities()

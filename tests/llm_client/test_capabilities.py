@@ -15,6 +15,16 @@ from llm_client.known_models import ModelCapabilities, capabilities, capabilitie
 
 NOTHING = ModelCapabilities()
 
+# Their names in the table of genai-prices.
+THERE = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "google": "gemini",
+    "mistral": "mistral",
+    "x-ai": "xai",
+    "moonshotai": "moonshot",
+}
+
 
 @pytest.mark.parametrize(
     ("provider", "model", "known"),
@@ -73,11 +83,47 @@ def test_what_is_declared_is_known(
         ("gemini", "gemini-2.5-flash-image"),
         ("ollama", "smollm2"),
         ("vllm", "./gpt"),
+        ("local", "gpt-4o"),
+        ("anthropic", "gpt-4o"),
+        ("groq", "gpt-4o"),
+        ("openai", "claude-sonnet-4-5"),
+        ("zzz", "claude-sonnet-4-5"),
+        ("openai", "gpt-oss-20b"),
+        ("openai", "gpt-4o-nonsense"),
+        ("openai", "gpt-4o-mini-realtime-preview"),
+        ("openai", "gpt-4o-2024-08-06-nonsense"),
+        ("anthropic", "claude-opus-4-99"),
+        ("openrouter", "gpt-4o"),
+        ("openrouter", "somebody/gpt-4o"),
+        ("openrouter", "nvidia/llama-3.1-nemotron-70b-instruct"),
+        ("groq", "somebody/qwen3-32b"),
+        ("local", "smollm2-1.7b"),
     ],
 )
 def test_what_is_not_declared_is_not_guessed(provider: str, model: str) -> None:
-    """All of it is None; what holds for one provider's service holds for no other's."""
+    """All of it is None; what holds for one provider's service holds for no other's, and what holds
+    for a model holds for none whose name only begins like its own."""
     assert capabilities(provider, model) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "same"),
+    [
+        ("azure-responses", "gpt-4o", ("openai", "gpt-4o")),
+        ("openrouter-responses", "openai/gpt-4o:free", ("openai", "gpt-4o")),
+        ("vertex-messages", "claude-opus-4-1@20250805", ("anthropic", "claude-opus-4-1")),
+        ("openrouter", "anthropic/claude-sonnet-4.5", ("anthropic", "claude-sonnet-4-5")),
+        ("vertex", "gemini-2.5-pro-preview-05-06", ("gemini", "gemini-2.5-pro")),
+        ("ollama-native", "qwen3:8b-q4_K_M", ("ollama", "qwen3:8b")),
+        ("fireworks", "accounts/fireworks/models/gpt-oss-20b", ("groq", "openai/gpt-oss-20b")),
+        ("openai", "gpt-5.1-2025-11-13", ("openai", "gpt-5.1")),
+    ],
+)
+def test_a_model_is_the_same_wherever_it_is_declared_to_be_served(
+    provider: str, model: str, same: tuple[str, str]
+) -> None:
+    """By other protocols, by resellers, and in versions that are named by their day."""
+    assert capabilities(provider, model) == capabilities(*same) != NOTHING
 
 
 def test_windows_agree_with_another_table() -> None:
@@ -85,10 +131,10 @@ def test_windows_agree_with_another_table() -> None:
     Google's own documentation."""
     compared = 0
     for provider in get_snapshot().providers:
-        if provider.id not in ("openai", "anthropic", "google", "mistral", "x-ai", "moonshotai"):
+        if provider.id not in THERE:
             continue
         for model in provider.models:
-            ours = capabilities(provider.id, model.id).context_window
+            ours = capabilities(THERE[provider.id], model.id).context_window
             if model.id == "gemini-1.5-pro":
                 continue
             if ours is not None and model.context_window is not None:
