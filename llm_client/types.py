@@ -231,8 +231,8 @@ class LLMRequest(Struct, frozen=True):
         # tools could change under the encoder that keeps them by identity.
         choice = cast("object", self.tool_choice)
         if choice not in _CHOICE_WORDS and not isinstance(choice, NamedTool):
-            words = ", ".join(map(repr, _CHOICE_WORDS))
-            raise CallerError(f"tool_choice is {choice!r}; it is one of {words}, or NamedTool(name)")
+            known = ", ".join(map(repr, _CHOICE_WORDS))
+            raise CallerError(f"tool_choice is {choice!r}, not {known} or NamedTool(name)")
         for name, value in (("tools", self.tools), ("stop", self.stop)):
             if type(cast("object", value)) is not tuple:
                 raise CallerError(
