@@ -6,7 +6,8 @@
     circuit_breaker         a provider that is unwell is left alone │ became of it
     metered                 what each attempt used is written down  ┘
 
-Each is an `LLMService` around another one, and they compose in any order. The usual one is
+Each is an `LLMService` around another one, and they compose in any order, but that `Metered` stands
+inside what tries again. The usual one is
 `Retrying(Throttled(CircuitBreaker(Metered(service, ledger)), limiter))`: each attempt waits for its
 own share, one that the breaker refuses gives its share back, and those that are made are written
 down. An `AgentLoop` has a retry law of its own and takes everything but `Retrying`.
