@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -64,23 +65,37 @@ class LLMProviderConfig:
     providers: Mapping[str, Provider] = field(default_factory=lambda: PROVIDERS)
 
     def __post_init__(self) -> None:
-        row = self.row
-        missing = [] if self.model.strip() else ["model"]
-        if row.needs_key and not self.api_key.strip():
-            missing.append("api_key")
-        if row.factory is None and not (self.base_url or row.base_url):
-            missing.append("base_url")
-        if missing:
+        lacking = self._lacking(self.row)
+        faults = dict(_misfits(self, lacking))
+        checks = {("base_url",): self._settle_address, ("headers", "api_key"): self._settle_headers}
+        for names, settle in checks.items():
+            try:
+                if not faults.keys() & names:
+                    settle()
+            except ConfigError as error:
+                faults[names[0]] = error.message
+        told = [f"it lacks {', '.join(lacking)}"] if lacking else []
+        told += faults.values()
+        if told:
             raise ConfigError(
-                f"the configuration of provider {self.provider!r} lacks {', '.join(missing)}"
+                f"the configuration of provider {self.provider!r} cannot be used: {'; '.join(told)}"
             )
+
+    def _lacking(self, row: Provider) -> list[str]:
+        needed: dict[str, object] = {"model": self.model}
+        if row.needs_key:
+            needed["api_key"] = self.api_key
         if row.factory is None:
-            address = checked_base_url(self.base_url or row.base_url or "")
-            object.__setattr__(self, "base_url", address)
-        if self.max_output_tokens is not None and self.max_output_tokens < 1:
-            raise ConfigError(f"max_output_tokens must be positive, not {self.max_output_tokens}")
-        if self.temperature is not None and not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"temperature must be 0 or more, not {self.temperature}")
+            needed["base_url"] = self.base_url or row.base_url
+        return [name for name, value in needed.items() if _is_blank(value)]
+
+    def _settle_address(self) -> None:
+        row = self.row
+        address = self.base_url or row.base_url
+        if row.factory is None and address is not None:
+            object.__setattr__(self, "base_url", checked_base_url(address))
+
+    def _settle_headers(self) -> None:
         # A key that HTTP cannot carry should not wait for the first request.
         object.__setattr__(self, "headers", SafeHeaders(self.headers))
         _ = self.auth_headers()
@@ -146,6 +161,53 @@ class LLMProviderConfig:
         return _Reader(os.environ if env is None else env, known).config(model)
 
 
+_KINDS: Mapping[str, type] = MappingProxyType(
+    {
+        "model": str,
+        "base_url": str,
+        "api_key": str,
+        "timeouts": Deadlines,
+        "extra": Mapping,
+        "headers": Mapping,
+        "proxy": str,
+    }
+)
+_MAY_BE_NONE = ("base_url", "max_output_tokens", "temperature", "proxy")
+
+
+def _misfits(config: LLMProviderConfig, known: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each field of the wrong kind, apart from those `known` to be wrong, and what is said of it;
+    values that may be secret are not shown."""
+    for name in [name for name in _KINDS if name not in known]:
+        value: object = getattr(config, name)
+        if not isinstance(value, _KINDS[name]) and not (value is None and name in _MAY_BE_NONE):
+            kind = _KINDS[name].__name__
+            yield name, f"{name} must be of type {kind}, is a {type(value).__name__}"
+    for name in ("max_output_tokens", "max_connections"):
+        value = getattr(config, name)
+        if not _is_count(value) and not (value is None and name in _MAY_BE_NONE):
+            yield name, f"{name} must be a whole number from 1, is {value!r}"
+    value = config.temperature
+    if value is not None and not _is_number_from_0(value):
+        yield "temperature", f"temperature must be a number from 0, is {value!r}"
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number_from_0(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+_Target = tuple[Provider, str | None, str, str]
+"""Who is asked, where, with which key, and for which model."""
+
+
 class _Reader:
     """One environment."""
 
@@ -156,8 +218,33 @@ class _Reader:
             any(self._read(prefix + name) for name in TARGET) for prefix in (PREFIX, FALLBACK)
         )
         self._prefix = FALLBACK if older and not newer else PREFIX
+        self._faults: list[str] = []
 
     def config(self, model_string: str | None) -> LLMProviderConfig:
+        try:
+            target = self._target(model_string)
+        except ConfigError as error:
+            target = None
+            self._faults.append(error.message)
+        seconds = self.number("TIMEOUT_S", "a number of seconds over 0", least=1e-9)
+        tokens = self.number("MAX_TOKENS", "a whole number from 1", least=1, whole=True)
+        temperature = self.number("TEMPERATURE", "a number from 0", least=0)
+        if target is None or self._faults:
+            raise ConfigError("; ".join(self._faults))
+        row, base_url, key, model = target
+        return LLMProviderConfig(
+            provider=row.name,
+            base_url=base_url,
+            api_key=key,
+            model=model,
+            timeouts=Deadlines() if seconds is None else Deadlines.within(seconds),
+            max_output_tokens=None if tokens is None else int(tokens),
+            temperature=temperature,
+            proxy=None if base_url is None else proxy_for(base_url, self._env),
+            providers=self._providers,
+        )
+
+    def _target(self, model_string: str | None) -> _Target:
         provider, model = self.get("PROVIDER"), self.get("MODEL")
         if model_string is not None:
             return self._named(*split_model(model_string, self._providers))
@@ -193,7 +280,7 @@ class _Reader:
         ]
         return not there or row.name in there or base_url == row.base_url
 
-    def _named(self, row: Provider, model: str) -> LLMProviderConfig:
+    def _named(self, row: Provider, model: str) -> _Target:
         ours = self._meant_for(row)
         base_url = (self.get("BASE_URL") if ours else "") or row.base_url
         key = self.get("API_KEY") if ours else ""
@@ -203,17 +290,27 @@ class _Reader:
         if base_url is None and row.factory is None:
             missing.append(f"{self._prefix}BASE_URL (with {self._prefix}PROVIDER={row.name})")
         if not key and row.needs_key:
-            missing.append(row.key_env or f"{self._prefix}API_KEY")
-            if not ours and self.get("API_KEY"):
-                missing[-1] += (
-                    f" ({self._prefix}API_KEY is not used: only {self._prefix}PROVIDER={row.name} "
-                    "would say that it is for this provider)"
-                )
+            missing.append(self._key_wanted(row, ours=ours))
         if not model:
             missing.append(f"{self._prefix}MODEL")
-        return self._finish(missing, row, base_url, key, model)
+        self._miss(missing)
+        return row, base_url, key, model
 
-    def _addressed(self, model: str) -> LLMProviderConfig:
+    def _key_wanted(self, row: Provider, *, ours: bool) -> str:
+        """The variable that would give the key, and what else it would take."""
+        general, naming = f"{self._prefix}API_KEY", f"{self._prefix}PROVIDER={row.name}"
+        unused = not ours and bool(self.get("API_KEY"))
+        if row.key_env is None:
+            wanted = naming if unused else f"{general} with {naming}"
+            return f"{wanted} (or give the provider a key_env, or needs_key=False)"
+        if unused:
+            return (
+                f"{row.key_env} ({general} is not used: only {naming} would say that it is for "
+                "this provider)"
+            )
+        return row.key_env
+
+    def _addressed(self, model: str) -> _Target:
         values = {name: self.get(name) for name in ("BASE_URL", "API_KEY", "MODEL")}
         missing = [self._prefix + name for name, value in values.items() if not value]
         if missing:
@@ -221,32 +318,19 @@ class _Reader:
             row = provider_named("compatible", self._providers)
         else:
             row = provider_for_url(checked_base_url(values["BASE_URL"]), self._providers)
-        return self._finish(missing, row, values["BASE_URL"], values["API_KEY"], model)
+        self._miss(missing)
+        return row, values["BASE_URL"], values["API_KEY"], model
 
-    def _finish(
-        self, missing: list[str], row: Provider, base_url: str | None, key: str, model: str
-    ) -> LLMProviderConfig:
-        if missing:
-            told = f"missing in the environment: {', '.join(missing)}"
-            if any(name.startswith((PREFIX, FALLBACK)) for name in missing):
-                told += (
-                    f" (the same variables beginning with {FALLBACK} are read if none of them is "
-                    f"set that begins with {PREFIX})"
-                )
-            raise ConfigError(told)
-        timeout = self.number("TIMEOUT_S")
-        tokens = self.number("MAX_TOKENS")
-        return LLMProviderConfig(
-            provider=row.name,
-            base_url=base_url,
-            api_key=key,
-            model=model,
-            timeouts=Deadlines() if timeout is None else Deadlines.within(timeout),
-            max_output_tokens=None if tokens is None else int(tokens),
-            temperature=self.number("TEMPERATURE", least=0.0),
-            proxy=None if base_url is None else proxy_for(base_url, self._env),
-            providers=self._providers,
-        )
+    def _miss(self, missing: Sequence[str]) -> None:
+        if not missing:
+            return
+        told = f"missing in the environment: {', '.join(missing)}"
+        if any(name.startswith((PREFIX, FALLBACK)) for name in missing):
+            told += (
+                f" (the same variables beginning with {FALLBACK} are read if none of them is "
+                f"set that begins with {PREFIX})"
+            )
+        self._faults.append(told)
 
     def get(self, name: str) -> str:
         return self._read(self._prefix + name)
@@ -254,7 +338,8 @@ class _Reader:
     def _read(self, variable: str) -> str:
         return self._env.get(variable, "").strip()
 
-    def number(self, name: str, *, least: float = 1e-9) -> float | None:
+    def number(self, name: str, what: str, *, least: float, whole: bool = False) -> float | None:
+        """The number in a variable of either prefix; a wrong one is kept among the faults."""
         found = [variable for variable in (PREFIX + name, FALLBACK + name) if self._read(variable)]
         if not found:
             return None
@@ -263,6 +348,6 @@ class _Reader:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not least <= value < math.inf:
-            raise ConfigError(f"{found[0]} must be a number of at least {least:g}, is {text!r}")
+        if not least <= value < math.inf or (whole and not value.is_integer()):
+            self._faults.append(f"{found[0]} must be {what}, is {text!r}")
         return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -42,6 +42,8 @@ class SafeHeaders(dict[str, str]):
     def __init__(self, headers: Mapping[str, str]) -> None:
         super().__init__(headers)
         for name, value in headers.items():
+            if not isinstance(cast("object", value), str):
+                raise ConfigError(f"header {name!r} must be a text, is a {type(value).__name__}")
             if not name.isascii() or not value.isascii() or not f"{name}{value}".isprintable():
                 raise ConfigError(
                     f"header {name!r} holds a line break or a character outside ASCII; "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from msgspec import Struct
 
 from llm_client.errors import ConfigError, Phase, Timeout
@@ -36,8 +34,8 @@ class Deadlines(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
-            seconds = getattr(self, name)
-            if math.isnan(seconds) or seconds <= 0:
+            seconds: object = getattr(self, name)
+            if not _is_positive(seconds):
                 raise ConfigError(f"deadline {name!r} must be a positive number, not {seconds!r}")
 
     @classmethod
@@ -52,6 +50,11 @@ class Deadlines(Struct, frozen=True, kw_only=True):
             idle=min(usual.idle, seconds),
             total=seconds,
         )
+
+
+def _is_positive(value: object) -> bool:
+    # NaN is not over 0.
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 class Stopwatch:

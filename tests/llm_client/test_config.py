@@ -7,6 +7,7 @@ import pickle
 import pydoc
 import re
 import traceback
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -116,6 +117,39 @@ def test_a_number_that_makes_no_sense_is_named_with_its_value(name: str, value: 
     message = refusal({**FULL, f"POWER_LOOP_{name}": value})
     assert f"POWER_LOOP_{name}" in message
     assert repr(value) in message
+
+
+def test_what_is_wrong_is_named_together_with_what_is_missing() -> None:
+    """One attempt is enough to mend it all; each number with what it should be."""
+    wrong = {
+        "POWER_LOOP_TIMEOUT_S": "abc",
+        "OPENAI_COMPAT_MAX_TOKENS": "2.5",
+        "POWER_LOOP_TEMPERATURE": "hot",
+    }
+    told = (
+        "POWER_LOOP_TIMEOUT_S must be a number of seconds over 0, is 'abc'",
+        "OPENAI_COMPAT_MAX_TOKENS must be a whole number from 1, is '2.5'",
+        "POWER_LOOP_TEMPERATURE must be a number from 0, is 'hot'",
+    )
+    asked = (("openai:gpt-5", "OPENAI_API_KEY"), ("nobody:x", "unknown provider"), (None, "MODEL"))
+    for model, besides in asked:
+        message = refusal(wrong, model=model)
+        assert all(each in message for each in (*told, besides))
+
+
+def test_a_provider_of_one_s_own_says_where_its_key_may_stand() -> None:
+    """In one step: whoever sets what is named is served."""
+    mine = Provider(name="mine", base_url="https://own.example")
+    env: dict[str, str] = {}
+    for told, variable in (
+        ("POWER_LOOP_API_KEY with POWER_LOOP_PROVIDER=mine", "POWER_LOOP_API_KEY"),
+        ("environment: POWER_LOOP_PROVIDER=mine", "POWER_LOOP_PROVIDER"),
+    ):
+        with pytest.raises(ConfigError, match=told) as caught:
+            create_llm_service("mine:m", env=env, providers={"mine": mine})
+        assert "needs_key=False" in caught.value.message
+        env[variable] = "mine"
+    assert create_llm_service("mine:m", env=env, providers={"mine": mine}).model == "m"
 
 
 def test_everything_that_is_missing_is_named_at_once() -> None:
@@ -326,6 +360,49 @@ def test_what_a_configuration_lacks_is_named() -> None:
         LLMProviderConfig(model="m", provider="vllm", temperature=-1)
     with pytest.raises(ConfigError, match="http://"):
         LLMProviderConfig(model="m", provider="vllm", base_url="localhost:8000")
+
+
+@pytest.mark.parametrize("model", [None, "", 5])
+def test_a_configuration_names_every_value_that_cannot_be(model: object) -> None:
+    """Whatever was passed, at once, and without a value that could be secret."""
+    wrong: dict[str, Any] = {
+        "model": model,
+        "api_key": None,
+        "base_url": 7,
+        "temperature": "hot",
+        "timeouts": 5,
+        "max_output_tokens": True,
+        "max_connections": 0,
+        "extra": 1,
+        "headers": [CANARY],
+        "proxy": b"http://x",
+    }
+    with pytest.raises(ConfigError, match="lacks") as caught:
+        LLMProviderConfig(**wrong)
+    told = caught.value.message
+    assert all(name in told for name in wrong)
+    assert "temperature must be a number from 0, is 'hot'" in told
+    assert "timeouts must be of type Deadlines, is a int" in told
+    assert CANARY not in told
+    with pytest.raises(ConfigError, match=r"temperature must.*begin with http.*header 'x'"):
+        LLMProviderConfig(
+            model="m", provider="vllm", temperature=-1, base_url="ftp://x", headers={"x": "a\nb"}
+        )
+
+
+@pytest.mark.parametrize("value", ["5", None, float("nan"), 0, -1])
+def test_a_deadline_that_is_no_positive_number_is_refused(value: Any) -> None:
+    """Before anything waits for it."""
+    with pytest.raises(ConfigError, match="'total' must be a positive number"):
+        Deadlines(total=value)
+
+
+def test_headers_that_are_no_texts_are_refused() -> None:
+    """By name; their values may be secret."""
+    headers: dict[str, Any] = {"x-key": CANARY.encode()}
+    with pytest.raises(ConfigError, match="header 'x-key' must be a text") as caught:
+        LLMProviderConfig(model="m", provider="vllm", headers=headers)
+    assert CANARY not in caught.value.message
 
 
 def test_the_key_goes_into_the_header_that_the_provider_reads() -> None:
