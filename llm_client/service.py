@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from llm_client.errors import ConfigError
 from llm_client.stream import StreamEvent
 from llm_client.types import LLMRequest, LLMResponse
 
-__all__ = ["LLMService"]
+__all__ = ["LLMService", "checked_service"]
 
 
+@runtime_checkable
 class LLMService(Protocol):
     """**Protocol**: answers requests, streamed or whole."""
 
@@ -63,3 +65,18 @@ class LLMService(Protocol):
     async def aclose(self) -> None:
         """Closes all connections. Idempotent."""
         ...
+
+
+def checked_service(given: object, taker: str) -> LLMService:
+    """`given`, if it is a service.
+
+    Raises:
+        ConfigError: it is not; names `taker`, who takes one, and says how to get one.
+    """
+    # A class has the methods of its instances too.
+    if isinstance(given, LLMService) and not isinstance(given, type):
+        return given
+    kind, hint = type(given), 'make one with create_llm_service("openai:gpt-5")'
+    if issubclass(kind, list | tuple):
+        hint = "pass services one by one"
+    raise ConfigError(f"{taker} takes a model service, but got a {kind.__name__}; {hint}")

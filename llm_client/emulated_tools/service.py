@@ -11,7 +11,7 @@ from llm_client._block import Block
 from llm_client.emulated_tools.emulation import Emulation, plan
 from llm_client.emulated_tools.prompt import rewritten
 from llm_client.emulated_tools.reader import AnswerReader
-from llm_client.service import LLMService
+from llm_client.service import LLMService, checked_service
 from llm_client.stream import (
     Accumulator,
     AttemptVoided,
@@ -38,10 +38,13 @@ class EmulatedTools:
         inner: the service that is asked. It should enforce `LLMRequest.output_schema`; where it
             does not, an answer in another form counts as text.
         emulation: how its model is led.
+
+    Raises:
+        ConfigError: `inner` is no service.
     """
 
     def __init__(self, inner: LLMService, emulation: Emulation | None = None) -> None:
-        self._inner = inner
+        self._inner = checked_service(inner, "EmulatedTools")
         self._emulation = emulation or Emulation()
 
     @property

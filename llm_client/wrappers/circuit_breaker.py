@@ -53,6 +53,7 @@ class CircuitBreaker(Around):
         clock: seconds on a clock that only goes forward.
 
     Raises:
+        ConfigError: `inner` is no service.
         ValueError: a setting that cannot be; names it.
     """
 

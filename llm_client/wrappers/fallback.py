@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from llm_client.errors import CallerError, LLMError
 from llm_client.retry import FallbackPolicy
-from llm_client.service import LLMService
+from llm_client.service import LLMService, checked_service
 from llm_client.stream import ResponseStarted, StreamEvent
 from llm_client.types import LLMRequest, LLMResponse
 from llm_client.wrappers._attempts import AttemptedStream, answer_of
@@ -61,6 +61,9 @@ class Fallback:
         on_fallback: called before the next one is asked; what it raises comes out of the request.
         adapt: makes what one of the others is asked out of the request, for services that share
             more, or less, than the usual; a CallerError that it raises passes that one over.
+
+    Raises:
+        ConfigError: one of them is no service.
     """
 
     def __init__(
@@ -72,7 +75,8 @@ class Fallback:
         on_fallback: Callable[[FallbackNotice], None] | None = None,
         adapt: Adapt | None = None,
     ) -> None:
-        self._services = (first, *others)
+        given = (first, *others)
+        self._services = tuple([checked_service(one, "Fallback") for one in given])
         self._adapt = adapt
         self._policy = policy or FallbackPolicy()
         self._restart = restart_streams

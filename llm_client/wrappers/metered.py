@@ -11,7 +11,7 @@ import anyio
 from msgspec import structs
 
 from llm_client._block import Block
-from llm_client.errors import CallerError, ConfigError, LLMError, may_have_been_billed
+from llm_client.errors import CallerError, LLMError, may_have_been_billed
 from llm_client.pricing import Price, PriceBook
 from llm_client.service import LLMService
 from llm_client.stream import (
@@ -26,7 +26,7 @@ from llm_client.stream import (
 from llm_client.tokens import ModelTokens, TokenCounter
 from llm_client.types import LLMRequest, LLMResponse, Message, Part, Text, Usage
 from llm_client.usage import UsageLedger
-from llm_client.wrappers._around import Around
+from llm_client.wrappers._around import Around, refuse_retrying
 from llm_client.wrappers._watched import Opened, Watched
 
 __all__ = ["Metered"]
@@ -60,7 +60,7 @@ class Metered(Around):
     `complete`, and entering a stream, also raise what `PriceBook.price` raises.
 
     Raises:
-        ConfigError: `inner` retries by itself.
+        ConfigError: `inner` is no service, or something in it retries.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Metered(Around):
         provider: str | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
-        if inner.retries:
-            raise ConfigError(
-                f"{type(inner).__name__} retries by itself, so its attempts cannot be told apart; "
-                "meter the service inside it"
-            )
         super().__init__(inner)
+        refuse_retrying(
+            inner,
+            "so its attempts cannot be told apart; stand inside what retries: "
+            "Retrying(Throttled(Metered(service, ledger), limiter))",
+        )
         self._ledger = ledger
         self._counter = counter
         self._counters: dict[str, ModelTokens] = {}

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import anyio
 from msgspec import Struct
 
-from llm_client.errors import ConfigError, LLMError
+from llm_client.errors import LLMError
 from llm_client.retry import GiveUp, RetryPolicy
 from llm_client.service import LLMService
 from llm_client.types import LLMRequest, LLMResponse
-from llm_client.wrappers._around import Around, Clock, Sleep
+from llm_client.wrappers._around import Around, Clock, Sleep, refuse_retrying
 from llm_client.wrappers._attempts import AttemptedStream, answer_of
 from llm_client.wrappers._watched import Opened
 
@@ -53,7 +53,7 @@ class Retrying(Around):
         random: a number in [0, 1), anew for each wait.
 
     Raises:
-        ConfigError: `inner` retries by itself, and two retry layers multiply.
+        ConfigError: `inner` is no service, or it retries, and two retry layers multiply.
     """
 
     def __init__(
@@ -67,12 +67,10 @@ class Retrying(Around):
         sleep: Sleep = anyio.sleep,
         random: Callable[[], float] = chance.random,
     ) -> None:
-        if inner.retries:
-            raise ConfigError(
-                f"{type(inner).__name__} retries by itself, and two retry layers multiply; "
-                "wrap the service inside it"
-            )
         super().__init__(inner)
+        refuse_retrying(
+            inner, "and two retry layers multiply; wrap the service that does not retry yet"
+        )
         self._restart = restart_streams
         self._law = _Law(policy or RetryPolicy(), on_retry, clock, sleep, random)
 

@@ -33,6 +33,9 @@ class Throttled(Around):
         counter: estimates what a request puts in, and learns from what is reported; by default a
             `ModelTokens` for the service's model. Not asked if tokens are not limited.
         expected_output: tokens reserved for the answer to a request that does not bound it.
+
+    Raises:
+        ConfigError: `inner` is no service.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 from typing_extensions import TypeVar as DefaultTypeVar
 
 import llm_client
-from llm_client.service import LLMService
+from llm_client.service import LLMService, checked_service
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.extensions import Extension
@@ -81,14 +81,15 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         Raises:
             UsageError: the service retries by itself, or two extensions have one name.
             ToolDefinitionError: two tools have one name, or something cannot be a tool.
-            ConfigError: a model string is unknown, or its key is missing.
+            ConfigError: a model string is unknown, its key is missing, or `llm` is neither.
         """
         self._model_string = llm if isinstance(llm, str) else None
-        self.llm: LLMService = llm_client.create_llm_service(llm) if isinstance(llm, str) else llm
+        made = llm_client.create_llm_service(llm) if isinstance(llm, str) else llm
+        self.llm: LLMService = checked_service(made, "AgentLoop")
         self._llm_closed = False
         if self.llm.retries:
             raise UsageError(
-                f"{type(self.llm).__name__} retries by itself, and two retry layers multiply; "
+                f"something in {self.llm!r} retries by itself, and two retry layers multiply; "
                 "pass the service inside it and set AgentConfig(retry=…)"
             )
         self.config = config or AgentConfig()

@@ -11,6 +11,7 @@ import pytest
 from llm_client.errors import (
     AuthenticationFailed,
     BadRequest,
+    ConfigError,
     IncompleteStream,
     LLMError,
     Overloaded,
@@ -328,6 +329,13 @@ async def test_a_service_that_retries_by_itself_is_refused() -> None:
 
     with pytest.raises(UsageError, match="retries by itself"):
         AgentLoop(Retrying())
+
+
+@pytest.mark.parametrize("llm", [5, None, [], Scripted])
+async def test_what_is_no_service_is_refused(llm: Any) -> None:
+    """Before it is asked for anything."""
+    with pytest.raises(ConfigError, match="AgentLoop takes a model service"):
+        AgentLoop(llm)
 
 
 async def test_a_loop_is_used_inside_its_block_only() -> None:

@@ -37,7 +37,9 @@ from llm_client.transport.httpx_transport import HttpxTransport
 from llm_client.types import Audio, LLMRequest, Message, Usage
 from llm_client.usage import UsageLedger, UsageRow, UsageTotals
 from llm_client.wrappers.metered import Metered
+from llm_client.wrappers.rate_limiter import RateLimiter
 from llm_client.wrappers.retrying import Retrying
+from llm_client.wrappers.throttled import Throttled
 from tests.llm_client.chat import HELLO_WORLD, delta, service_at
 from tests.loopback import RESET, STALL, answer, serving, sse
 
@@ -322,9 +324,12 @@ async def test_over_http_each_way_to_end_has_its_row() -> None:
 
 
 async def test_a_service_that_retries_inside_is_refused() -> None:
-    """Its attempts could not be told apart."""
-    with pytest.raises(ConfigError, match="Retrying"):
-        Metered(Retrying(ScriptedLLM("hi")), UsageLedger())
+    """Its attempts could not be told apart; however deep, what is around it gets no blame."""
+    limiter = RateLimiter(requests_per_minute=60)
+    inside = Retrying(ScriptedLLM("hi"))
+    for inner in (inside, Throttled(inside, limiter)):
+        with pytest.raises(ConfigError, match=r"something in .*Retrying\(.* retries by itself"):
+            Metered(inner, UsageLedger())
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "complete"])

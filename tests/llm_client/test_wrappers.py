@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import permutations
+from typing import Any
 
 import pytest
 
-from llm_client.errors import LLMError, Overloaded, UnsupportedFeature
+from llm_client.emulated_tools import EmulatedTools
+from llm_client.errors import ConfigError, LLMError, Overloaded, UnsupportedFeature
+from llm_client.multimodal import FittingMedia, media_limits
 from llm_client.retry import RetryPolicy
 from llm_client.service import LLMService
 from llm_client.stream import Accumulator
 from llm_client.testing import ScriptedLLM, VirtualClock, reply
 from llm_client.types import LLMRequest, LLMResponse, Message, Usage
+from llm_client.usage import UsageLedger
 from llm_client.wrappers.circuit_breaker import CircuitBreaker
 from llm_client.wrappers.fallback import Fallback
+from llm_client.wrappers.metered import Metered
 from llm_client.wrappers.rate_limiter import RateLimiter
 from llm_client.wrappers.retrying import Retrying
 from llm_client.wrappers.throttled import Throttled
@@ -46,6 +51,21 @@ def breaking(inner: LLMService, clock: VirtualClock) -> LLMService:
 def falling_back(inner: LLMService, clock: VirtualClock) -> LLMService:
     """With nobody else to ask."""
     return Fallback(inner)
+
+
+def metered(inner: LLMService, _: VirtualClock) -> LLMService:
+    """Written down."""
+    return Metered(inner, UsageLedger())
+
+
+def emulating(inner: LLMService, _: VirtualClock) -> LLMService:
+    """With tools."""
+    return EmulatedTools(inner)
+
+
+def fitting(inner: LLMService, _: VirtualClock) -> LLMService:
+    """With attachments that fit."""
+    return FittingMedia(inner, media_limits("openai"))
 
 
 WRAPPERS: tuple[Wrap, ...] = (retrying, throttled, breaking, falling_back)
@@ -102,6 +122,23 @@ async def test_in_any_order_the_attempts_are_those_of_the_policy(
         await ask(stacked(stack, llm, clock), streamed=streamed)
     assert len(llm.requests) == POLICY.max_attempts
     assert llm.open_streams == 0
+
+
+@pytest.mark.parametrize("wrap", [*WRAPPERS, metered, emulating, fitting])
+@pytest.mark.parametrize("inner", ["openai:x", 5, None, ScriptedLLM])
+def test_what_is_no_service_is_refused_when_it_is_wrapped(wrap: Wrap, inner: Any) -> None:
+    """With how to make one; a class is none either."""
+    told = rf"takes a model service, but got a {type(inner).__name__}; make one with"
+    with pytest.raises(ConfigError, match=told):
+        wrap(inner, VirtualClock())
+
+
+@pytest.mark.parametrize("services", [[], [ScriptedLLM(), ScriptedLLM()], (ScriptedLLM(),)])
+def test_services_are_passed_one_by_one(services: Any) -> None:
+    """A list of them is refused, also among the others."""
+    for given in ((services,), (ScriptedLLM(), services)):
+        with pytest.raises(ConfigError, match=r"Fallback takes .* pass services one by one"):
+            Fallback(*given)
 
 
 class Plain(ScriptedLLM):
