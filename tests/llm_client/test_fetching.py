@@ -254,7 +254,9 @@ async def test_an_error_status_is_a_typed_error(status: int, retryable: bool) ->
 async def test_what_is_no_address_is_refused(url: str) -> None:
     """Before anything is looked up."""
     async with fetching() as fetcher:
-        await refusal(fetcher, url)
+        error = await refusal(fetcher, url)
+        assert not error.retryable
+        assert "is no address to fetch" in error.message
 
 
 async def test_a_signed_address_is_in_no_log_and_no_frame(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llm_client.codecs.gemini import GeminiCodec
 from llm_client.errors import LLMError, MalformedResponse, Overloaded
 from llm_client.stream import Finished, TextDelta
+from llm_client.types import LLMResponse
 from tests.gemini_streams import (
     accumulate,
     answer,
@@ -183,8 +184,10 @@ _ANY = st.recursive(
 def test_any_json_is_an_answer_or_a_typed_error(values: list[object]) -> None:
     """Wrong types in every field, streamed and whole."""
     chunks = [msgspec.json.encode(value).decode() for value in values]
-    read([sse(*chunks)])
-    read([sse(chunk(text("x")), *chunks, chunk(finish="STOP"))])
+    for stream in (sse(*chunks), sse(chunk(text("x")), *chunks, chunk(finish="STOP"))):
+        events, error = read([stream])
+        ended = bool(events) and isinstance(events[-1], Finished)
+        assert ended == (error is None), "a stream ends with its end or with an error, not both"
     for one in [*chunks, f"[{','.join(chunks)}]"]:
         with suppress(LLMError):
-            decode(one.encode())
+            assert isinstance(decode(one.encode()), LLMResponse)

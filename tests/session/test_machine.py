@@ -215,20 +215,23 @@ def test_rounds_count_over_resumed_runs_but_anew_for_new_input_and_after_a_round
 def test_ids_of_messages_and_calls_are_unique_in_a_session() -> None:
     """Invariant 2: across kinds, and within one record."""
     session = fold(*HISTORIES[Phase.SETTLE])
-    for id in ("u1", "a1", "r1", ""):
-        refuses(session, MessageAppended(user(id)))
+    for id in ("u1", "a1", "r1"):
+        assert refuses(session, MessageAppended(user(id))) == f"the id {id!r} was used before"
+    assert refuses(session, MessageAppended(user(""))) == "an id is empty"
     model = fold(opened())
-    refuses(model, MessageAppended(calls("a1", "c1", "c1")))
-    refuses(model, MessageAppended(calls("a1", "a1")))
-    refuses(model, MessageAppended(calls("a1", "u1")))
-    refuses(model, MessageAppended(calls("a1", "")))
-    refuses(fold(), RunOpened("r1", (user("u1"), user("u1"))))
+    for ids, twice in ((("c1", "c1"), "c1"), (("a1",), "a1"), (("u1",), "u1")):
+        why = refuses(model, MessageAppended(calls("a1", *ids)))
+        assert why == f"the id {twice!r} was used before"
+    assert refuses(model, MessageAppended(calls("a1", ""))) == "an id is empty"
+    why = refuses(fold(), RunOpened("r1", (user("u1"), user("u1"))))
+    assert why == "the id 'u1' was used before"
 
 
 def test_the_id_of_a_result_is_reserved_with_its_call() -> None:
     """Otherwise a run with such calls could not be closed."""
-    refuses(fold(opened()), MessageAppended(calls("a1", "c1", "c1.result")))
-    refuses(fold(opened("r1", "c1.result")), MessageAppended(calls("a1", "c1")))
+    why = "the id 'c1.result' was used before"
+    assert refuses(fold(opened()), MessageAppended(calls("a1", "c1", "c1.result"))) == why
+    assert refuses(fold(opened("r1", "c1.result")), MessageAppended(calls("a1", "c1"))) == why
 
 
 def test_a_call_id_is_not_reused_in_a_later_round_or_run() -> None:

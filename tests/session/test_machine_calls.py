@@ -63,10 +63,9 @@ def test_results_enter_the_view_together_in_call_order() -> None:
 def test_a_call_settles_once_and_never_runs_after_that() -> None:
     """Invariant 4."""
     session = fold(*CALLING, started("c1"), settled("c1"))
-    refuses(session, settled("c1", id="other"))
-    refuses(session, started("c1", 2))
-    refuses(session, waits("c1", "input"))
-    refuses(session, started("c3"))
+    for record in (settled("c1", id="other"), started("c1", 2), waits("c1", "input")):
+        assert refuses(session, record) == "no call 'c1' is open"
+    assert refuses(session, started("c3")) == "no call 'c3' is open"
 
 
 def test_a_settlement_is_one_result_of_an_open_call_under_a_new_id() -> None:
@@ -181,8 +180,9 @@ def test_a_call_must_not_start_from_these_states(state: str) -> None:
     """Above all not when a person said no."""
     _, _, records = BEGUN[state]
     session = fold(*CALLING, *records)
-    refuses(session, started("c1", 1))
-    refuses(session, started("c1", 2))
+    word = "waiting" if state.startswith("waiting") else "answered"
+    for attempt in (1, 2):
+        assert refuses(session, started("c1", attempt)) == f"the call is {word}"
 
 
 def test_a_refused_call_stays_refused_when_its_process_dies() -> None:
@@ -226,14 +226,17 @@ def test_a_call_waits_for_approval_before_it_starts_and_for_the_rest_after() -> 
 def test_a_token_is_answered_once_by_its_own_call_and_never_reused() -> None:
     """A replayed decision decides nothing."""
     session = fold(*CALLING, waits("c1"))
-    refuses(session, CallAnswered("c1", "token-c2", "approve"))
-    refuses(session, CallAnswered("c2", "token-c1", "approve"))
-    refuses(session, CallWaiting("c2", "approval", "token-c1"))
-    refuses(session, CallWaiting("c2", "approval", ""))
+    for call, token in (("c1", "token-c2"), ("c2", "token-c1")):
+        why = refuses(session, CallAnswered(call, token, "approve"))
+        assert why == f"the call does not wait for {token!r}"
+    for token in ("token-c1", ""):
+        why = refuses(session, CallWaiting("c2", "approval", token))
+        assert why == f"the token {token!r} is empty or was used before"
     session.apply(answered("c1"))
-    refuses(session, answered("c1", "deny"))
+    assert refuses(session, answered("c1", "deny")) == "the call does not wait for 'token-c1'"
     session.apply(started("c1"), settled("c1"))
-    refuses(session, CallWaiting("c2", "approval", "token-c1"))
+    why = refuses(session, CallWaiting("c2", "approval", "token-c1"))
+    assert why == "the token 'token-c1' is empty or was used before"
 
 
 def test_a_child_is_opened_and_comes_home_in_one_commit_each() -> None:
@@ -267,7 +270,8 @@ def test_a_run_does_not_suspend_over_nothing() -> None:
     """Somebody would wait for ever."""
     for phase in (Phase.MODEL, Phase.SETTLE):
         for outcome in (PendingTools(("c1",)), AwaitingApproval(("t",)), WaitingForInput(("t",))):
-            refuses(fold(*HISTORIES[phase]), RunClosed("r1", outcome))
+            session = fold(*HISTORIES[phase])
+            assert refuses(session, RunClosed("r1", outcome)) == "no call is open"
 
 
 def test_a_suspended_run_names_what_its_calls_wait_for() -> None:
@@ -286,8 +290,9 @@ def test_a_suspended_run_names_what_its_calls_wait_for() -> None:
 def test_a_run_does_not_suspend_while_a_call_is_running() -> None:
     """Its siblings settle first."""
     session = fold(*CALLING, waits("c1"), started("c2"))
-    refuses(session, RunClosed("r1", AwaitingApproval(("token-c1",))))
-    refuses(session, RunClosed("r1", PendingTools(("c1", "c2"))))
+    why = refuses(session, RunClosed("r1", AwaitingApproval(("token-c1",))))
+    assert why == "a call neither waits nor is in doubt"
+    assert refuses(session, RunClosed("r1", PendingTools(("c1", "c2")))) == "a call is running"
 
 
 def test_a_crash_can_always_be_recorded_and_a_successor_opened_in_the_same_commit() -> None:
@@ -317,10 +322,11 @@ def test_a_commit_is_legal_or_not_as_a_whole() -> None:
 def test_ids_are_unique_within_a_commit_too() -> None:
     """A trial remembers what it has seen."""
     session = fold(opened())
-    refuses(session, MessageAppended(user("u2")), MessageAppended(user("u2")))
-    refuses(session, MessageAppended(user("u2")), MessageAppended(calls("a1", "u2")))
-    closing_run = RunClosed("r1", CANCELLED)
-    refuses(session, closing_run, opened("r1", "u2"))
+    once = MessageAppended(user("u2"))
+    for again in (MessageAppended(user("u2")), MessageAppended(calls("a1", "u2"))):
+        assert refuses(session, once, again) == "the id 'u2' was used before"
+    why = refuses(session, RunClosed("r1", CANCELLED), opened("r1", "u2"))
+    assert why == "the run id 'r1' is empty or was used before"
 
 
 def test_a_change_of_view_is_seen_by_the_rest_of_its_commit() -> None:
