@@ -9,10 +9,11 @@ import msgspec
 
 from llm_client.codecs.anthropic import AnthropicCodec, anthropic_dialect
 from llm_client.errors import LLMError
-from llm_client.stream import Accumulator, StreamEvent
+from llm_client.stream import StreamEvent
 from llm_client.types import LLMResponse
 from tests.anthropic_requests import CORPUS_FILE
 from tests.corpus import corpus_path, read_jsonl
+from tests.decoding import accumulate, decoded
 
 Frame = dict[str, Any]
 
@@ -86,24 +87,11 @@ def sse(*frames: Frame | list[Frame] | str) -> bytes:
     return "".join(written).encode()
 
 
-def pieces(body: bytes, size: int) -> list[bytes]:
-    """`body` cut into pieces of `size` bytes."""
-    return [body[place : place + size] for place in range(0, len(body), size)]
-
-
 def read(
     parts: Iterable[bytes], provider: str = "anthropic"
 ) -> tuple[list[StreamEvent], LLMError | None]:
     """The events of a stream and the error it ended with."""
-    decoder = AnthropicCodec(anthropic_dialect(provider)).decoder()
-    events: list[StreamEvent] = []
-    try:
-        for part in parts:
-            events.extend(decoder.feed(part))
-        events.extend(decoder.close())
-    except LLMError as error:
-        return events, error
-    return events, None
+    return decoded(AnthropicCodec(anthropic_dialect(provider)).decoder(), parts)
 
 
 def answer(*frames: Frame | list[Frame] | str, provider: str = "anthropic") -> LLMResponse:
@@ -112,14 +100,6 @@ def answer(*frames: Frame | list[Frame] | str, provider: str = "anthropic") -> L
     if error is not None:
         raise error
     return accumulate(events)
-
-
-def accumulate(events: Sequence[StreamEvent]) -> LLMResponse:
-    """The response that `events` describe."""
-    accumulator = Accumulator()
-    for event in events:
-        accumulator.add(event)
-    return accumulator.response()
 
 
 def decode(body: Any, provider: str = "anthropic") -> LLMResponse:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from llm_client.codecs.openai_chat import OpenAIChatCodec, chat_dialect
 from llm_client.errors import LLMError
-from llm_client.stream import Accumulator, StreamEvent
+from llm_client.stream import StreamEvent
 from llm_client.types import LLMResponse
 from tests.corpus import corpus_path, read_jsonl
+from tests.decoding import accumulate, decoded
 
 CORPUS_FILE = "dev.openai_chat.jsonl"
 EXPECTED_FILE = "expected.dev.openai_chat.jsonl"
@@ -52,24 +53,11 @@ def sse(*chunks: dict[str, Any] | str, done: bool = True) -> bytes:
     return "".join(f"data: {text}\n\n" for text in texts).encode()
 
 
-def pieces(body: bytes, size: int) -> list[bytes]:
-    """`body` cut into pieces of `size` bytes."""
-    return [body[start : start + size] for start in range(0, len(body), size)]
-
-
 def read(
     parts: Iterable[bytes], provider: str = "compatible"
 ) -> tuple[list[StreamEvent], LLMError | None]:
     """The events of a stream and the error it ended with."""
-    decoder = OpenAIChatCodec(chat_dialect(provider)).decoder()
-    events: list[StreamEvent] = []
-    try:
-        for part in parts:
-            events.extend(decoder.feed(part))
-        events.extend(decoder.close())
-    except LLMError as error:
-        return events, error
-    return events, None
+    return decoded(OpenAIChatCodec(chat_dialect(provider)).decoder(), parts)
 
 
 def answer(*chunks: dict[str, Any] | str, done: bool = True) -> LLMResponse:
@@ -78,14 +66,6 @@ def answer(*chunks: dict[str, Any] | str, done: bool = True) -> LLMResponse:
     if error is not None:
         raise error
     return accumulate(events)
-
-
-def accumulate(events: Sequence[StreamEvent]) -> LLMResponse:
-    """The response that `events` describe."""
-    accumulator = Accumulator()
-    for event in events:
-        accumulator.add(event)
-    return accumulator.response()
 
 
 def decode(body: Any, provider: str = "compatible") -> LLMResponse:

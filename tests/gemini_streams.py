@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from llm_client.codecs.gemini import GeminiCodec
 from llm_client.errors import LLMError
-from llm_client.stream import Accumulator, StreamEvent
+from llm_client.stream import StreamEvent
 from llm_client.types import LLMResponse
 from tests.corpus import corpus_path, read_jsonl
+from tests.decoding import accumulate, decoded
 
 CORPUS_FILE = "dev.gemini.jsonl"
 EXPECTED_FILE = "expected.dev.gemini.jsonl"
@@ -68,22 +69,9 @@ def array(*chunks: dict[str, Any]) -> bytes:
     return b"[" + b"\n,\r\n".join(map(msgspec.json.encode, chunks)) + b"]\n"
 
 
-def pieces(body: bytes, size: int) -> list[bytes]:
-    """`body` cut into pieces of `size` bytes."""
-    return [body[start : start + size] for start in range(0, len(body), size)]
-
-
 def read(parts: Iterable[bytes]) -> tuple[list[StreamEvent], LLMError | None]:
     """The events of a stream and the error it ended with."""
-    decoder = GeminiCodec().decoder()
-    events: list[StreamEvent] = []
-    try:
-        for part in parts:
-            events.extend(decoder.feed(part))
-        events.extend(decoder.close())
-    except LLMError as error:
-        return events, error
-    return events, None
+    return decoded(GeminiCodec().decoder(), parts)
 
 
 def answer(*chunks: dict[str, Any] | str) -> LLMResponse:
@@ -92,14 +80,6 @@ def answer(*chunks: dict[str, Any] | str) -> LLMResponse:
     if error is not None:
         raise error
     return accumulate(events)
-
-
-def accumulate(events: Sequence[StreamEvent]) -> LLMResponse:
-    """The response that `events` describe."""
-    accumulator = Accumulator()
-    for event in events:
-        accumulator.add(event)
-    return accumulator.response()
 
 
 def decode(body: Any) -> LLMResponse:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from llm_client.codecs.openai_responses import OpenAIResponsesCodec, responses_dialect
 from llm_client.errors import LLMError
-from llm_client.stream import Accumulator, StreamEvent
+from llm_client.stream import StreamEvent
 from llm_client.types import LLMResponse
 from tests.corpus import corpus_path, read_jsonl
+from tests.decoding import accumulate, decoded
 
 CORPUS_FILE = "dev.openai_responses.jsonl"
 EXPECTED_FILE = "expected.dev.openai_responses.jsonl"
@@ -94,24 +95,11 @@ def sse(*events: Event | str) -> bytes:
     return "".join(frames).encode()
 
 
-def pieces(body: bytes, size: int) -> list[bytes]:
-    """`body` cut into pieces of `size` bytes."""
-    return [body[start : start + size] for start in range(0, len(body), size)]
-
-
 def read(
     parts: Iterable[bytes], provider: str = "openai"
 ) -> tuple[list[StreamEvent], LLMError | None]:
     """The events of a stream and the error it ended with."""
-    decoder = OpenAIResponsesCodec(responses_dialect(provider)).decoder()
-    events: list[StreamEvent] = []
-    try:
-        for part in parts:
-            events.extend(decoder.feed(part))
-        events.extend(decoder.close())
-    except LLMError as error:
-        return events, error
-    return events, None
+    return decoded(OpenAIResponsesCodec(responses_dialect(provider)).decoder(), parts)
 
 
 def answer(*events: Event | str) -> LLMResponse:
@@ -120,14 +108,6 @@ def answer(*events: Event | str) -> LLMResponse:
     if error is not None:
         raise error
     return accumulate(found)
-
-
-def accumulate(events: Sequence[StreamEvent]) -> LLMResponse:
-    """The response that `events` describe."""
-    accumulator = Accumulator()
-    for one in events:
-        accumulator.add(one)
-    return accumulator.response()
 
 
 def decode(body: Any, provider: str = "openai") -> LLMResponse:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from llm_client.codec import Decoder
 from llm_client.errors import LLMError
 from llm_client.stream import StreamEvent
-from tests.chat_streams import pieces
+from tests.decoding import pieces
 from tests.figures.result import FigureResult
 from tests.figures.splits import LONGEST, random_pieces, two_pieces, with_newlines
 from tests.wire_protocols import all_streams

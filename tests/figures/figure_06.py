@@ -10,7 +10,7 @@ from llm_client.codec import Decoder
 from llm_client.errors import LLMError
 from llm_client.stream import Finished, StreamEvent
 from llm_client.types import LLMResponse
-from tests.chat_streams import accumulate
+from tests.decoding import accumulate
 from tests.figures.result import FigureResult
 from tests.figures.splits import LONGEST
 from tests.wire_protocols import all_streams

@@ -13,7 +13,7 @@ from llm_client.stream import Accumulator, StreamEvent
 from llm_client.transport.deadlines import Deadlines
 from llm_client.transport.httpx_transport import HttpxTransport
 from llm_client.types import LLMRequest, LLMResponse, Message
-from tests.chat_streams import accumulate
+from tests.decoding import accumulate
 from tests.figures.result import FigureResult
 from tests.figures.splits import LONGEST
 from tests.loopback import CLOSE, RESET, STALL, Answer, Received, Step, chunk, serving, sse

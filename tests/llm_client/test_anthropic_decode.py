@@ -23,14 +23,12 @@ from tests.anthropic_streams import (
     PING,
     STOP,
     Frame,
-    accumulate,
     answer,
     block,
     built_streams,
     call,
     decode,
     end,
-    pieces,
     read,
     recorded_streams,
     sse,
@@ -40,6 +38,7 @@ from tests.anthropic_streams import (
     whole,
 )
 from tests.corpus import need_corpus
+from tests.decoding import accumulate, pieces
 
 
 def test_a_streamed_answer_has_its_text_its_end_and_its_ids() -> None:

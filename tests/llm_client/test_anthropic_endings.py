@@ -26,13 +26,11 @@ from tests.anthropic_streams import (
     PING,
     STOP,
     Frame,
-    accumulate,
     answer,
     block,
     call,
     decode,
     end,
-    pieces,
     read,
     sse,
     start,
@@ -40,6 +38,7 @@ from tests.anthropic_streams import (
     thinking,
     whole,
 )
+from tests.decoding import accumulate, pieces
 
 
 @pytest.mark.parametrize(

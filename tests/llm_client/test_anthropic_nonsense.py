@@ -10,18 +10,8 @@ from hypothesis import strategies as st
 from llm_client.codecs.anthropic import AnthropicCodec
 from llm_client.errors import IncompleteStream, LLMError, MalformedResponse
 from llm_client.stream import Finished
-from tests.anthropic_streams import (
-    STOP,
-    answer,
-    decode,
-    end,
-    pieces,
-    read,
-    sse,
-    start,
-    text,
-    whole,
-)
+from tests.anthropic_streams import STOP, answer, decode, end, read, sse, start, text, whole
+from tests.decoding import pieces
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from llm_client.types import LLMRequest, LLMResponse, Message, StopReason, Think
 from tests.anthropic_agreement import agreement
 from tests.anthropic_bodies import OLD
 from tests.anthropic_requests import CORPUS_FILE, EXPECTED_FILE
-from tests.anthropic_streams import accumulate, read
+from tests.anthropic_streams import read
 from tests.corpus import need_corpus, read_jsonl
+from tests.decoding import accumulate
 
 SIMULATED = "50f44dbcda70badf"
 """An answer that was put together by hand from several: its texts stand behind calls that code of

@@ -37,8 +37,8 @@ from llm_client.types import (
     ToolSpec,
     Usage,
 )
-from tests.chat_streams import accumulate
 from tests.cohere_streams import built_streams, call_start, content, end, frames, more_arguments
+from tests.decoding import accumulate
 
 TOOL = ToolSpec("look_up", "Looks.", {"type": "object", "properties": {"city": {}}})
 PLAN = Seal("cohere", kind="tool_plan")

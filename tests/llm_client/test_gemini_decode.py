@@ -27,9 +27,9 @@ from llm_client.types import (
     ToolCall,
     Usage,
 )
+from tests.decoding import accumulate, pieces
 from tests.gemini_streams import (
     USAGE,
-    accumulate,
     answer,
     array,
     both,
@@ -37,7 +37,6 @@ from tests.gemini_streams import (
     built_streams,
     call,
     chunk,
-    pieces,
     read,
     recorded_streams,
     sse,

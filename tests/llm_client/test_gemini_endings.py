@@ -26,9 +26,9 @@ from llm_client.errors import (
 )
 from llm_client.stream import Finished, ToolCallStarted, UsageReported
 from llm_client.types import StopReason, Usage
+from tests.decoding import accumulate
 from tests.gemini_streams import (
     USAGE,
-    accumulate,
     answer,
     array,
     both,

@@ -13,16 +13,8 @@ from llm_client.codecs.gemini import GeminiCodec
 from llm_client.errors import LLMError, MalformedResponse, Overloaded
 from llm_client.stream import Finished, TextDelta
 from llm_client.types import LLMResponse
-from tests.gemini_streams import (
-    accumulate,
-    answer,
-    chunk,
-    decode,
-    pieces,
-    read,
-    sse,
-    text,
-)
+from tests.decoding import accumulate, pieces
+from tests.gemini_streams import answer, chunk, decode, read, sse, text
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from llm_client.types import (
     ToolSpec,
     Usage,
 )
-from tests.chat_streams import accumulate
+from tests.decoding import accumulate
 from tests.ollama_streams import built_streams, end, line, lines
 
 TOOL = ToolSpec("look_up", "Looks.", {})

@@ -27,13 +27,13 @@ from tests.chat_streams import (
     built_streams,
     chunk,
     decode,
-    pieces,
     read,
     recorded_streams,
     sse,
     whole,
 )
 from tests.corpus import need_corpus
+from tests.decoding import pieces
 
 
 def test_a_streamed_answer_has_its_text_its_end_and_its_ids() -> None:

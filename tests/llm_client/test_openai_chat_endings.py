@@ -23,19 +23,8 @@ from llm_client.types import (
     ToolCall,
     Usage,
 )
-from tests.chat_streams import (
-    accumulate,
-    answer,
-    both,
-    call,
-    calls,
-    chunk,
-    decode,
-    pieces,
-    read,
-    sse,
-    whole,
-)
+from tests.chat_streams import answer, both, call, calls, chunk, decode, read, sse, whole
+from tests.decoding import accumulate, pieces
 
 
 @pytest.mark.parametrize(

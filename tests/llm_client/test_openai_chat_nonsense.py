@@ -12,16 +12,8 @@ from llm_client.errors import (
     Overloaded,
 )
 from llm_client.stream import Finished, StreamEvent, TextDelta
-from tests.chat_streams import (
-    accumulate,
-    answer,
-    chunk,
-    decode,
-    pieces,
-    read,
-    sse,
-    whole,
-)
+from tests.chat_streams import answer, chunk, decode, read, sse, whole
+from tests.decoding import accumulate, pieces
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 
 from llm_client.stream import PartSealed, ResponseStarted, TextDelta, ThinkingDelta
 from llm_client.types import Citation, Image, Opaque, Seal, StopReason, Text, Thinking, Usage
+from tests.decoding import accumulate, pieces
 from tests.responses_streams import (
     CREATED,
     USAGE,
-    accumulate,
     added,
     answer,
     arguments,
@@ -23,7 +23,6 @@ from tests.responses_streams import (
     event,
     function_call,
     message,
-    pieces,
     read,
     said,
     sse,

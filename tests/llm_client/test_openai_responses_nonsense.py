@@ -11,15 +11,14 @@ from llm_client.codecs.openai_responses import OpenAIResponsesCodec
 from llm_client.errors import LLMError, MalformedResponse, Overloaded
 from llm_client.stream import Finished
 from llm_client.types import Opaque
+from tests.decoding import accumulate, pieces
 from tests.responses_streams import (
     CREATED,
-    accumulate,
     answer,
     built_streams,
     decode,
     end,
     message,
-    pieces,
     read,
     said,
     sse,

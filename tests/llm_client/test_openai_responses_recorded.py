@@ -14,6 +14,7 @@ from llm_client.codecs.openai_responses import OpenAIResponsesCodec, responses_d
 from llm_client.replay import main
 from llm_client.types import LLMRequest, LLMResponse, Message, StopReason
 from tests.corpus import need_corpus, read_jsonl
+from tests.decoding import accumulate
 from tests.responses_agreement import (
     DIFFERENT,
     EMPTY,
@@ -27,7 +28,6 @@ from tests.responses_requests import accepted_requests
 from tests.responses_streams import (
     CORPUS_FILE,
     EXPECTED_FILE,
-    accumulate,
     built_streams,
     decode,
     read,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llm_client.errors import MalformedResponse
 from llm_client.sse import SSEParser
-from tests.chat_streams import pieces
+from tests.decoding import pieces
 
 
 def parse(*parts: bytes) -> list[tuple[str, bytes]]:

@@ -32,7 +32,7 @@ from llm_client.types import (
     ToolCall,
     Usage,
 )
-from tests.chat_streams import accumulate
+from tests.decoding import accumulate
 
 
 def parts(*events: StreamEvent) -> tuple[Part, ...]:
