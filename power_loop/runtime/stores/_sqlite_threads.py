@@ -9,125 +9,41 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
-from queue import Empty, SimpleQueue
 from sqlite3 import Connection
-from threading import Lock, Thread
 from time import monotonic
 from typing import Any, TypeVar
 
-from power_loop.errors import InvalidInput, PowerLoopError, StoreError, StoreUnavailable
+from power_loop.errors import InvalidInput, PowerLoopError, StoreError
 from power_loop.log import logger as _log
 from power_loop.runtime.stores._sqlite_errors import concerns_all, translate
 from power_loop.runtime.stores._sqlite_open import Settings, connect
 from power_loop.runtime.stores._sqlite_peek import Peek
 from power_loop.runtime.stores._sqlite_reads import head
-from power_loop.runtime.stores._sqlite_work import Transaction, Work, Write
+from power_loop.runtime.stores._sqlite_work import Transaction, Write
 from power_loop.runtime.stores._sqlite_writes import RenewAll
 from power_loop.runtime.stores.lease import this_process
-from power_loop.runtime.stores.waiting import Signal, Waiters, wake
+from power_loop.runtime.stores.waiting import Signal, Waiters
+from power_loop.runtime.stores.workers import Work, Worker, signals_of
 
-__all__ = ["Read", "Reader", "Worker", "Writer"]
+__all__ = ["Read", "Reader", "Writer"]
 
 T = TypeVar("T")
 
-_BATCH = 512
 _POLL = 0.025
 """Seconds between two looks at what other processes wrote, while somebody waits for it."""
 _RENEWALS = 3
 """Renewals of a lease within its time to live."""
 
 
-class _Stop(Work[None]):
-    __slots__ = ()
-
-
-class Worker(ABC):
-    """A thread with a queue and a connection of its own. It starts when there is work."""
+class _SQLiteWorker(Worker):
+    """A worker with a connection to the database."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self.settings = settings
-        self._name = name
         self._connection: Connection | None = None
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets the thread and its queue, without touching either: for a forked child."""
-        self._queue: SimpleQueue[Work[Any]] = SimpleQueue()
-        self._thread: Thread | None = None
-        self._gate = Lock()
-        """Held while the connection is used."""
-        self._start = Lock()
-
-    def put(self, work: Work[Any]) -> None:
-        """Queues work."""
-        if self._thread is None:
-            with self._start:
-                if self._thread is None:
-                    self._thread = Thread(target=self._run, name=self._name, daemon=True)
-                    self._thread.start()
-        self._queue.put(work)
-
-    def stop(self) -> Signal | None:
-        """Lets the thread finish what is queued, and end; to be called once at most.
-
-        Returns a signal for its end; None if it never ran.
-        """
-        if self._thread is None:
-            return None
-        work = _Stop()
-        work.signal = Signal()
-        self._queue.put(work)
-        return work.signal
-
-    def join(self) -> None:
-        """Waits the moment that the thread takes to go after it has signalled its end."""
-        if self._thread is not None:
-            self._thread.join()
-
-    def freeze(self) -> None:
-        """Waits until the connection is not in use and closes it: nothing of it may be forked."""
-        self._gate.acquire()
-        self._close()
-
-    def thaw(self) -> None:
-        """Undoes `freeze`; the connection is opened again when it is needed."""
-        self._gate.release()
-
-    def _run(self) -> None:
-        stop: _Stop | None = None
-        while stop is None:
-            works, stop = self._take()
-            with self._gate:
-                signals = self._serve(works)
-                if stop is not None:
-                    self._retire()
-                    self._close()
-            wake(signals)
-        late: list[Work[Any]] = []
-        while not self._queue.empty():
-            late.append(self._queue.get())
-        for work in late:
-            work.error = StoreUnavailable(f"the store at {self.settings.path} is closed")
-        wake(_signals([*late, stop]))
-
-    def _take(self) -> tuple[list[Work[Any]], _Stop | None]:
-        """Everything queued; waits for something, but not beyond what is to be done anyway."""
-        works: list[Work[Any]] = []
-        try:
-            work = self._queue.get(timeout=self._patience())
-            while True:
-                if isinstance(work, _Stop):
-                    return works, work
-                if not work.withdrawn:
-                    works.append(work)
-                if len(works) >= _BATCH:
-                    return works, None
-                work = self._queue.get_nowait()
-        except Empty:
-            return works, None
+        super().__init__(name, settings.path)
 
     def _connect(self) -> Connection:
         if self._connection is None:
@@ -164,19 +80,8 @@ class Worker(ABC):
         typed.__cause__ = error
         return typed
 
-    @abstractmethod
-    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Signal]:
-        """Does the work; returns whom to wake."""
 
-    @abstractmethod
-    def _patience(self) -> float | None:
-        """Seconds until there is something to do without being asked."""
-
-    def _retire(self) -> None:  # noqa: B027 - a reader has none
-        """Last things to do before the thread ends."""
-
-
-class Writer(Worker):
+class Writer(_SQLiteWorker):
     """Commits everything queued in one transaction, and renews the leases of this store."""
 
     def __init__(self, settings: Settings, waiters: Waiters, peek: Peek) -> None:
@@ -210,7 +115,7 @@ class Writer(Worker):
         signals = [*self._attempt(ready)] if ready else []
         if renewal is not None:
             self._renewed(renewal)
-        return [*_signals(works), *signals]
+        return [*signals_of(works), *signals]
 
     def _attempt(self, works: Sequence[Write[Any]]) -> Iterable[Signal]:
         """One transaction; if it cannot be had because of one of them, one for each."""
@@ -297,7 +202,7 @@ class Read(Work[T]):
         self.ask = ask
 
 
-class Reader(Worker):
+class Reader(_SQLiteWorker):
     """Answers questions; while somebody waits, it looks out for what other processes wrote."""
 
     def __init__(self, settings: Settings, waiters: Waiters) -> None:
@@ -327,7 +232,7 @@ class Reader(Worker):
             except Exception as error:  # noqa: BLE001 - the top handler of this thread
                 self._recover(error)
                 work.error = self._typed(error)
-        return [*_signals(works), *self._news()]
+        return [*signals_of(works), *self._news()]
 
     def _news(self) -> Iterable[Signal]:
         """Those whose session another process has written to, or deleted."""
@@ -349,7 +254,3 @@ class Reader(Worker):
             for session in sessions:
                 signals += self._waiters.below(session, None)
         return signals
-
-
-def _signals(works: Iterable[Work[Any]]) -> list[Signal]:
-    return [work.signal for work in works if work.signal is not None]

@@ -1,19 +1,18 @@
-"""A piece of work for one of the store's threads, and the transaction that a write is part of."""
+"""What the writer thread does, and the transaction that each write is part of."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from sqlite3 import Connection
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from power_loop.errors import PowerLoopError
 from power_loop.runtime.stores._sqlite_errors import damaged
 from power_loop.runtime.stores.lease import Moment, Owner, has_died, has_expired
-from power_loop.runtime.stores.waiting import Signal
+from power_loop.runtime.stores.workers import Work
 
-__all__ = ["Transaction", "Work", "Write", "lives", "owner_of"]
+__all__ = ["Transaction", "Write", "lives", "owner_of"]
 
 T = TypeVar("T")
 
@@ -37,20 +36,6 @@ class Transaction:
         """Fences of leases taken, with their time to live."""
         self.released: list[int] = []
         """Fences of leases given back."""
-
-
-class Work(Generic[T]):
-    """Something for a thread of the store to do: afterwards it has an error or a result."""
-
-    __slots__ = ("error", "result", "signal", "withdrawn")
-
-    result: T
-
-    def __init__(self) -> None:
-        self.signal: Signal | None = None
-        self.error: PowerLoopError | None = None
-        self.withdrawn = False
-        """Nobody waits any more; not to be begun."""
 
 
 class Write(Work[T], ABC):

@@ -24,8 +24,7 @@ from power_loop.runtime.stores import _sqlite_reads as reads
 from power_loop.runtime.stores._sqlite_delete import Delete
 from power_loop.runtime.stores._sqlite_open import Settings
 from power_loop.runtime.stores._sqlite_peek import Peek
-from power_loop.runtime.stores._sqlite_threads import Read, Reader, Worker, Writer
-from power_loop.runtime.stores._sqlite_work import Work
+from power_loop.runtime.stores._sqlite_threads import Read, Reader, Writer
 from power_loop.runtime.stores._sqlite_writes import (
     Append,
     Claim,
@@ -46,6 +45,7 @@ from power_loop.runtime.stores.base import (
 )
 from power_loop.runtime.stores.common import check_append, check_id
 from power_loop.runtime.stores.waiting import Signal, Waiters
+from power_loop.runtime.stores.workers import Work, Worker
 
 __all__ = ["SQLiteStore"]
 
