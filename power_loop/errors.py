@@ -17,6 +17,7 @@ PowerLoopError
    ├─ StoreUnavailable         cannot be opened, read or written; says why
    ├─ StoreCorrupt             damaged, or not ours
    ├─ StoreTooNew              written by a newer version
+   ├─ StoreSchemaError         its tables are missing or old; carries the DDL to run
    ├─ StoreFull                no space is left
    ├─ Conflict                 somebody else appended first
    ├─ Fenced                   the lease is no longer ours
@@ -42,6 +43,7 @@ __all__ = [
     "StoreCorrupt",
     "StoreError",
     "StoreFull",
+    "StoreSchemaError",
     "StoreTooNew",
     "StoreUnavailable",
     "SyncInAsyncError",
@@ -154,6 +156,20 @@ class StoreCorrupt(StoreError):
 
 class StoreTooNew(StoreError):
     """The store was written by a newer version of this package."""
+
+
+class StoreSchemaError(StoreError):
+    """The store's tables are missing or old, and this program may not change them.
+
+    `ddl` is what a privileged user has to run, exactly.
+    """
+
+    def __init__(self, message: str, ddl: str) -> None:
+        super().__init__(message, ddl)
+        self.ddl = ddl
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}:\n{self.ddl}"
 
 
 class StoreFull(StoreError):

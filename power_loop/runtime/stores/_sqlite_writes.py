@@ -19,15 +19,11 @@ from power_loop.errors import (
 )
 from power_loop.events import Stamped
 from power_loop.runtime.stores._sqlite_errors import damaged
-from power_loop.runtime.stores._sqlite_rows import (
-    encode,
-    encode_item,
-    first_place,
-    row_of,
-)
+from power_loop.runtime.stores._sqlite_rows import first_place, row_of
 from power_loop.runtime.stores._sqlite_work import Transaction, Write, lives, owner_of
 from power_loop.runtime.stores.base import Appended, CancelRequested, Lease, Posted, Steer
 from power_loop.runtime.stores.common import status_after, title_of
+from power_loop.runtime.stores.stored import encode_item, encode_record
 
 __all__ = [
     "Append",
@@ -235,7 +231,7 @@ class Append(Write[Appended]):
         self.bodies: Sequence[bytes] = ()
 
     def prepare(self) -> None:
-        self.bodies = [encode(stamped.event) for stamped in self.records]
+        self.bodies = [encode_record(stamped.event) for stamped in self.records]
 
     def execute(self, tx: Transaction) -> Appended:
         lease = self.lease

@@ -9,8 +9,6 @@ event loops ──queue──► writer thread: one transaction for everything q
 from __future__ import annotations
 
 import os
-import sys
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection
@@ -44,7 +42,8 @@ from power_loop.runtime.stores.base import (
     Steer,
 )
 from power_loop.runtime.stores.common import check_append, check_id
-from power_loop.runtime.stores.waiting import Signal, Waiters
+from power_loop.runtime.stores.forks import survive_forks
+from power_loop.runtime.stores.waiting import Waiters
 from power_loop.runtime.stores.workers import Work, Worker
 
 __all__ = ["SQLiteStore"]
@@ -99,7 +98,7 @@ class SQLiteStore:
         self._writer = Writer(settings, self._waiters, self._peek)
         self._reader = Reader(settings, self._waiters)
         self._closed = False
-        _survive_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
+        survive_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
 
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self.path)!r})"
@@ -242,16 +241,7 @@ class SQLiteStore:
     async def _do(self, worker: Worker, work: Work[T]) -> T:
         if self._closed:
             raise StoreUnavailable(f"the store at {self.path} is closed")
-        signal = work.signal = Signal()
-        worker.put(work)
-        try:
-            await signal.event.wait()
-        except BaseException:
-            work.withdrawn = True
-            raise
-        if work.error is not None:
-            raise work.error
-        return work.result
+        return await worker.done(work)
 
     def _before_fork(self) -> None:
         self._writer.freeze()
@@ -266,27 +256,3 @@ class SQLiteStore:
         self._peek.reset()
         self._reader.reset()
         self._writer.reset()
-
-
-def _survive_forks(
-    before: Callable[[], None], in_parent: Callable[[], None], in_child: Callable[[], None]
-) -> None:
-    """No connection may exist in two processes: SQLite would believe in locks it has not got."""
-    if sys.platform != "win32":
-        os.register_at_fork(
-            before=_weakly(before),
-            after_in_parent=_weakly(in_parent),
-            after_in_child=_weakly(in_child),
-        )
-
-
-def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """Calls a method while its object lives: what is registered for forks stays for ever."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        target = reference()
-        if target is not None:
-            target()
-
-    return call

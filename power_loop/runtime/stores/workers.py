@@ -66,6 +66,23 @@ class Worker(ABC):
                     self._thread.start()
         self._queue.put(work)
 
+    async def done(self, work: Work[T]) -> T:
+        """Queues work and waits for its result. Cancelled, it withdraws it.
+
+        Raises:
+            PowerLoopError: what came of it instead.
+        """
+        signal = work.signal = Signal()
+        self.put(work)
+        try:
+            await signal.event.wait()
+        except BaseException:
+            work.withdrawn = True
+            raise
+        if work.error is not None:
+            raise work.error
+        return work.result
+
     def stop(self) -> Signal | None:
         """Lets the thread finish what is queued, and end; to be called once at most.
 

@@ -1,0 +1,112 @@
+"""The tables of a store on PostgreSQL: made, brought up to date, or refused with what to run.
+
+A schema carries its version. Each step from one version to the next is one transaction with all
+its DDL, under a lock that all hosts share: whatever dies in the middle leaves the step undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from power_loop.errors import StoreCorrupt, StoreSchemaError, StoreTooNew
+from power_loop.runtime.stores._postgres_open import Settings
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+    from psycopg.rows import TupleRow
+
+__all__ = ["SCHEMA_VERSION", "ddl_from", "ensure", "migrate", "version_of"]
+
+_FILES = ("postgres.sql",)
+"""The steps: the first makes version 1 of nothing, the next version 2 of that, and so on."""
+SCHEMA_VERSION = len(_FILES)
+
+_TABLES = ("meta", "sessions", "records", "leases", "inbox", "posted")
+_MARK = """INSERT INTO @meta VALUES ('schema', NUMBER)
+  ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+"""
+_LOCK = 7_092_653_114
+"""An advisory lock of ours: of several programs that find no schema, one makes it."""
+
+
+def ddl_from(settings: Settings, version: int) -> Sequence[str]:
+    """The steps that bring a schema of `version` up to date, each to be run as one transaction."""
+    steps: list[str] = []
+    for number, name in enumerate(_FILES[version:], version + 1):
+        text = files("power_loop.runtime.stores").joinpath(name).read_text("utf-8")
+        head = f'CREATE SCHEMA IF NOT EXISTS "{settings.schema}";\n' if number == 1 else ""
+        mark = _MARK.replace("NUMBER", str(number))
+        steps.append(settings.sql(f"{head}{text}{mark}").decode())
+    return steps
+
+
+def version_of(connection: Connection[TupleRow], settings: Settings) -> int:
+    """The version of the schema; 0 if there is none.
+
+    Raises:
+        StoreCorrupt: tables of these names are there, but are not ours.
+        StoreTooNew: a newer version of this package made them.
+    """
+    wanted = [settings.prefix + name for name in _TABLES]
+    found = connection.execute(
+        "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
+        " ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = ANY (%s)",
+        (settings.schema, wanted),
+    ).fetchone()
+    assert found is not None
+    if found[0] == 0:
+        return 0
+    if found[0] != len(_TABLES):
+        raise StoreCorrupt(
+            f"{settings.place} has other tables of the names that a power_loop store uses in "
+            f"schema {settings.schema!r}. Choose another schema or prefix"
+        )
+    row = connection.execute(
+        settings.sql("SELECT value FROM @meta WHERE key = 'schema'")
+    ).fetchone()
+    version = 0 if row is None else row[0]
+    if not isinstance(version, int) or version < 1:
+        raise StoreCorrupt(
+            f"the tables in schema {settings.schema!r} of {settings.place} have no version: they "
+            "are not those of a power_loop store. Choose another schema or prefix"
+        )
+    if version > SCHEMA_VERSION:
+        raise StoreTooNew(
+            f"{settings.place} was written by a newer power_loop: its schema is {version}, this "
+            f"one knows {SCHEMA_VERSION}. Upgrade with: pip install --upgrade power-loop"
+        )
+    return version
+
+
+def ensure(connection: Connection[TupleRow], settings: Settings) -> None:
+    """Returns once the schema is what this version needs.
+
+    Raises:
+        StoreSchemaError: it is not, and the policy is to leave it alone; carries the DDL.
+        StoreCorrupt, StoreTooNew: see `version_of`.
+    """
+    version = version_of(connection, settings)
+    if version == SCHEMA_VERSION:
+        return
+    if settings.policy == "verify":
+        state = "is missing" if version == 0 else f"is of version {version}, not {SCHEMA_VERSION}"
+        raise StoreSchemaError(
+            f"the schema of the store at {settings.place} {state}. Have a privileged user run",
+            "\n".join(f"BEGIN;\n{step}COMMIT;\n" for step in ddl_from(settings, version)),
+        )
+    migrate(connection, settings)
+
+
+def migrate(connection: Connection[TupleRow], settings: Settings) -> int:
+    """Brings the schema up to date, whatever other programs do meanwhile; returns steps taken."""
+    taken = 0
+    while True:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            version = version_of(connection, settings)
+            if version == SCHEMA_VERSION:
+                return taken
+            connection.execute(ddl_from(settings, version)[0].encode(), prepare=False)
+            taken += 1
