@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from power_loop.events import Stamped
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
+    from power_loop.runtime.stores.opening import open_store
+    from power_loop.runtime.stores.postgres import PostgresStore
     from power_loop.runtime.stores.sqlite import SQLiteStore
     from power_loop.tools.base import Tool, ToolContext, ToolOutput
     from power_loop.tools.builtin import workspace_tools
@@ -83,8 +85,10 @@ __all__ = [  # noqa: RUF022  grouped by use
     "workspace_tools",
     # stores
     "MemoryStore",
+    "PostgresStore",
     "SQLiteStore",
     "Store",
+    "open_store",
     # messages
     "Audio",
     "File",
@@ -130,6 +134,8 @@ _HOME = {
     "power_loop.events": ("Stamped",),
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),
+    "power_loop.runtime.stores.opening": ("open_store",),
+    "power_loop.runtime.stores.postgres": ("PostgresStore",),
     "power_loop.runtime.stores.sqlite": ("SQLiteStore",),
     "power_loop.tools.base": ("Tool", "ToolContext", "ToolOutput"),
     "power_loop.tools.builtin": ("workspace_tools",),

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 SUPERUSER = "postgres"
 PR_SET_PDEATHSIG = 1
@@ -35,7 +36,7 @@ class Guard:
         self.binaries = self._reachable(binaries)
         self.port = port
         self.settings = settings
-        self.server: subprocess.Popen[bytes] | None = None
+        self.server: subprocess.Popen[Any] | None = None
 
     def _reachable(self, binaries: Path) -> Path:
         """The binaries, where the server's account can read them."""
@@ -71,7 +72,7 @@ class Guard:
     def start(self) -> None:
         """Starts the server and waits until it takes connections."""
         with (self.directory / "server.log").open("ab") as log:
-            self.server = subprocess.Popen(
+            server = self.server = subprocess.Popen(
                 [
                     self.binaries / "postgres",
                     *("-D", self.directory / "data", "-k", self.directory, "-p", str(self.port)),
@@ -87,8 +88,8 @@ class Guard:
             )
         until = time.monotonic() + WAIT_SECONDS
         ready = [self.binaries / "pg_isready", "-q", "-h", self.directory, "-p", str(self.port)]
-        while subprocess.run(ready, **self._as_account(), check=False).returncode:
-            if self.server.poll() is not None or time.monotonic() > until:
+        while subprocess.call(ready, **self._as_account()):
+            if server.poll() is not None or time.monotonic() > until:
                 sys.exit((self.directory / "server.log").read_text())
             time.sleep(0.01)
 
@@ -113,9 +114,9 @@ class Guard:
                 return
             time.sleep(0.01)
 
-    def _as_account(self) -> dict[str, object]:
+    def _as_account(self) -> dict[str, Any]:
         environment = {"PATH": "/usr/bin:/bin", "TZ": "UTC", "LC_ALL": "C"}
-        options: dict[str, object] = {"cwd": "/", "env": environment}
+        options: dict[str, Any] = {"cwd": "/", "env": environment}
         if self.account is not None:
             options |= {
                 "user": self.account.pw_uid,

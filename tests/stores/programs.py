@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from power_loop.errors import Fenced, PowerLoopError, SessionBusy
 from power_loop.runtime.stores.base import CancelRequested
-from power_loop.runtime.stores.sqlite import SQLiteStore
+from tests.stores.places import DurableStore, open_place
 from tests.stores.support import say
 
 
@@ -26,9 +26,9 @@ def _print(line: object) -> None:
     sys.stdout.flush()
 
 
-async def write(path: str, session: str) -> None:
+async def write(place: str, session: str) -> None:
     """Appends record after record and prints each position when it is acknowledged."""
-    store = SQLiteStore(path)
+    store = open_place(place)
     await store.create(session)
     lease = await store.claim(session)
     seq = 0
@@ -37,9 +37,9 @@ async def write(path: str, session: str) -> None:
         _print(seq)
 
 
-async def many(path: str, prefix: str, sessions: str, records: str) -> None:
+async def many(place: str, prefix: str, sessions: str, records: str) -> None:
     """Writes many sessions at once, each record by itself."""
-    store = SQLiteStore(path, durability="normal")
+    store = open_place(place)
     _print("ready")
     sys.stdin.readline()
 
@@ -56,9 +56,9 @@ async def many(path: str, prefix: str, sessions: str, records: str) -> None:
     await store.aclose()
 
 
-async def contend(path: str, name: str, times: str) -> None:
+async def contend(place: str, name: str, times: str) -> None:
     """Claims one session again and again, and adds two records each time."""
-    store = SQLiteStore(path, durability="normal")
+    store = open_place(place)
     await store.create("shared")
     _print("ready")
     sys.stdin.readline()
@@ -74,9 +74,9 @@ async def contend(path: str, name: str, times: str) -> None:
     await store.aclose()
 
 
-async def hold(path: str, session: str, ttl: str) -> None:
+async def hold(place: str, session: str, ttl: str) -> None:
     """Holds a lease; told to go on, tries to write."""
-    store = SQLiteStore(path)
+    store = open_place(place)
     await store.create(session)
     lease = await store.claim(session, ttl=float(ttl))
     _print(await say(store, lease, 0, "by the first"))
@@ -90,17 +90,25 @@ async def hold(path: str, session: str, ttl: str) -> None:
     await store.aclose()
 
 
-async def post(path: str, session: str, key: str) -> None:
+async def post(place: str, session: str, key: str) -> None:
     """Posts one item."""
-    store = SQLiteStore(path)
+    store = open_place(place)
     receipt = await store.post(session, CancelRequested("enough"), dedupe_key=key)
     await store.aclose()
     _print(f"{receipt.id} {receipt.duplicate} {receipt.running}")
 
 
-async def answer(path: str, session: str) -> None:
+async def post_to_new(url: str, schema: str) -> None:
+    """Is the first to use a schema."""
+    store = open_place(f"{url}#{schema}")
+    _print("ready")
+    await store.create("s")
+    await store.aclose()
+
+
+async def answer(place: str, session: str) -> None:
     """Appends one record when told to."""
-    store = SQLiteStore(path)
+    store = open_place(place)
     lease = await store.claim(session)
     _print("ready")
     sys.stdin.readline()
@@ -108,9 +116,9 @@ async def answer(path: str, session: str) -> None:
     await store.aclose()
 
 
-async def fork(path: str, when: str) -> None:
+async def fork(place: str, when: str) -> None:
     """Forks while the store is in use; parent and child go on with it."""
-    store = SQLiteStore(path, durability="normal")
+    store = open_place(place)
     await store.create("parent")
     await store.create("child")
     lease = await store.claim("parent")
@@ -131,7 +139,7 @@ async def fork(path: str, when: str) -> None:
     await store.aclose()
 
 
-def _as_child(store: SQLiteStore) -> None:
+def _as_child(store: DurableStore) -> None:
     signal.alarm(20)
     try:
         asyncio.run(_in_child(store))  # anyio.run does not know that this is another process
@@ -141,7 +149,7 @@ def _as_child(store: SQLiteStore) -> None:
     os._exit(0)
 
 
-async def _in_child(store: SQLiteStore) -> None:
+async def _in_child(store: DurableStore) -> None:
     try:
         await store.claim("parent")
     except SessionBusy:
@@ -156,7 +164,7 @@ async def _in_child(store: SQLiteStore) -> None:
 
 
 VERBS: Mapping[str, Callable[..., Coroutine[Any, Any, None]]] = {
-    f.__name__: f for f in (write, many, contend, hold, post, answer, fork)
+    f.__name__: f for f in (write, many, contend, hold, post, post_to_new, answer, fork)
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Both stores keep every promise of the protocol, and the suite that says so notices liars."""
+"""All stores keep every promise of the protocol, and the suite that says so notices liars."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from power_loop.runtime.stores.base import Store
 from power_loop.runtime.stores.memory import MemoryStore
+from power_loop.runtime.stores.postgres import PostgresStore
 from power_loop.runtime.stores.sqlite import SQLiteStore
 from power_loop.testing import (
     STORE_CHECKS,
@@ -18,6 +19,7 @@ from power_loop.testing import (
     check_store,
     run_store_check,
 )
+from tests.postgres_server import new_schema, shared_server
 from tests.stores.mutants import MEMORY_MUTANTS, SQLITE_MUTANTS
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +47,24 @@ async def test_the_memory_store_keeps_the_promise(check: StoreCheck) -> None:
 async def test_the_sqlite_store_keeps_the_promise(check: StoreCheck, tmp_path: Path) -> None:
     """Every promise, with full durability."""
     await run_store_check(check, *_sqlite(tmp_path, SQLiteStore))
+
+
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=_name)
+async def test_the_postgres_store_keeps_the_promise(check: StoreCheck) -> None:
+    """Every promise, on a real server."""
+
+    async def make() -> Store:
+        store = PostgresStore(shared_server().url(), schema=(schema := new_schema()))
+        schemas[id(store)] = schema
+        return store
+
+    async def reopen(other: Store) -> Store:
+        store = PostgresStore(shared_server().url(), schema=schemas[id(other)])
+        schemas[id(store)] = schemas[id(other)]
+        return store
+
+    schemas: dict[int, str] = {}
+    await run_store_check(check, make, reopen)
 
 
 @pytest.mark.parametrize(("mutant", "promise"), MEMORY_MUTANTS, ids=_name)

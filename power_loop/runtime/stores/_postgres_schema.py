@@ -92,11 +92,25 @@ def ensure(connection: Connection[TupleRow], settings: Settings) -> None:
         return
     if settings.policy == "verify":
         state = "is missing" if version == 0 else f"is of version {version}, not {SCHEMA_VERSION}"
+        steps = [*ddl_from(settings, version), _grants(connection, settings)]
         raise StoreSchemaError(
             f"the schema of the store at {settings.place} {state}. Have a privileged user run",
-            "\n".join(f"BEGIN;\n{step}COMMIT;\n" for step in ddl_from(settings, version)),
+            "\n".join(f"BEGIN;\n{step}COMMIT;\n" for step in steps),
         )
     migrate(connection, settings)
+
+
+def _grants(connection: Connection[TupleRow], settings: Settings) -> str:
+    """What lets the user of `connection` work with tables that somebody else has made."""
+    row = connection.execute("SELECT quote_ident(current_user)").fetchone()
+    assert row is not None
+    tables = ", ".join(f"@{name}" for name in (*_TABLES, "events"))
+    text = (
+        f'GRANT USAGE ON SCHEMA "{settings.schema}" TO USER;\n'
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO USER;\n"
+        "GRANT USAGE ON SEQUENCE @sids, @fences TO USER;\n"
+    )
+    return settings.sql(text.replace("USER", row[0])).decode()
 
 
 def migrate(connection: Connection[TupleRow], settings: Settings) -> int:

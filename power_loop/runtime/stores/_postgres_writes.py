@@ -233,7 +233,7 @@ class Append(Write[Appended]):
             [each.round for each in records],
             [checksum(lease.generation, e, b) for e, b in zip(records, bodies, strict=True)],
             bodies,
-            [_item_number(id, lease.session) for id in self._take],
+            [_item_number(id) for id in self._take],
             self._final,
             self._refuse,
             status_after("", records) or None,
@@ -251,7 +251,8 @@ class Append(Write[Appended]):
             case "undelivered":
                 self.error = Undelivered(session)
             case "no_item":
-                self.error = _no_item(f"i{seq}", session)
+                (id, *_) = [id for id in self._take if _item_number(id) == seq]
+                self.error = UsageError(f"no item {id!r} waits in the inbox of session {session!r}")
             case _:
                 self.result = Appended(seq, tree_seq)
                 if self._records:
@@ -336,12 +337,9 @@ def uncertain(place: str) -> StoreUnavailable:
     )
 
 
-def _item_number(id: str, session: str) -> int:
+def _item_number(id: str) -> int:
+    """The number of an inbox item; one that no item has, for what is no id at all."""
     number = id[1:]
     if not id.startswith("i") or not number.isascii() or not number.isdigit():
-        raise _no_item(id, session)
-    return int(number)
-
-
-def _no_item(id: str, session: str) -> UsageError:
-    return UsageError(f"no item {id!r} waits in the inbox of session {session!r}")
+        return -1
+    return min(int(number), 2**63 - 1)

@@ -118,7 +118,7 @@ class Store(Protocol):
 
         Raises:
             SessionNotFound: no such parent.
-            UsageError: the id is empty, or not valid text.
+            UsageError: the id is empty, or it or the metadata is not valid text without NUL.
         """
         ...
 

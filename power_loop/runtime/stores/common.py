@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from llm_client.types import Message
+from llm_client.types import Message, Text
 from power_loop.errors import UsageError
 from power_loop.events import Stamped, is_record
 from power_loop.runtime.stores.base import Lease
 from power_loop.session.outcome import status_of
 from power_loop.session.records import MessageAppended, RunClosed, RunOpened
+from power_loop.session.text import is_sound
 
-__all__ = ["check_append", "check_id", "status_after", "title_of", "tree_position"]
+__all__ = ["check_append", "check_new", "status_after", "title_of", "tree_position"]
 
 _TITLE_LENGTH = 80
 
 
-def check_id(session: str) -> None:
-    """Refuses what cannot name a session.
+def check_new(session: str, metadata: Mapping[str, str] | None) -> None:
+    """Refuses what cannot name or describe a session.
 
     Raises:
-        UsageError: it is empty, or not valid Unicode text.
+        UsageError: the id is empty; it or the metadata is not valid Unicode text without NUL.
     """
     if not session:
         raise UsageError("a session id must not be empty")
-    try:
-        session.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"the session id {session!r} holds a lone surrogate; use valid Unicode text"
-        ) from error
+    _check_text("the session id", session)
+    for key, value in (metadata or {}).items():
+        _check_text("a key of the metadata", key)
+        _check_text(f"the metadata {key!r}", value)
+
+
+def _check_text(what: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise UsageError(f"{what} is text, not {text!r}")
+    if not is_sound(Text(text)):
+        raise UsageError(f"{what}, {text!r}, holds a NUL or a lone surrogate; remove it")
 
 
 def check_append(lease: Lease, expected_seq: int, records: Sequence[Stamped]) -> None:

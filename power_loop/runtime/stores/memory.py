@@ -31,7 +31,7 @@ from power_loop.runtime.stores.base import (
 )
 from power_loop.runtime.stores.common import (
     check_append,
-    check_id,
+    check_new,
     status_after,
     title_of,
     tree_position,
@@ -134,7 +134,7 @@ class MemoryStore:
         at: float = 0.0,
     ) -> None:
         """See `Store.create`."""
-        check_id(session)
+        check_new(session, metadata)
         with self._lock:
             if session in self._logs:
                 return

@@ -41,7 +41,7 @@ from power_loop.runtime.stores.base import (
     SessionInfo,
     Steer,
 )
-from power_loop.runtime.stores.common import check_append, check_id
+from power_loop.runtime.stores.common import check_append, check_new
 from power_loop.runtime.stores.forks import survive_forks
 from power_loop.runtime.stores.waiting import Waiters
 from power_loop.runtime.stores.workers import Work, Worker
@@ -119,7 +119,7 @@ class SQLiteStore:
         at: float = 0.0,
     ) -> None:
         """See `Store.create`."""
-        check_id(session)
+        check_new(session, metadata)
         await self._do(self._writer, Create(session, parent, metadata, at))
 
     async def claim(

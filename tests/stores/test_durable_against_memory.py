@@ -1,4 +1,4 @@
-"""Any history of calls: both stores give the same answers, and refuse the same things."""
+"""Any history of calls: a durable store answers, and refuses, as the one in memory does."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from power_loop.errors import PowerLoopError
 from power_loop.events import Stamped
 from power_loop.runtime.stores.base import CancelRequested, Lease, SessionInfo, Store
 from power_loop.runtime.stores.memory import MemoryStore
-from power_loop.runtime.stores.sqlite import SQLiteStore
 from power_loop.session.outcome import Cancelled
 from power_loop.session.records import Record, RunClosed, RunOpened
+from tests.stores.places import Kind, new_place, open_place
 from tests.stores.support import said
 
 NAMES = st.sampled_from(["a", "b", "a/1", "a/2", "a/1/x"])
@@ -40,7 +40,9 @@ EVENTS = st.lists(
 
 
 class BothStores(RuleBasedStateMachine):
-    """The store in memory is the model of the one in SQLite."""
+    """The store in memory is the model of a durable one."""
+
+    kind: Kind
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,15 +50,15 @@ class BothStores(RuleBasedStateMachine):
         directory = Path(tempfile.mkdtemp())
         self.stack.callback(shutil.rmtree, directory)
         self.portal = self.stack.enter_context(start_blocking_portal())
-        self.path = directory / "s.db"
+        self.place = new_place(self.kind, directory)
         self.memory: Store = MemoryStore()
-        self.sqlite: Store = SQLiteStore(self.path, durability="normal")
+        self.durable: Store = open_place(self.place)
         self.leases: list[tuple[Lease, Lease]] = []
         self.clock = 0.0
 
     def teardown(self) -> None:
         """Closes everything."""
-        self.portal.call(self.sqlite.aclose)
+        self.portal.call(self.durable.aclose)
         self.stack.close()
 
     def both(self, call: Callable[[Store], Awaitable[Any]]) -> Any:
@@ -66,11 +68,11 @@ class BothStores(RuleBasedStateMachine):
     def pair(
         self,
         on_memory: Callable[[Store], Awaitable[Any]],
-        on_sqlite: Callable[[Store], Awaitable[Any]],
+        on_durable: Callable[[Store], Awaitable[Any]],
     ) -> tuple[Any, Any]:
         """Makes a call to each; they must agree."""
         expected = self.portal.call(_outcome, on_memory, self.memory)
-        actual = self.portal.call(_outcome, on_sqlite, self.sqlite)
+        actual = self.portal.call(_outcome, on_durable, self.durable)
         assert _comparable(actual) == _comparable(expected)
         return expected, actual
 
@@ -84,9 +86,9 @@ class BothStores(RuleBasedStateMachine):
     @rule(name=NAMES)
     def claim(self, name: str) -> None:
         """Free or held."""
-        memory, sqlite = self.pair(lambda s: s.claim(name), lambda s: s.claim(name))
+        memory, durable = self.pair(lambda s: s.claim(name), lambda s: s.claim(name))
         if isinstance(memory, Lease):
-            self.leases.append((memory, sqlite))
+            self.leases.append((memory, durable))
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), release=st.booleans())
@@ -145,8 +147,8 @@ class BothStores(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         """Closing gives all leases back."""
-        self.portal.call(self.sqlite.aclose)
-        self.sqlite = SQLiteStore(self.path, durability="normal")
+        self.portal.call(self.durable.aclose)
+        self.durable = open_place(self.place)
         for lease, _ in self.leases:
             self.portal.call(self.memory.release, lease)
 
@@ -158,7 +160,7 @@ class BothStores(RuleBasedStateMachine):
             self.both(lambda store, name=info.id: store.read(name))
             self.both(lambda store, name=info.root: store.read_tree(name))
             self.both(lambda store, name=info.id: store.inbox(name))
-            hint = self.sqlite.inbox_hint(info.id)
+            hint = self.durable.inbox_hint(info.id)
             assert hint or not self.memory.inbox_hint(info.id)
 
 
@@ -187,5 +189,20 @@ def _comparable(outcome: Any) -> Any:
     return outcome
 
 
-BothStores.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
-TestBothStores = BothStores.TestCase
+class OnSQLite(BothStores):
+    """A file."""
+
+    kind = "sqlite"
+
+
+class OnPostgres(BothStores):
+    """A server."""
+
+    kind = "postgres"
+
+
+SETTINGS = settings(max_examples=25, stateful_step_count=30, deadline=None)
+OnSQLite.TestCase.settings = SETTINGS
+OnPostgres.TestCase.settings = SETTINGS
+TestOnSQLite = OnSQLite.TestCase
+TestOnPostgres = OnPostgres.TestCase
