@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from power_loop.errors import PowerLoopError
 from power_loop.runtime.stores._postgres_errors import translate
-from power_loop.runtime.stores._postgres_open import Settings, connect
+from power_loop.runtime.stores._postgres_open import Settings, reach
 from power_loop.runtime.stores.waiting import Signal, Waiters, wake
 
 if TYPE_CHECKING or find_spec("psycopg") is not None:
@@ -101,13 +101,15 @@ class _Ear:
 
     def stop(self) -> None:
         """Ends it, and waits for that."""
-        self._wake_in.send(b"x")
+        with self._lock:
+            if not self.ended:
+                self._wake_in.send(b"x")
         self._thread.join()
 
     def _run(self) -> None:
         connection: Connection[TupleRow] | None = None
         try:
-            connection = connect(self._settings)
+            connection = reach(self._settings)
             connection.execute(self._settings.sql('LISTEN "@channel"'))
             self._settle()
             self._hear(connection)
@@ -116,11 +118,12 @@ class _Ear:
         except (DriverError, OSError) as error:
             self.error = translate(error, self._settings.place, self._settings.patience)
         finally:
-            self.ended = True
             if connection is not None:
                 connection.close()
-            self._wake_in.close()
-            self._wake_out.close()
+            with self._lock:
+                self.ended = True
+                self._wake_in.close()
+                self._wake_out.close()
             self._settle()
             for session in self._waiters.sessions():
                 wake(self._waiters.below(session, None))

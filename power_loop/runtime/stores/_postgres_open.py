@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib.util import find_spec
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from power_loop.errors import UsageError
-from power_loop.runtime.stores._postgres_errors import translate
+from power_loop.errors import StoreUnavailable, UsageError
+from power_loop.runtime.stores._postgres_errors import is_lost, translate
 
 # Whoever lists or reads the package's names must not need every extra.
 _INSTALLED = find_spec("psycopg") is not None
@@ -20,13 +22,14 @@ if TYPE_CHECKING or _INSTALLED:
     from psycopg.conninfo import conninfo_to_dict
     from psycopg.rows import TupleRow
 
-__all__ = ["SchemaPolicy", "Settings", "connect", "make_settings"]
+__all__ = ["SchemaPolicy", "Settings", "connect", "make_settings", "pauses", "reach"]
 
 SchemaPolicy = Literal["create", "verify"]
 """What is done with a schema that is missing or old: mended, or refused with the DDL to run."""
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,29}")
 _PREFIX = re.compile(r"([a-z_][a-z0-9_]{0,19})?")
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 _PLACEHOLDER = re.compile(r"@(\w+)")
 
 
@@ -127,6 +130,30 @@ def connect(settings: Settings) -> Connection[TupleRow]:
         )
     except psycopg.Error as error:
         raise translate(error, settings.place, patience) from _without_secrets(error)
+
+
+def pauses(patience: float) -> Iterator[float]:
+    """Seconds between attempts to reach a server that has gone away, until patience ends."""
+    until, pause = monotonic() + patience, _FIRST_PAUSE
+    while monotonic() + pause <= until:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def reach(settings: Settings) -> Connection[TupleRow]:
+    """A connection to a server that has been reached before and may be away for a moment.
+
+    Raises:
+        StoreError: it stays away for longer than the store has patience, or refuses.
+    """
+    for pause in pauses(settings.patience):
+        try:
+            return connect(settings)
+        except StoreUnavailable as error:
+            if error.__cause__ is None or not is_lost(error.__cause__):
+                raise
+        sleep(pause)
+    return connect(settings)
 
 
 def _without_secrets(error: BaseException) -> BaseException | None:

@@ -20,7 +20,7 @@ import msgspec
 from power_loop.errors import PowerLoopError, StoreError, StoreUnavailable
 from power_loop.log import logger
 from power_loop.runtime.stores._postgres_errors import is_lost, translate
-from power_loop.runtime.stores._postgres_open import Settings, connect
+from power_loop.runtime.stores._postgres_open import Settings, connect, pauses
 from power_loop.runtime.stores._postgres_schema import ensure
 from power_loop.runtime.stores._postgres_work import Me, Transaction, Write
 from power_loop.runtime.stores._postgres_writes import RenewAll, uncertain
@@ -40,8 +40,6 @@ T = TypeVar("T")
 
 _RENEWALS = 3
 """Renewals of a lease within its time to live."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
-"""Seconds between attempts to reach a server that has gone away; they double."""
 
 
 class PostgresWorker(Worker):
@@ -95,7 +93,7 @@ class PostgresWorker(Worker):
             StoreError: it stayed away, or could not be reached in the first place.
             psycopg.Error: anything else.
         """
-        until, pause = monotonic() + self.settings.patience, _FIRST_PAUSE
+        left = pauses(self.settings.patience)
         while True:
             try:
                 return act(self._connect())
@@ -103,11 +101,11 @@ class PostgresWorker(Worker):
                 self._recover()
                 if not self._was_connected or not is_lost(error.__cause__ or error):
                     raise
-                if monotonic() + pause > until:
-                    raise self._typed(error) from error
                 lost()
+                pause = next(left, None)
+                if pause is None:
+                    raise self._typed(error) from error
             sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _typed(self, error: Exception) -> PowerLoopError:
         """The error to raise where somebody waits."""
