@@ -18,11 +18,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 SUPERUSER = "postgres"
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 WAIT_SECONDS = 30
 
 
@@ -87,7 +88,16 @@ class Guard:
                 preexec_fn=_die_with_parent,
             )
         until = time.monotonic() + WAIT_SECONDS
-        ready = [self.binaries / "pg_isready", "-q", "-h", self.directory, "-p", str(self.port)]
+        ready = [
+            self.binaries / "pg_isready",
+            "-q",
+            "-U",
+            SUPERUSER,
+            "-h",
+            self.directory,
+            "-p",
+            str(self.port),
+        ]
         while subprocess.call(ready, **self._as_account()):
             if server.poll() is not None or time.monotonic() > until:
                 sys.exit((self.directory / "server.log").read_text())
@@ -104,15 +114,10 @@ class Guard:
         self.server = None
 
     def _wait_for_orphans(self) -> None:
-        """The server's children notice its death, and leave; only then can it be started again."""
-        group = self.server.pid if self.server is not None else 0
-        until = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < until:
-            try:
-                os.killpg(group, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-            time.sleep(0.01)
+        """Its children are ours now, and notice its death; it can be started without them only."""
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
 
     def _as_account(self) -> dict[str, Any]:
         environment = {"PATH": "/usr/bin:/bin", "TZ": "UTC", "LC_ALL": "C"}
@@ -131,10 +136,16 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
+def _adopt_orphans() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
 def main() -> None:
     """Serves until the input ends."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)  # the end of the input says it, to all at once
+    _adopt_orphans()
     binaries, directory = Path(sys.argv[1]), Path(sys.argv[2])
     guard = Guard(binaries, directory, int(sys.argv[3]), sys.argv[4:])
     try:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from power_loop.errors import PowerLoopError
 from power_loop.runtime.stores._postgres_errors import translate
-from power_loop.runtime.stores._postgres_open import Settings, reach
+from power_loop.runtime.stores._postgres_open import Settings, listen
 from power_loop.runtime.stores.waiting import Signal, Waiters, wake
 
 if TYPE_CHECKING or find_spec("psycopg") is not None:
@@ -56,7 +56,8 @@ class Listener:
             signal = ear.attend()
         if signal is not None:
             await signal.event.wait()
-        if ear.error is not None:
+        if not ear.begun:
+            assert ear.error is not None
             raise type(ear.error)(*ear.error.args)
 
     def stop(self) -> None:
@@ -71,11 +72,13 @@ class _Ear:
     """One connection that listens, in a thread of its own.
 
     Attributes:
-        error: why it could not begin, if it could not.
+        begun: it has heard, or hears.
+        error: why it could not begin, or hears no more.
         ended: it hears nothing any more.
     """
 
     def __init__(self, settings: Settings, waiters: Waiters) -> None:
+        self.begun = False
         self.error: PowerLoopError | None = None
         self.ended = False
         self._settings = settings
@@ -109,8 +112,8 @@ class _Ear:
     def _run(self) -> None:
         connection: Connection[TupleRow] | None = None
         try:
-            connection = reach(self._settings)
-            connection.execute(self._settings.sql('LISTEN "@channel"'))
+            connection = listen(self._settings)
+            self.begun = True
             self._settle()
             self._hear(connection)
         except PowerLoopError as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING or _INSTALLED:
     from psycopg.conninfo import conninfo_to_dict
     from psycopg.rows import TupleRow
 
-__all__ = ["SchemaPolicy", "Settings", "connect", "make_settings", "pauses", "reach"]
+__all__ = ["SchemaPolicy", "Settings", "connect", "listen", "make_settings", "pauses"]
 
 SchemaPolicy = Literal["create", "verify"]
 """What is done with a schema that is missing or old: mended, or refused with the DDL to run."""
@@ -140,20 +140,24 @@ def pauses(patience: float) -> Iterator[float]:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def reach(settings: Settings) -> Connection[TupleRow]:
-    """A connection to a server that has been reached before and may be away for a moment.
+def listen(settings: Settings) -> Connection[TupleRow]:
+    """A connection that listens, to a server that may be away for a moment.
 
     Raises:
         StoreError: it stays away for longer than the store has patience, or refuses.
     """
-    for pause in pauses(settings.patience):
+    left = pauses(settings.patience)
+    while True:
         try:
-            return connect(settings)
-        except StoreUnavailable as error:
-            if error.__cause__ is None or not is_lost(error.__cause__):
+            connection = connect(settings)
+            connection.execute(settings.sql('LISTEN "@channel"'))
+        except (StoreUnavailable, psycopg.Error) as error:
+            pause = next(left, None)
+            if pause is None or not is_lost(error.__cause__ or error):
                 raise
-        sleep(pause)
-    return connect(settings)
+            sleep(pause)
+        else:
+            return connection
 
 
 def _without_secrets(error: BaseException) -> BaseException | None:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from math import inf
+from threading import Event
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,10 +46,11 @@ _RENEWALS = 3
 class PostgresWorker(Worker):
     """A worker with a connection of its own, made again when it was lost."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, reached: Event) -> None:
+        """`reached` is set once any worker of the store has reached the server."""
         self.settings = settings
+        self._reached = reached
         self._connection: Connection[TupleRow] | None = None
-        self._was_connected = False
         super().__init__(name, settings.place)
 
     def _connect(self) -> Connection[TupleRow]:
@@ -63,7 +65,7 @@ class PostgresWorker(Worker):
                 connection.close()
                 raise
             self._connection = connection
-            self._was_connected = True
+            self._reached.set()
         return self._connection
 
     def _close(self) -> None:
@@ -99,7 +101,7 @@ class PostgresWorker(Worker):
                 return act(self._connect())
             except (StoreUnavailable, DriverError) as error:
                 self._recover()
-                if not self._was_connected or not is_lost(error.__cause__ or error):
+                if not self._reached.is_set() or not is_lost(error.__cause__ or error):
                     raise
                 lost()
                 pause = next(left, None)
@@ -119,9 +121,9 @@ class PostgresWorker(Worker):
 class Writer(PostgresWorker):
     """Commits everything queued in one transaction, and renews the leases of this store."""
 
-    def __init__(self, settings: Settings, waiters: Waiters) -> None:
+    def __init__(self, settings: Settings, waiters: Waiters, reached: Event) -> None:
         self._waiters = waiters
-        super().__init__(settings, "power_loop store writer")
+        super().__init__(settings, "power_loop store writer", reached)
 
     def reset(self) -> None:
         super().reset()
@@ -272,8 +274,8 @@ class Read(Work[T]):
 class Reader(PostgresWorker):
     """Answers questions, one after the other."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, "power_loop store reader")
+    def __init__(self, settings: Settings, reached: Event) -> None:
+        super().__init__(settings, "power_loop store reader", reached)
 
     def _patience(self) -> float | None:
         return None

@@ -10,6 +10,7 @@ event loops ──queue──► writer thread: one pipeline, one transaction fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Event
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import anyio
@@ -96,8 +97,9 @@ class PostgresStore:
     ) -> None:
         self._settings = make_settings(url, schema, prefix, schema_policy, patience)
         self._waiters = Waiters()
-        self._writer = Writer(self._settings, self._waiters)
-        self._reader = Reader(self._settings)
+        reached = Event()
+        self._writer = Writer(self._settings, self._waiters, reached)
+        self._reader = Reader(self._settings, reached)
         self._listener = Listener(self._settings, self._waiters)
         self._closed = False
         survive_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
