@@ -45,6 +45,7 @@ FIGURES: dict[int, Figure] = {
     8: Figure(("figure_08",), 75, 75, 75),
     9: Figure(("figure_09",), 3_000, 3_000, 150_000),
     11: Figure(("figure_11", "figure_11_protocols"), 800, 800, 10_000),
+    13: Figure(("figure_13",), 220, 220, 2_000),
 }
 
 
