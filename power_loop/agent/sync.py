@@ -174,6 +174,6 @@ class SyncLoop(Generic[DepsT]):
         """See `AgentLoop.get_pending`."""
         return self._call(partial(self._loop.get_pending, session_id))
 
-    def close_session(self, session_id: str, *, cascade: bool = True) -> int:
+    def close_session(self, session_id: str) -> int:
         """See `AgentLoop.close_session`."""
-        return self._call(partial(self._loop.close_session, session_id, cascade=cascade))
+        return self._call(partial(self._loop.close_session, session_id))

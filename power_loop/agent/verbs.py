@@ -92,12 +92,12 @@ class SessionVerbs:
         """
         return pending_calls(await self._runner.sessions.snapshot(session_id))
 
-    async def close_session(self, session_id: str, *, cascade: bool = True) -> int:
-        """Deletes a session and, with `cascade`, those of its sub-agents; returns how many.
+    async def close_session(self, session_id: str) -> int:
+        """Deletes a session with those of its sub-agents that are not detached; returns how many.
 
         Raises:
             SessionNotFound, SessionBusy: nothing was deleted.
         """
-        count = await self.store.delete(session_id, cascade=cascade)
+        count = await self.store.delete(session_id)
         self._runner.sessions.forget(session_id)
         return count

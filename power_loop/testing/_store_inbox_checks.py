@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import anyio
 
 from power_loop.errors import Conflict, SessionBusy, SessionNotFound, Undelivered, UsageError
-from power_loop.runtime.stores.base import CancelRequested
+from power_loop.runtime.stores.base import CancelRequested, SessionQuery
 from power_loop.testing._store_harness import (
     StoreCheck,
     Stores,
@@ -179,6 +182,32 @@ async def sessions_are_listed_by_their_last_change(stores: Stores) -> None:
     demand(page[0] == await store.info("b"), "an entry is what `info` says")
 
 
+async def sessions_are_found_by_what_is_known_of_them(stores: Stores) -> None:
+    """By metadata, status, parent and what was said, and by all of it together."""
+    store = await stores.new()
+    await store.create("a", metadata={"user": "u1", "team": "ü"}, at=1.0)
+    await store.create("b", metadata={"user": "u2"}, at=2.0)
+    await store.create("a/c", parent="a", metadata={"user": "u1"}, at=3.0)
+    await append(store, await store.claim("a"), 0, opening('The "Grünes Haus"\nof 1984'))
+    await append(store, await store.claim("b"), 0, opening("hello"), *answer("a GREEN house"))
+
+    async def found(**query: Any) -> Sequence[str]:
+        return sorted([info.id for info in await store.list(SessionQuery(**query))])
+
+    demand(await found() == ["a", "a/c", "b"], "no condition, no session left out")
+    demand(await found(metadata={"user": "u1"}) == ["a", "a/c"], "by one pair of the metadata")
+    demand(await found(metadata={"user": "u1", "team": "ü"}) == ["a"], "by several")
+    demand(await found(metadata={"user": "u"}) == [], "a value is compared whole")
+    demand(await found(status="running") == ["a", "b"], "by status")
+    demand(await found(parent="a") == ["a/c"], "by parent")
+    demand(await found(text="green HOUSE") == ["b"], "by what was said, in either case")
+    demand(await found(text='"Grünes haus"\nof') == ["a"], "whatever JSON makes of it")
+    demand(await found(text="run_opened") == [], "by what was said, not by how it is stored")
+    demand(await found(text="e", status="running", metadata={"user": "u2"}) == ["b"], "by all")
+    page = await store.list(SessionQuery(metadata={"user": "u1"}), limit=1)
+    demand([info.id for info in page] == ["a"], "the latest change first, up to the limit")
+
+
 async def deleting_takes_everything_below_along(stores: Stores) -> None:
     """Unless somebody holds one of them; then nothing is deleted."""
     store = await stores.new()
@@ -201,16 +230,19 @@ async def deleting_takes_everything_below_along(stores: Stores) -> None:
     demand(not (await store.post("r/a", steer(), dedupe_key="k")).duplicate, "in every way")
 
 
-async def deleting_alone_makes_roots_of_what_is_below(stores: Stores) -> None:
-    """Without `cascade`, the children become roots of trees of their own."""
+async def what_is_detached_outlives_what_it_came_from(stores: Stores) -> None:
+    """It becomes the root of a tree of its own, with all below it; an ephemeral one goes along."""
     store = await stores.new()
-    root = await leased(store, "r")
-    child = await leased(store, "r/a", "r")
+    await store.create("r")
+    await store.create("r/a", parent="r", lifecycle="detached")
+    await store.create("r/b", parent="r", lifecycle="ephemeral")
+    demand((await store.info("r/b")).lifecycle == "ephemeral", "the lifecycle is told")
+    root, child = await store.claim("r"), await store.claim("r/a")
     below = await leased(store, "r/a/x", "r/a")
     await append(store, root, 0, opening(), final=True)
     await append(store, below, 0, opening(), root="r")
     await append(store, child, 0, opening(), *answer(), root="r")
-    demand(await store.delete("r", cascade=False) == 1, "one session is deleted")
+    demand(await store.delete("r") == 2, "it and the ephemeral one are deleted")
     await refused(SessionNotFound, store.read("r"), "reading what was deleted")
     info = await store.info("r/a")
     demand((info.root, info.parent) == ("r/a", None), "its child is a root now")
@@ -263,8 +295,9 @@ INBOX_CHECKS = (
     StoreCheck(a_post_is_seen_by_other_handles_at_once, needs_reopen=True),
     StoreCheck(a_session_tells_its_status_and_title),
     StoreCheck(sessions_are_listed_by_their_last_change),
+    StoreCheck(sessions_are_found_by_what_is_known_of_them),
     StoreCheck(deleting_takes_everything_below_along),
-    StoreCheck(deleting_alone_makes_roots_of_what_is_below),
+    StoreCheck(what_is_detached_outlives_what_it_came_from),
     StoreCheck(whoever_waits_for_a_deleted_session_is_woken),
     StoreCheck(closing_twice_is_fine),
 )

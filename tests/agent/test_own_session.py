@@ -37,10 +37,10 @@ class Full(MemoryStore):
     ) -> Appended:
         raise StoreFull("no space is left")
 
-    async def delete(self, session: str, *, cascade: bool = True) -> int:
+    async def delete(self, session: str) -> int:
         if not self.deletes:
             raise StoreError("read-only")
-        return await super().delete(session, cascade=cascade)
+        return await super().delete(session)
 
 
 def refuse(context: MessageAppend) -> None:

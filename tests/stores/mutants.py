@@ -18,6 +18,7 @@ from power_loop.runtime.stores.base import (
     Appended,
     CancelRequested,
     Lease,
+    Lifecycle,
 )
 from power_loop.runtime.stores.memory import MemoryStore
 from power_loop.runtime.stores.sqlite import SQLiteStore
@@ -157,11 +158,12 @@ class CreatesAnew(MemoryStore):
         session: str,
         *,
         parent: str | None = None,
+        lifecycle: Lifecycle = "linked",
         metadata: Mapping[str, str] | None = None,
         at: float = 0.0,
     ) -> None:
         self._logs.pop(session, None)
-        await super().create(session, parent=parent, metadata=metadata, at=at)
+        await super().create(session, parent=parent, lifecycle=lifecycle, metadata=metadata, at=at)
 
 
 class WakesNobody(MemoryStore):

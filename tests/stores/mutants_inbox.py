@@ -8,14 +8,16 @@ from typing import Any
 from anyio.lowlevel import checkpoint
 from msgspec.structs import replace
 
-from power_loop.events import Stamped
+from power_loop.events import Stamped, encode_event
 from power_loop.runtime.stores.base import (
+    EVERY_SESSION,
     Appended,
     CancelRequested,
     InboxItem,
     Lease,
     Posted,
     SessionInfo,
+    SessionQuery,
     Steer,
 )
 from power_loop.runtime.stores.memory import MemoryStore
@@ -141,21 +143,51 @@ class NeverUpdatesStatus(MemoryStore):
 class ListsInOrderOfCreation(MemoryStore):
     """Does not sort."""
 
-    async def list(self, *, limit: int = 100, before: float | None = None) -> Sequence[SessionInfo]:
+    async def list(
+        self,
+        query: SessionQuery = EVERY_SESSION,
+        *,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> Sequence[SessionInfo]:
         return [log.info() for log in self._logs.values()][:limit]
+
+
+class FindsWhatIsStored(MemoryStore):
+    """Looks for a text in the stored form of records."""
+
+    async def list(
+        self,
+        query: SessionQuery = EVERY_SESSION,
+        *,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> Sequence[SessionInfo]:
+        wanted = query.text.lower()
+        infos = await super().list(replace(query, text=""), limit=limit, before=before)
+        return [
+            info
+            for info in infos
+            if any(wanted in str(encode_event(r)).lower() for r in self._logs[info.id].records)
+            or not wanted
+        ]
 
 
 class LeavesDescendants(MemoryStore):
     """Deletes a session and leaves what is below it."""
 
-    async def delete(self, session: str, *, cascade: bool = True) -> int:
-        return await super().delete(session, cascade=False)
+    async def delete(self, session: str) -> int:
+        for log in self._logs.values():
+            log.lifecycle = "detached"
+        return await super().delete(session)
 
 
-class AlwaysCascades(MemoryStore):
+class IgnoresLifecycles(MemoryStore):
     """Deletes what should have been left."""
 
-    async def delete(self, session: str, *, cascade: bool = True) -> int:
+    async def delete(self, session: str) -> int:
+        for log in self._logs.values():
+            log.lifecycle = "linked"
         return await super().delete(session)
 
 
@@ -179,7 +211,8 @@ INBOX_MUTANTS: Sequence[tuple[Callable[[], MemoryStore], str]] = (
     (ChecksKeysInTwoSteps, "concurrent_posts_all_arrive_once"),
     (NeverUpdatesStatus, "a_session_tells_its_status_and_title"),
     (ListsInOrderOfCreation, "sessions_are_listed_by_their_last_change"),
+    (FindsWhatIsStored, "sessions_are_found_by_what_is_known_of_them"),
     (LeavesDescendants, "deleting_takes_everything_below_along"),
-    (AlwaysCascades, "deleting_alone_makes_roots_of_what_is_below"),
+    (IgnoresLifecycles, "what_is_detached_outlives_what_it_came_from"),
     (DeletesQuietly, "whoever_waits_for_a_deleted_session_is_woken"),
 )

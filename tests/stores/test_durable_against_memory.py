@@ -18,7 +18,14 @@ from msgspec.structs import replace
 from llm_client.types import Message
 from power_loop.errors import PowerLoopError
 from power_loop.events import Stamped
-from power_loop.runtime.stores.base import CancelRequested, Lease, SessionInfo, Store
+from power_loop.runtime.stores.base import (
+    CancelRequested,
+    Lease,
+    Lifecycle,
+    SessionInfo,
+    SessionQuery,
+    Store,
+)
 from power_loop.runtime.stores.memory import MemoryStore
 from power_loop.session.outcome import Cancelled
 from power_loop.session.records import Record, RunClosed, RunOpened
@@ -27,9 +34,11 @@ from tests.stores.support import said
 
 NAMES = st.sampled_from(["a", "b", "a/1", "a/2", "a/1/x"])
 POSITIONS = st.integers(0, 12)
+LIFECYCLES = st.sampled_from(["linked", "ephemeral", "detached"])
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=5)
 EVENTS = st.lists(
     st.one_of(
-        st.text(st.characters(codec="utf-8"), max_size=5).map(said),
+        TEXT.map(said),
         st.just(RunClosed("run", Cancelled("enough"))),
         st.sampled_from(["", " two\nlines ", "x" * 200]).map(
             lambda text: RunOpened("run", (Message("user", (), id="m"), Message.user(text)))
@@ -76,12 +85,16 @@ class BothStores(RuleBasedStateMachine):
         assert _comparable(actual) == _comparable(expected)
         return expected, actual
 
-    @rule(name=NAMES, parent=st.one_of(st.none(), NAMES))
-    def create(self, name: str, parent: str | None) -> None:
+    @rule(name=NAMES, parent=st.one_of(st.none(), NAMES), lifecycle=LIFECYCLES)
+    def create(self, name: str, parent: str | None, lifecycle: Lifecycle) -> None:
         """Also under parents that do not exist."""
         self.clock += 1
-        at = self.clock
-        self.both(lambda store: store.create(name, parent=parent, metadata={"n": name}, at=at))
+        at, known = self.clock, {"n": name, "l": lifecycle}
+        self.both(
+            lambda store: store.create(
+                name, parent=parent, lifecycle=lifecycle, metadata=known, at=at
+            )
+        )
 
     @rule(name=NAMES)
     def claim(self, name: str) -> None:
@@ -133,10 +146,22 @@ class BothStores(RuleBasedStateMachine):
         """With and without a key."""
         self.both(lambda store: store.post(name, CancelRequested(name), dedupe_key=key))
 
-    @rule(name=NAMES, cascade=st.booleans())
-    def delete(self, name: str, cascade: bool) -> None:
-        """Held or not, with and without what is below."""
-        self.both(lambda store: store.delete(name, cascade=cascade))
+    @rule(name=NAMES)
+    def delete(self, name: str) -> None:
+        """Held or not, with what is bound to it."""
+        self.both(lambda store: store.delete(name))
+
+    @rule(
+        text=st.one_of(st.just(""), st.sampled_from(["X", "lines", "\n", "Ä"]), TEXT),
+        metadata=st.dictionaries(st.sampled_from(["n", "l", "x"]), NAMES, max_size=1),
+        status=st.sampled_from([None, None, "new", "running", "cancelled"]),
+        parent=st.one_of(st.none(), NAMES),
+        limit=st.integers(0, 3),
+    )
+    def find(self, limit: int, **query: Any) -> None:
+        """By everything that a query can say."""
+        wanted = SessionQuery(**query)
+        self.both(lambda store: store.list(wanted, limit=limit, before=self.clock))
 
     @rule(name=NAMES, after=POSITIONS, limit=st.one_of(st.none(), st.integers(0, 5)))
     def read(self, name: str, after: int, limit: int | None) -> None:

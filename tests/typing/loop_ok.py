@@ -66,7 +66,7 @@ async def main() -> None:
         assert_type(await loop.cancel("s"), bool)
         assert_type(await loop.steer("s", "go"), Posted)
         assert_type(await loop.get_pending("s"), tuple[PendingCall, ...])
-        assert_type(await loop.close_session("s", cascade=False), int)
+        assert_type(await loop.close_session("s"), int)
         loop.events.subscribe(hear, types=[RunClosed])
         async for stamped in loop.events.stream("s", after=3, follow=True):
             assert_type(stamped, Stamped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from power_loop.errors import SessionNotFound, UsageError
@@ -10,13 +10,13 @@ from power_loop.events import Stamped
 from power_loop.runtime.stores._postgres_errors import damaged
 from power_loop.runtime.stores._postgres_open import Settings
 from power_loop.runtime.stores._postgres_rows import read_item, read_row
-from power_loop.runtime.stores.base import InboxItem, SessionInfo
+from power_loop.runtime.stores.base import InboxItem
 
 if TYPE_CHECKING:
     from psycopg import Cursor
     from psycopg.rows import TupleRow
 
-__all__ = ["check", "head", "inbox", "info", "list_sessions", "read", "read_tree"]
+__all__ = ["check", "head", "inbox", "read", "read_tree", "rows_of"]
 
 _CHUNK = 2000
 """Records fetched by one statement."""
@@ -35,15 +35,11 @@ _TREE = """SELECT s.sid, s.root = s.sid, s.id, x.id, r.* FROM @sessions s
   WHERE s.id = %s ORDER BY r.tree_seq"""
 _INBOX = """SELECT s.sid, i.id, i.body FROM @sessions s LEFT JOIN @inbox i USING (sid)
   WHERE s.id = %s ORDER BY i.id"""
-_INFO = """SELECT s.id, t.id, p.id, s.created, s.updated, s.seq, s.status, s.title,
-    ARRAY(SELECT ARRAY[key, value] FROM jsonb_each_text(s.metadata))
-  FROM @sessions s LEFT JOIN @sessions t ON t.sid = s.root
-  LEFT JOIN @sessions p ON p.sid = s.parent"""
 
 
 def head(cursor: Cursor[TupleRow], settings: Settings, session: str) -> int | None:
     """The number of a session's last record; None if there is no such session."""
-    rows = _all(cursor, settings, "SELECT seq FROM @sessions WHERE id = %s", session)
+    rows = rows_of(cursor, settings, "SELECT seq FROM @sessions WHERE id = %s", session)
     return rows[0][0] if rows else None
 
 
@@ -56,7 +52,7 @@ def read(
     after = max(0, after)
     while True:
         count = _CHUNK if limit is None else min(_CHUNK, limit - len(found))
-        rows = _all(cursor, settings, _RECORDS, after, max(0, count), session)
+        rows = rows_of(cursor, settings, _RECORDS, after, max(0, count), session)
         if not rows:
             raise SessionNotFound(session)
         sid, seq, root = rows[0][:3]
@@ -79,7 +75,7 @@ def read_tree(
     found: list[Stamped] = []
     while True:
         count = _CHUNK if limit is None else min(_CHUNK, limit - len(found))
-        rows = _all(cursor, settings, _TREE, after, max(0, count), root)
+        rows = rows_of(cursor, settings, _TREE, after, max(0, count), root)
         if not rows:
             raise SessionNotFound(root)
         if not rows[0][1]:
@@ -97,34 +93,10 @@ def read_tree(
 
 def inbox(cursor: Cursor[TupleRow], settings: Settings, session: str) -> Sequence[InboxItem]:
     """See `Store.inbox`."""
-    rows = _all(cursor, settings, _INBOX, session)
+    rows = rows_of(cursor, settings, _INBOX, session)
     if not rows:
         raise SessionNotFound(session)
     return tuple([read_item(id, body, settings.place) for _, id, body in rows if id is not None])
-
-
-def info(cursor: Cursor[TupleRow], settings: Settings, session: str) -> SessionInfo:
-    """See `Store.info`."""
-    rows = _all(cursor, settings, f"{_INFO} WHERE s.id = %s", session)
-    if not rows:
-        raise SessionNotFound(session)
-    return _info(rows[0], settings)
-
-
-def list_sessions(
-    cursor: Cursor[TupleRow], settings: Settings, limit: int, before: float | None
-) -> Sequence[SessionInfo]:
-    """See `Store.list`."""
-    rows = _all(
-        cursor,
-        settings,
-        f"{_INFO} WHERE %s::float8 IS NULL OR s.updated < %s"
-        " ORDER BY s.updated DESC, s.id LIMIT %s",
-        before,
-        before,
-        limit,
-    )
-    return [_info(row, settings) for row in rows]
 
 
 def check(cursor: Cursor[TupleRow], settings: Settings) -> int:
@@ -135,7 +107,7 @@ def check(cursor: Cursor[TupleRow], settings: Settings) -> int:
     """
     count, last = 0, ""
     while True:
-        rows = _all(
+        rows = rows_of(
             cursor,
             settings,
             "SELECT id FROM @sessions WHERE id > %s ORDER BY id LIMIT 1000",
@@ -147,7 +119,7 @@ def check(cursor: Cursor[TupleRow], settings: Settings) -> int:
             count += len(read(cursor, settings, session, 0, None))
             inbox(cursor, settings, session)
         last = rows[-1][0]
-    strays = _all(
+    strays = rows_of(
         cursor,
         settings,
         "SELECT count(*) FROM @records r WHERE NOT EXISTS"
@@ -158,15 +130,8 @@ def check(cursor: Cursor[TupleRow], settings: Settings) -> int:
     return count
 
 
-def _info(row: Sequence[Any], settings: Settings) -> SessionInfo:
-    id, root, parent, created, updated, seq, status, title, pairs = row
-    if root is None:
-        raise damaged(settings.place, f"session {id!r} has lost its root")
-    metadata: Mapping[str, str] = dict(pairs)
-    return SessionInfo(id, root, parent, created, updated, seq, status, title, metadata)
-
-
-def _all(
+def rows_of(
     cursor: Cursor[TupleRow], settings: Settings, sql: str, *arguments: Any
 ) -> Sequence[TupleRow]:
+    """The rows that a statement gives, which names tables as in the schema's own files."""
     return cursor.execute(settings.sql(sql), arguments).fetchall()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "ddl_from", "ensure", "migrate", "version_of"]
 
-_FILES = ("postgres.sql",)
+_FILES = ("postgres_1.sql", "postgres_2.sql")
 """The steps: the first makes version 1 of nothing, the next version 2 of that, and so on."""
 SCHEMA_VERSION = len(_FILES)
 

@@ -1,4 +1,4 @@
-"""What changes a store on PostgreSQL: each write is one call of a function of postgres.sql."""
+"""What changes a store on PostgreSQL: each write is one call of a function of the schema."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ from power_loop.runtime.stores._postgres_work import (
     is_dead,
     owner_of,
 )
-from power_loop.runtime.stores.base import Appended, CancelRequested, Lease, Posted, Steer
+from power_loop.runtime.stores.base import (
+    Appended,
+    CancelRequested,
+    Lease,
+    Lifecycle,
+    Posted,
+    Steer,
+)
 from power_loop.runtime.stores.common import status_after, title_of
 from power_loop.runtime.stores.stored import encode_item, encode_record
 
@@ -54,15 +61,21 @@ class Create(Write[None]):
     __slots__ = ("_arguments", "_parent")
 
     def __init__(
-        self, session: str, parent: str | None, metadata: Mapping[str, str] | None, at: float
+        self,
+        session: str,
+        parent: str | None,
+        lifecycle: Lifecycle,
+        metadata: Mapping[str, str] | None,
+        at: float,
     ) -> None:
         super().__init__()
         check_text(parent=parent)
         self._parent = parent or ""
-        self._arguments = (session, parent, msgspec.json.encode(metadata or {}).decode(), at)
+        known = msgspec.json.encode(metadata or {}).decode()
+        self._arguments = (session, parent, lifecycle, known, at)
 
     def call(self, me: Me) -> Call:
-        return Call("SELECT @create_session(%s, %s, %s::jsonb, %s)", self._arguments)
+        return Call("SELECT @create_session(%s, %s, %s, %s::jsonb, %s)", self._arguments)
 
     def settle(self, rows: _Rows, tx: Transaction) -> bool:
         self.result = None
@@ -297,21 +310,17 @@ class Post(Write[Posted]):
 class Delete(Write[int]):
     """See `Store.delete`."""
 
-    __slots__ = ("_cascade", "_dead", "_session")
+    __slots__ = ("_dead", "_session")
 
     repeatable = False
 
-    def __init__(self, session: str, *, cascade: bool) -> None:
+    def __init__(self, session: str) -> None:
         super().__init__()
         self._session = session
-        self._cascade = cascade
         self._dead: list[int] = []
 
     def call(self, me: Me) -> Call:
-        return Call(
-            "SELECT * FROM @delete_session(%s, %s, %b::bigint[])",
-            (self._session, self._cascade, self._dead),
-        )
+        return Call("SELECT * FROM @delete_session(%s, %b::bigint[])", (self._session, self._dead))
 
     def settle(self, rows: _Rows, tx: Transaction) -> bool:
         code, count, id, owner, fence = rows[0]

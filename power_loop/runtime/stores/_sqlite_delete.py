@@ -1,8 +1,6 @@
-"""Deleting sessions, alone or with all below them."""
+"""Deleting sessions with all below them but what is detached."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from power_loop.errors import SessionBusy, SessionNotFound
 from power_loop.runtime.stores._sqlite_rows import first_place
@@ -10,23 +8,24 @@ from power_loop.runtime.stores._sqlite_work import Transaction, Write, lives, ow
 
 __all__ = ["Delete"]
 
-_BELOW = """WITH RECURSIVE below(sid) AS (
+_ALL_BELOW = """WITH RECURSIVE below(sid) AS (
     VALUES (?) UNION SELECT s.sid FROM sessions s JOIN below ON s.parent = below.sid)
-  SELECT s.sid, s.id, l.owner, l.expires, l.expires_uptime FROM below
+  SELECT sid FROM below"""
+_BOUND = """WITH RECURSIVE bound(sid) AS (
+    VALUES (?) UNION SELECT s.sid FROM sessions s JOIN bound ON s.parent = bound.sid
+      WHERE s.lifecycle <> 'detached')
+  SELECT s.sid, s.id, l.owner, l.expires, l.expires_uptime FROM bound
   JOIN sessions s USING (sid) LEFT JOIN leases l USING (sid)"""
-
-_Session = tuple[int, str, str | None, float, float]
 
 
 class Delete(Write[int]):
     """See `Store.delete`."""
 
-    __slots__ = ("cascade", "session")
+    __slots__ = ("session",)
 
-    def __init__(self, session: str, *, cascade: bool) -> None:
+    def __init__(self, session: str) -> None:
         super().__init__()
         self.session = session
-        self.cascade = cascade
 
     def execute(self, tx: Transaction) -> int:
         row = tx.connection.execute(
@@ -37,17 +36,17 @@ class Delete(Write[int]):
         if row is None:
             raise SessionNotFound(self.session)
         sid, tree_seq = row
-        doomed = _below(tx, sid)
-        if not self.cascade:
-            doomed = [session for session in doomed if session[0] == sid]
+        doomed = tx.connection.execute(_BOUND, (sid,)).fetchall()
         for _, id, owner, expires, uptime in doomed:
             if owner is not None:
                 holder = owner_of(tx, owner)
                 if lives(tx, holder, expires, uptime):
                     raise SessionBusy(id, str(holder))
-        if not self.cascade:
-            children = tx.connection.execute("SELECT sid FROM sessions WHERE parent = ?", (sid,))
-            for (child,) in children.fetchall():
+        for each, *_ in doomed:
+            staying = tx.connection.execute(
+                "SELECT sid FROM sessions WHERE parent = ? AND lifecycle = 'detached'", (each,)
+            )
+            for (child,) in staying.fetchall():
                 _uproot(tx, child, tree_seq)
         for each, id, *_ in doomed:
             _erase(tx, each)
@@ -55,13 +54,9 @@ class Delete(Write[int]):
         return len(doomed)
 
 
-def _below(tx: Transaction, sid: int) -> Sequence[_Session]:
-    return tx.connection.execute(_BELOW, (sid,)).fetchall()
-
-
 def _uproot(tx: Transaction, sid: int, tree_seq: int) -> None:
     """Makes a session the root of its own tree; its records keep their order."""
-    for each, *_ in _below(tx, sid):
+    for (each,) in tx.connection.execute(_ALL_BELOW, (sid,)).fetchall():
         tx.connection.execute("UPDATE sessions SET root = ? WHERE sid = ?", (sid, each))
         place = first_place(each)
         tx.connection.execute(

@@ -14,12 +14,12 @@ from typing import Literal
 
 from msgspec import Struct
 
-from power_loop.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
-from power_loop.runtime.stores._sqlite_errors import damaged, is_busy, translate
+from power_loop.errors import StoreUnavailable
+from power_loop.runtime.stores._sqlite_errors import is_busy, translate
+from power_loop.runtime.stores._sqlite_schema import SCHEMA_VERSION, migrate, version_of
 
-__all__ = ["SCHEMA_VERSION", "Settings", "connect", "filesystem_of"]
+__all__ = ["Settings", "connect", "filesystem_of"]
 
-SCHEMA_VERSION = 1
 _RETRY = 0.005
 """Seconds between two attempts to open a database that another process is setting up."""
 
@@ -29,35 +29,6 @@ _REMOTE = frozenset(
     | {"fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "fuse.davfs"}
 )
 """File systems on which the shared memory of SQLite's write-ahead log does not work or corrupts."""
-
-# A record's place is its session's number << 32 | its seq, so that a session's records lie together
-# and in order without an index, and long bodies do not spill as they would from an index tree.
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE sessions (
-  sid INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
-  root INTEGER NOT NULL, parent INTEGER,
-  seq INTEGER NOT NULL, tree_seq INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
-  status TEXT NOT NULL, title TEXT NOT NULL, metadata TEXT NOT NULL);
-CREATE INDEX sessions_parent ON sessions (parent) WHERE parent IS NOT NULL;
-CREATE TABLE records (
-  place INTEGER PRIMARY KEY, root INTEGER NOT NULL, tree_seq INTEGER NOT NULL, at REAL NOT NULL,
-  run TEXT NOT NULL, round INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE UNIQUE INDEX records_tree ON records (root, tree_seq);
-CREATE TABLE inbox (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, sid INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE INDEX inbox_session ON inbox (sid);
-CREATE TABLE posted (
-  sid INTEGER, key TEXT, item INTEGER NOT NULL, PRIMARY KEY (sid, key)) WITHOUT ROWID;
-CREATE TABLE leases (
-  sid INTEGER PRIMARY KEY, fence INTEGER NOT NULL, holder TEXT NOT NULL, owner TEXT NOT NULL,
-  ttl REAL NOT NULL, expires REAL NOT NULL, expires_uptime REAL NOT NULL);
-CREATE VIEW log AS
-  SELECT s.id AS session, r.place & 0xffffffff AS seq, r.tree_seq,
-    datetime(r.at, 'unixepoch') AS at, r.run, r.round, CAST(r.body AS TEXT) AS body
-  FROM records r JOIN sessions s ON s.sid = r.place >> 32;
-"""
-_TABLES = frozenset({"meta", "sessions", "records", "inbox", "posted", "leases"})
 
 
 class Settings(Struct, frozen=True):
@@ -99,13 +70,13 @@ def _open(settings: Settings) -> Connection:
         connection.execute("PRAGMA cell_size_check = ON")
         if settings.prepare is not None:
             settings.prepare(connection)
-        fresh = _is_fresh(connection, settings.path)
+        version = version_of(connection, settings.path)
         _use_wal(connection, settings.path)
         level = "FULL" if settings.durability == "full" else "NORMAL"
         connection.execute(f"PRAGMA synchronous = {level}")
         connection.execute("PRAGMA journal_size_limit = 4194304")
-        if fresh:
-            _create(connection, settings.path)
+        if version != SCHEMA_VERSION:
+            migrate(connection, settings.path)
     except BaseException:
         connection.close()
         raise
@@ -119,43 +90,6 @@ def _use_wal(connection: Connection, path: str) -> None:
             f"{path} cannot have a write-ahead log: its journal mode stays {mode!r}. "
             "Put it into a local directory"
         )
-
-
-def _is_fresh(connection: Connection, path: str) -> bool:
-    """Whether the database is empty; refuses what is not ours or newer than we know."""
-    tables = {
-        name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-    }
-    if not tables:
-        return True
-    if not tables >= _TABLES:
-        raise StoreCorrupt(f"{path} is an SQLite database of another program. Choose another path")
-    row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    version: object = None if row is None else row[0]
-    if not isinstance(version, int) or version < 1:
-        raise damaged(path, f"its schema version is {version!r}")
-    if version > SCHEMA_VERSION:
-        raise StoreTooNew(
-            f"{path} was written by a newer power_loop: its schema is {version}, this one knows "
-            f"{SCHEMA_VERSION}. Upgrade with: pip install --upgrade power-loop"
-        )
-    return False
-
-
-def _create(connection: Connection, path: str) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        if _is_fresh(connection, path):  # nobody else was faster
-            for statement in _SCHEMA.split(";\n"):
-                connection.execute(statement)
-            connection.executemany(
-                "INSERT INTO meta VALUES (?, ?)", [("schema", SCHEMA_VERSION), ("fence", 0)]
-            )
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _refuse_remote(settings: Settings) -> None:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from sqlite3 import Connection
 from typing import cast
 
-import msgspec
-
 from power_loop.errors import SessionNotFound, UsageError
 from power_loop.events import Stamped
 from power_loop.runtime.stores._sqlite_errors import damaged
@@ -20,9 +18,9 @@ from power_loop.runtime.stores._sqlite_rows import (
     read_row,
     seq_of,
 )
-from power_loop.runtime.stores.base import InboxItem, SessionInfo
+from power_loop.runtime.stores.base import InboxItem
 
-__all__ = ["check", "head", "inbox", "info", "list_sessions", "read", "read_tree"]
+__all__ = ["check", "head", "inbox", "read", "read_tree"]
 
 _CHUNK = 512
 """Records read in one transaction. While it lasts, the write-ahead log cannot be reset."""
@@ -34,12 +32,6 @@ _RECORDS = """SELECT root, place, tree_seq, at, run, round, crc, body FROM recor
 _TREE = """SELECT s.id, place, r.tree_seq, at, run, round, crc, body FROM records r
   LEFT JOIN sessions s ON s.sid = r.place >> 32
   WHERE r.root = ? AND r.tree_seq > ? ORDER BY r.tree_seq LIMIT ?"""
-_INFO = """SELECT s.id, t.id, p.id, s.created, s.updated, s.seq, s.status, s.title, s.metadata
-  FROM sessions s LEFT JOIN sessions t ON t.sid = s.root LEFT JOIN sessions p ON p.sid = s.parent
-"""
-
-_InfoRow = tuple[str, str | None, str | None, float, float, int, str, str, str]
-_metadata: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(dict[str, str])
 
 
 @contextmanager
@@ -124,36 +116,6 @@ def inbox(connection: Connection, path: str, session: str) -> Sequence[InboxItem
             "SELECT id, body FROM inbox WHERE sid = ? ORDER BY id", row
         ).fetchall()
     return tuple([read_item(id, body, path) for id, body in rows])
-
-
-def info(connection: Connection, path: str, session: str) -> SessionInfo:
-    """See `Store.info`."""
-    row: _InfoRow | None = connection.execute(f"{_INFO} WHERE s.id = ?", (session,)).fetchone()
-    if row is None:
-        raise SessionNotFound(session)
-    return _info(row, path)
-
-
-def list_sessions(
-    connection: Connection, path: str, limit: int, before: float | None
-) -> Sequence[SessionInfo]:
-    """See `Store.list`."""
-    rows: list[_InfoRow] = connection.execute(
-        f"{_INFO} WHERE ? IS NULL OR s.updated < ? ORDER BY s.updated DESC, s.id LIMIT ?",
-        (before, before, limit),
-    ).fetchall()
-    return [_info(row, path) for row in rows]
-
-
-def _info(row: _InfoRow, path: str) -> SessionInfo:
-    id, root, parent, created, updated, seq, status, title, metadata = row
-    try:
-        known = _metadata.decode(metadata)
-    except (msgspec.DecodeError, TypeError) as error:
-        raise damaged(path, f"the metadata of session {id!r} cannot be read") from error
-    if root is None:
-        raise damaged(path, f"the root of session {id!r} is missing")
-    return SessionInfo(id, root, parent, created, updated, seq, status, title, known)
 
 
 def check(connection: Connection, path: str) -> int:

@@ -21,7 +21,14 @@ from power_loop.events import Stamped
 from power_loop.runtime.stores._sqlite_errors import damaged
 from power_loop.runtime.stores._sqlite_rows import first_place, row_of
 from power_loop.runtime.stores._sqlite_work import Transaction, Write, lives, owner_of
-from power_loop.runtime.stores.base import Appended, CancelRequested, Lease, Posted, Steer
+from power_loop.runtime.stores.base import (
+    Appended,
+    CancelRequested,
+    Lease,
+    Lifecycle,
+    Posted,
+    Steer,
+)
 from power_loop.runtime.stores.common import status_after, title_of
 from power_loop.runtime.stores.stored import encode_item, encode_record
 
@@ -40,14 +47,20 @@ __all__ = [
 class Create(Write[None]):
     """See `Store.create`."""
 
-    __slots__ = ("at", "metadata", "parent", "session")
+    __slots__ = ("at", "lifecycle", "metadata", "parent", "session")
 
     def __init__(
-        self, session: str, parent: str | None, metadata: Mapping[str, str] | None, at: float
+        self,
+        session: str,
+        parent: str | None,
+        lifecycle: Lifecycle,
+        metadata: Mapping[str, str] | None,
+        at: float,
     ) -> None:
         super().__init__()
         self.session = session
         self.parent = parent
+        self.lifecycle = lifecycle
         self.metadata = msgspec.json.encode(metadata or {}).decode()
         self.at = at
 
@@ -68,7 +81,7 @@ class Create(Write[None]):
             "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'sessions'), 0) + 1"
         ).fetchone()[0]
         tx.connection.execute(
-            "INSERT INTO sessions VALUES (?, ?, ?, ?, 0, 0, ?, ?, 'new', '', ?)",
+            "INSERT INTO sessions VALUES (?, ?, ?, ?, 0, 0, ?, ?, 'new', '', ?, ?)",
             (
                 sid,
                 self.session,
@@ -77,6 +90,7 @@ class Create(Write[None]):
                 self.at,
                 self.at,
                 self.metadata,
+                self.lifecycle,
             ),
         )
 

@@ -17,12 +17,15 @@ from llm_client.types import Message
 from power_loop.events import Stamped
 
 __all__ = [
+    "EVERY_SESSION",
     "Appended",
     "CancelRequested",
     "InboxItem",
     "Lease",
+    "Lifecycle",
     "Posted",
     "SessionInfo",
+    "SessionQuery",
     "Steer",
     "Store",
 ]
@@ -79,6 +82,33 @@ class Appended(Struct, frozen=True):
     tree_seq: int
 
 
+Lifecycle = Literal["linked", "ephemeral", "detached"]
+"""What becomes of a session when the one above it is deleted: it goes along, or it stays.
+
+An ephemeral one goes along too; besides, it has served its purpose once it has completed, and is
+pruned then however young it is.
+"""
+
+
+class SessionQuery(Struct, frozen=True, kw_only=True):
+    """Which sessions are wanted: those for which all of it holds.
+
+    Attributes:
+        text: some message of a user or of the assistant holds it; A to Z in either case.
+        metadata: they have these keys with these values, and perhaps others.
+        status: see `SessionInfo.status`.
+        parent: they are directly below this session.
+    """
+
+    text: str = ""
+    metadata: Mapping[str, str] = {}
+    status: str | None = None
+    parent: str | None = None
+
+
+EVERY_SESSION = SessionQuery()
+
+
 class SessionInfo(Struct, frozen=True):
     """A session as a store lists it. Times are seconds since the epoch."""
 
@@ -93,6 +123,7 @@ class SessionInfo(Struct, frozen=True):
     title: str
     """The first line of the first user message, cut short."""
     metadata: Mapping[str, str]
+    lifecycle: Lifecycle = "linked"
 
 
 class Store(Protocol):
@@ -111,6 +142,7 @@ class Store(Protocol):
         session: str,
         *,
         parent: str | None = None,
+        lifecycle: Lifecycle = "linked",
         metadata: Mapping[str, str] | None = None,
         at: float = 0.0,
     ) -> None:
@@ -118,7 +150,8 @@ class Store(Protocol):
 
         Raises:
             SessionNotFound: no such parent.
-            UsageError: the id is empty, or it or the metadata is not valid text without NUL.
+            UsageError: the id is empty, it or the metadata is not valid text without NUL, or there
+                is no such lifecycle.
         """
         ...
 
@@ -232,12 +265,21 @@ class Store(Protocol):
         """
         ...
 
-    async def list(self, *, limit: int = 100, before: float | None = None) -> Sequence[SessionInfo]:
-        """Sessions, most recently updated first; `before` pages on by `updated`."""
+    async def list(
+        self,
+        query: SessionQuery = EVERY_SESSION,
+        *,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> Sequence[SessionInfo]:
+        """Sessions, most recently updated first; `before` pages on by `updated`.
+
+        A text is looked for in all that was said in the sessions that fit otherwise.
+        """
         ...
 
-    async def delete(self, session: str, *, cascade: bool = True) -> int:
-        """Deletes a session and, with `cascade`, its descendants; else its children become roots.
+    async def delete(self, session: str) -> int:
+        """Deletes a session and those below it; detached ones become roots, with all below them.
 
         Returns the number of sessions deleted.
 

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
 
 from llm_client.types import Message, Text
 from power_loop.errors import UsageError
 from power_loop.events import Stamped, is_record
-from power_loop.runtime.stores.base import Lease
+from power_loop.runtime.stores.base import Lease, Lifecycle
 from power_loop.session.outcome import status_of
 from power_loop.session.records import MessageAppended, RunClosed, RunOpened
 from power_loop.session.text import is_sound
 
-__all__ = ["check_append", "check_new", "status_after", "title_of", "tree_position"]
+__all__ = [
+    "check_append",
+    "check_new",
+    "folded",
+    "says",
+    "status_after",
+    "title_of",
+    "tree_position",
+]
 
 _TITLE_LENGTH = 80
 
 
-def check_new(session: str, metadata: Mapping[str, str] | None) -> None:
+def check_new(session: str, lifecycle: Lifecycle, metadata: Mapping[str, str] | None) -> None:
     """Refuses what cannot name or describe a session.
 
     Raises:
-        UsageError: the id is empty; it or the metadata is not valid Unicode text without NUL.
+        UsageError: the id is empty; it or the metadata is not valid Unicode text without NUL; there
+            is no such lifecycle.
     """
+    if lifecycle not in get_args(Lifecycle):
+        legal = ", ".join(map(repr, get_args(Lifecycle)))
+        raise UsageError(f"the lifecycle is one of {legal}, not {lifecycle!r}")
     if not session:
         raise UsageError("a session id must not be empty")
     _check_text("the session id", session)
@@ -53,6 +66,23 @@ def check_append(lease: Lease, expected_seq: int, records: Sequence[Stamped]) ->
                 f"a {type(stamped.event).__name__} stamped as number {stamped.seq} of session "
                 f"{stamped.session!r} cannot be record {seq} of session {session!r}"
             )
+
+
+def says(event: object, text: bytes) -> bool:
+    """Whether a message of a user or of the assistant in a record holds `text`, as `folded`."""
+    match event:
+        case RunOpened():
+            messages = event.input
+        case MessageAppended():
+            messages = (event.message,)
+        case _:
+            return False
+    return any(text in folded(message.text) for message in messages if message.role != "system")
+
+
+def folded(text: str) -> bytes:
+    """Text as it is compared: without the case of A to Z, which every database knows alike."""
+    return text.encode().lower()
 
 
 def status_after(status: str, records: Iterable[Stamped]) -> str:

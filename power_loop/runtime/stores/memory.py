@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from itertools import count, islice
 from threading import Lock
 from typing import Literal
 
@@ -21,17 +21,22 @@ from power_loop.errors import (
 )
 from power_loop.events import Stamped
 from power_loop.runtime.stores.base import (
+    EVERY_SESSION,
     Appended,
     CancelRequested,
     InboxItem,
     Lease,
+    Lifecycle,
     Posted,
     SessionInfo,
+    SessionQuery,
     Steer,
 )
 from power_loop.runtime.stores.common import (
     check_append,
     check_new,
+    folded,
+    says,
     status_after,
     title_of,
     tree_position,
@@ -51,6 +56,7 @@ class _Log:
         "id",
         "inbox",
         "lease",
+        "lifecycle",
         "metadata",
         "parent",
         "posted",
@@ -67,6 +73,7 @@ class _Log:
         id: str,
         generation: int,
         parent: _Log | None,
+        lifecycle: Lifecycle,
         metadata: Mapping[str, str],
         created: float,
     ) -> None:
@@ -75,6 +82,7 @@ class _Log:
         self.parent = parent
         self.root: _Log = self if parent is None else parent.root
         self.children: list[_Log] = []
+        self.lifecycle: Lifecycle = lifecycle
         self.metadata = dict(metadata)
         self.created = self.updated = created
         self.records: list[Stamped] = []
@@ -92,6 +100,24 @@ class _Log:
         for child in self.children:
             yield from child.below()
 
+    def bound(self) -> Iterator[_Log]:
+        """The session and those that go along when it is deleted."""
+        yield self
+        for child in self.children:
+            if child.lifecycle != "detached":
+                yield from child.bound()
+
+    def fits(self, query: SessionQuery) -> bool:
+        """Whether the session is one of those asked for."""
+        if query.status is not None and self.status != query.status:
+            return False
+        if query.parent is not None and (self.parent is None or self.parent.id != query.parent):
+            return False
+        if not query.metadata.items() <= self.metadata.items():
+            return False
+        text = folded(query.text)
+        return not text or any(says(stamped.event, text) for stamped in self.records)
+
     def info(self) -> SessionInfo:
         return SessionInfo(
             id=self.id,
@@ -103,6 +129,7 @@ class _Log:
             status=self.status,
             title=self.title,
             metadata=dict(self.metadata),
+            lifecycle=self.lifecycle,
         )
 
 
@@ -130,17 +157,18 @@ class MemoryStore:
         session: str,
         *,
         parent: str | None = None,
+        lifecycle: Lifecycle = "linked",
         metadata: Mapping[str, str] | None = None,
         at: float = 0.0,
     ) -> None:
         """See `Store.create`."""
-        check_new(session, metadata)
+        check_new(session, lifecycle, metadata)
         with self._lock:
             if session in self._logs:
                 return
             above = None if parent is None else self._log(parent)
             log = self._logs[session] = _Log(
-                session, next(self._generations), above, metadata or {}, at
+                session, next(self._generations), above, lifecycle, metadata or {}, at
             )
             if above is not None:
                 above.children.append(log)
@@ -260,24 +288,31 @@ class MemoryStore:
         """See `Store.info`."""
         return self._log(session).info()
 
-    async def list(self, *, limit: int = 100, before: float | None = None) -> Sequence[SessionInfo]:
+    async def list(
+        self,
+        query: SessionQuery = EVERY_SESSION,
+        *,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> Sequence[SessionInfo]:
         """See `Store.list`."""
         with self._lock:
             logs = [log for log in self._logs.values() if before is None or log.updated < before]
         logs.sort(key=lambda log: (-log.updated, log.id))
-        return [log.info() for log in logs[:limit]]
+        return [log.info() for log in islice((log for log in logs if log.fits(query)), limit)]
 
-    async def delete(self, session: str, *, cascade: bool = True) -> int:
+    async def delete(self, session: str) -> int:
         """See `Store.delete`."""
         with self._lock:
             log = self._log(session)
-            doomed = [*log.below()] if cascade else [log]
+            doomed = [*log.bound()]
             for each in doomed:
                 if each.lease is not None:
                     raise SessionBusy(each.id, each.lease.owner)
-            if not cascade:
-                for child in log.children:
-                    _uproot(child)
+            for each in doomed:
+                for child in each.children:
+                    if child.lifecycle == "detached":
+                        _uproot(child)
             if log.parent is not None:
                 log.parent.children.remove(log)
             for each in doomed:

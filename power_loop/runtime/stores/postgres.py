@@ -20,6 +20,7 @@ from power_loop.events import Stamped
 from power_loop.runtime.stores import _postgres_reads as reads
 from power_loop.runtime.stores._postgres_listener import Listener
 from power_loop.runtime.stores._postgres_open import SchemaPolicy, make_settings
+from power_loop.runtime.stores._postgres_search import info, search
 from power_loop.runtime.stores._postgres_threads import Read, Reader, Writer
 from power_loop.runtime.stores._postgres_writes import (
     Append,
@@ -32,12 +33,15 @@ from power_loop.runtime.stores._postgres_writes import (
     Unclaim,
 )
 from power_loop.runtime.stores.base import (
+    EVERY_SESSION,
     Appended,
     CancelRequested,
     InboxItem,
     Lease,
+    Lifecycle,
     Posted,
     SessionInfo,
+    SessionQuery,
     Steer,
 )
 from power_loop.runtime.stores.common import check_append, check_new
@@ -119,12 +123,13 @@ class PostgresStore:
         session: str,
         *,
         parent: str | None = None,
+        lifecycle: Lifecycle = "linked",
         metadata: Mapping[str, str] | None = None,
         at: float = 0.0,
     ) -> None:
         """See `Store.create`."""
-        check_new(session, metadata)
-        await self._do(self._writer, Create(session, parent, metadata, at))
+        check_new(session, lifecycle, metadata)
+        await self._do(self._writer, Create(session, parent, lifecycle, metadata, at))
 
     async def claim(
         self, session: str, *, ttl: float = 30.0, steal: Literal["dead", "never"] = "dead"
@@ -207,16 +212,22 @@ class PostgresStore:
     async def info(self, session: str) -> SessionInfo:
         """See `Store.info`."""
         settings = self._settings
-        return await self._ask(lambda cursor: reads.info(cursor, settings, session))
+        return await self._ask(lambda cursor: info(cursor, settings, session))
 
-    async def list(self, *, limit: int = 100, before: float | None = None) -> Sequence[SessionInfo]:
+    async def list(
+        self,
+        query: SessionQuery = EVERY_SESSION,
+        *,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> Sequence[SessionInfo]:
         """See `Store.list`."""
         settings = self._settings
-        return await self._ask(lambda cursor: reads.list_sessions(cursor, settings, limit, before))
+        return await self._ask(lambda cursor: search(cursor, settings, query, limit, before))
 
-    async def delete(self, session: str, *, cascade: bool = True) -> int:
+    async def delete(self, session: str) -> int:
         """See `Store.delete`."""
-        return await self._do(self._writer, Delete(session, cascade=cascade))
+        return await self._do(self._writer, Delete(session))
 
     async def check(self) -> int:
         """Reads everything and compares it with its checksums; returns the number of records.

@@ -22,6 +22,7 @@ from power_loop.runtime.stores import _sqlite_reads as reads
 from power_loop.runtime.stores._sqlite_delete import Delete
 from power_loop.runtime.stores._sqlite_open import Settings
 from power_loop.runtime.stores._sqlite_peek import Peek
+from power_loop.runtime.stores._sqlite_search import info, search
 from power_loop.runtime.stores._sqlite_threads import Read, Reader, Writer
 from power_loop.runtime.stores._sqlite_writes import (
     Append,
@@ -33,12 +34,15 @@ from power_loop.runtime.stores._sqlite_writes import (
     Unclaim,
 )
 from power_loop.runtime.stores.base import (
+    EVERY_SESSION,
     Appended,
     CancelRequested,
     InboxItem,
     Lease,
+    Lifecycle,
     Posted,
     SessionInfo,
+    SessionQuery,
     Steer,
 )
 from power_loop.runtime.stores.common import check_append, check_new
@@ -115,12 +119,13 @@ class SQLiteStore:
         session: str,
         *,
         parent: str | None = None,
+        lifecycle: Lifecycle = "linked",
         metadata: Mapping[str, str] | None = None,
         at: float = 0.0,
     ) -> None:
         """See `Store.create`."""
-        check_new(session, metadata)
-        await self._do(self._writer, Create(session, parent, metadata, at))
+        check_new(session, lifecycle, metadata)
+        await self._do(self._writer, Create(session, parent, lifecycle, metadata, at))
 
     async def claim(
         self, session: str, *, ttl: float = 30.0, steal: Literal["dead", "never"] = "dead"
@@ -201,16 +206,22 @@ class SQLiteStore:
     async def info(self, session: str) -> SessionInfo:
         """See `Store.info`."""
         path = str(self.path)
-        return await self._ask(lambda cx: reads.info(cx, path, session))
+        return await self._ask(lambda cx: info(cx, path, session))
 
-    async def list(self, *, limit: int = 100, before: float | None = None) -> Sequence[SessionInfo]:
+    async def list(
+        self,
+        query: SessionQuery = EVERY_SESSION,
+        *,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> Sequence[SessionInfo]:
         """See `Store.list`."""
         path = str(self.path)
-        return await self._ask(lambda cx: reads.list_sessions(cx, path, limit, before))
+        return await self._ask(lambda cx: search(cx, path, query, limit, before))
 
-    async def delete(self, session: str, *, cascade: bool = True) -> int:
+    async def delete(self, session: str) -> int:
         """See `Store.delete`."""
-        return await self._do(self._writer, Delete(session, cascade=cascade))
+        return await self._do(self._writer, Delete(session))
 
     async def check(self) -> int:
         """Reads everything and compares it with its checksums; returns the number of records.
@@ -229,7 +240,11 @@ class SQLiteStore:
         if self._closed:
             return
         self._closed = True
-        ends = [(worker, worker.stop()) for worker in (self._reader, self._writer)]
+        # Of two connections that are closed at the same moment, neither tidies the log away.
+        ends = (
+            (self._reader, self._reader.stop()),
+            (self._writer, self._writer.stop(self._reader)),
+        )
         for worker, ended in ends:
             if ended is not None:
                 await ended.event.wait()

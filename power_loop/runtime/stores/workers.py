@@ -37,7 +37,11 @@ class Work(Generic[T]):
 
 
 class _Stop(Work[None]):
-    __slots__ = ()
+    __slots__ = ("after",)
+
+    def __init__(self, after: Worker | None) -> None:
+        super().__init__()
+        self.after = after
 
 
 class Worker(ABC):
@@ -83,14 +87,15 @@ class Worker(ABC):
             raise work.error
         return work.result
 
-    def stop(self) -> Signal | None:
+    def stop(self, after: Worker | None = None) -> Signal | None:
         """Lets the thread finish what is queued, and end; to be called once at most.
 
+        It closes its connection once `after`, which has been told to stop too, has closed its own.
         Returns a signal for its end; None if it never ran.
         """
         if self._thread is None:
             return None
-        work = _Stop()
+        work = _Stop(after)
         work.signal = Signal()
         self._queue.put(work)
         return work.signal
@@ -117,6 +122,8 @@ class Worker(ABC):
                 signals = self._serve(works)
                 if stop is not None:
                     self._retire()
+                    if stop.after is not None:
+                        stop.after.join()
                     self._close()
             wake(signals)
         late: list[Work[Any]] = []
