@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from power_loop import errors, events, hooks
     from power_loop.agent.config import AgentConfig
+    from power_loop.agent.deciding import Decision
     from power_loop.agent.extensions import Extension, Subscription, installed_extensions
     from power_loop.agent.loop import AgentLoop
     from power_loop.agent.opening import PendingCall
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
     from power_loop.runtime.stores.sqlite import SQLiteStore
-    from power_loop.tools.base import Tool, ToolContext, ToolOutput
+    from power_loop.tools.base import Result, Tool, ToolContext, ToolOutput
     from power_loop.tools.builtin import workspace_tools
     from power_loop.tools.function import tool
     from power_loop.tools.json_tool import JsonSchemaTool
@@ -60,6 +61,8 @@ __all__ = [  # noqa: RUF022  grouped by use
     "RunResult",
     "RunStream",
     "PendingCall",
+    "Decision",
+    "Result",
     "RetryPolicy",
     "RetryRule",
     "FallbackPolicy",
@@ -120,6 +123,7 @@ _HOME = {
         "Usage",
     ),
     "power_loop.agent.config": ("AgentConfig",),
+    "power_loop.agent.deciding": ("Decision",),
     "power_loop.agent.extensions": ("Extension", "Subscription", "installed_extensions"),
     "power_loop.agent.loop": ("AgentLoop",),
     "power_loop.agent.opening": ("PendingCall",),
@@ -131,7 +135,7 @@ _HOME = {
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),
     "power_loop.runtime.stores.sqlite": ("SQLiteStore",),
-    "power_loop.tools.base": ("Tool", "ToolContext", "ToolOutput"),
+    "power_loop.tools.base": ("Result", "Tool", "ToolContext", "ToolOutput"),
     "power_loop.tools.builtin": ("workspace_tools",),
     "power_loop.tools.function": ("tool",),
     "power_loop.tools.json_tool": ("JsonSchemaTool",),
