@@ -91,13 +91,15 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
                 continue
             if not isinstance(text, str) or not text.strip() or not is_sound(Text(text)):
                 raise UsageError(f"{name} must be a text, without NUL and lone surrogates")
+        self._check_words()
+
+    def _check_words(self) -> None:
         effort = cast("object", self.reasoning_effort)
         if effort is not None and (not isinstance(effort, str) or not effort.strip()):
             raise UsageError(f"reasoning_effort must be a word or None, is {effort!r}")
-        if self.prompt_cache not in (None, *get_args(PromptCache)):
-            raise UsageError(f'prompt_cache must be "5m", "1h" or None, is {self.prompt_cache!r}')
-        if self.in_doubt not in get_args(InDoubt):
-            raise UsageError(f'in_doubt must be "tell" or "ask", is {self.in_doubt!r}')
+        for name, (told, words) in _WORDS.items():
+            if getattr(self, name) not in words:
+                raise UsageError(f"{name} must be {told}, is {getattr(self, name)!r}")
 
 
 _COUNTS = MappingProxyType(
@@ -121,6 +123,13 @@ _NUMBERS = MappingProxyType(
     }
 )
 """Other numbers, and whether each may be 0."""
+_WORDS = MappingProxyType(
+    {
+        "prompt_cache": ('"5m", "1h" or None', (*get_args(PromptCache), None)),
+        "in_doubt": ('"tell" or "ask"', get_args(InDoubt)),
+    }
+)
+"""Words, and which each may be."""
 _MAY_BE_NONE = ("max_output_tokens", "temperature")
 
 

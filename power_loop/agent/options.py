@@ -62,8 +62,7 @@ def check_options(options: Mapping[str, object], *, resumes: bool = False) -> No
     for name, value in options.items():
         match name:
             case "answers" | "decisions" if resumes:
-                if value is not None and not isinstance(value, Mapping):
-                    raise UsageError(f"{name} is a mapping, not a value of type {_kind(value)}")
+                _check_mapping(name, value)
             case "deps":
                 pass
             case "model":
@@ -71,8 +70,7 @@ def check_options(options: Mapping[str, object], *, resumes: bool = False) -> No
             case "tools":
                 _check_tools(value)
             case "max_rounds":
-                if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                    raise UsageError(f"max_rounds must be a whole number from 1, not {value!r}")
+                _check_rounds(value)
             case "timeout":
                 _check_timeout(value)
             case "on_busy":
@@ -97,6 +95,16 @@ def _check_tools(value: object) -> None:
         raise UsageError(
             f"tools is a list of tools or a registry, not a value of type {_kind(value)}"
         )
+
+
+def _check_mapping(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        raise UsageError(f"{name} is a mapping, not a value of type {_kind(value)}")
+
+
+def _check_rounds(value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"max_rounds must be a whole number from 1, not {value!r}")
 
 
 def _kind(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import get_ident
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 from anyio.lowlevel import current_token
@@ -117,15 +117,13 @@ class ToolRunner:
     ) -> ToolOutput | Unsettled:
         bound = self._timeout if tool.timeout is None else tool.timeout
         with anyio.move_on_after(bound):
-            found: object = await own_cancellation(reconcile(started.arguments, context))
-            match found:
-                case ToolOutput() | "never_happened" | "cannot_tell":
-                    return found
-                case _:
-                    raise ToolError(
-                        "reconcile answers a ToolOutput, 'never_happened' or 'cannot_tell', "
-                        f"not a value of type {type(found).__name__}"
-                    )
+            found = await own_cancellation(reconcile(started.arguments, context))
+            if not isinstance(found, ToolOutput) and found not in get_args(Unsettled):
+                raise ToolError(
+                    "reconcile answers a ToolOutput, 'never_happened' or 'cannot_tell', "
+                    f"not a value of type {type(found).__name__}"
+                )
+            return found
         context.abandon(f"it took longer than {bound:g} s")
         raise TimeoutError(f"reconcile did not answer within {bound:g} s")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from power_loop import tools as door
 from power_loop.errors import ToolDefinitionError, ToolError
@@ -54,29 +54,27 @@ class Reconciling:
             work = functools.partial(self._work, values, context)
             return await self._threads.run(work, context)
         try:
-            answer: object = await cast("Any", self._function)(values, context)
+            answer: Reconciled = await cast("Any", self._function)(values, context)
         except SystemExit as error:
             raise _exited(context, error) from error
         return self._read(answer, context)
 
     def _work(self, values: dict[str, Any], context: ToolContext[Any]) -> ToolOutput | Unsettled:
         try:
-            answer = self._function(values, context)
+            answer = cast("Reconciled", self._function(values, context))
         except SystemExit as error:
             raise _exited(context, error) from error
         return self._read(answer, context)
 
-    def _read(self, answer: object, context: ToolContext[Any]) -> ToolOutput | Unsettled:
-        match answer:
-            case "never_happened" | "cannot_tell":
-                return answer
-            case Result():
-                return result_output(answer, context.tool, self._nothing)
-            case _:
-                raise ToolError(
-                    f"reconcile of tool {context.tool!r} answers Result(…), 'never_happened' or "
-                    f"'cannot_tell', not a value of type {type(answer).__name__}"
-                )
+    def _read(self, answer: Reconciled, context: ToolContext[Any]) -> ToolOutput | Unsettled:
+        if isinstance(answer, Result):
+            return result_output(answer, context.tool, self._nothing)
+        if answer not in get_args(Unsettled):
+            raise ToolError(
+                f"reconcile of tool {context.tool!r} answers Result(…), 'never_happened' or "
+                f"'cannot_tell', not a value of type {type(answer).__name__}"
+            )
+        return answer
 
 
 def result_output(result: Result, tool: str, nothing: str = "null") -> ToolOutput:
@@ -86,9 +84,10 @@ def result_output(result: Result, tool: str, nothing: str = "null") -> ToolOutpu
         ToolError: it cannot be turned into text.
     """
     value = result.value
-    output = (
-        ToolOutput.of(value) if isinstance(value, str) else door.to_output(value, tool, nothing)
-    )
+    if isinstance(value, str):
+        # Without pydantic, which a program with no tools of its own need not load.
+        return ToolOutput.of(value, is_error=result.is_error)
+    output = door.to_output(value, tool, nothing)
     return ToolOutput(output.content, result.is_error or output.is_error)
 
 

@@ -87,6 +87,7 @@ def _about(s: Session, id: str, n: int) -> Iterator[Record]:
     yield started(id, attempt + 1)
     yield settled(id, "finished")
     yield settled(id, "interrupted")
+    yield settled(id, "unknown")
     yield settled(id, "not_run")
     yield settled(id, "denied")
     token = call.token if call else f"token-{id}"

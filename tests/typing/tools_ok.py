@@ -68,6 +68,7 @@ class Own:
     name = "own"
     exclusive = False
     idempotent = True
+    reconcile = None
     timeout: float | None = None
     spec = ToolSpec("own", "Own.", {})
 

@@ -63,6 +63,7 @@ class Unfinished:
     name = "unfinished"
     exclusive = False
     idempotent = False
+    reconcile = None
     timeout: float | None = None
     spec = ToolSpec("unfinished", "Unfinished.", {})
 
