@@ -123,21 +123,21 @@ def check_decided(
         for id, call in session.open_calls.items()
         if id not in decisions
         and _in_doubt(session, call)
-        and not _decides(session, call, tools.get(_name(call)))
+        and not _decides(session, tools.get(_name(call)))
     ]
     if undecided:
         raise pending_error(session, undecided)
 
 
-def _decides(session: Session, call: OpenCall, tool: Tool | ToolSpec | None) -> bool:
+def _decides(session: Session, tool: Tool | ToolSpec | None) -> bool:
     """Whether the tool itself says what is to become of a call in doubt, or may."""
     if tool is None or isinstance(tool, ToolSpec):
         return False
     if tool.idempotent:
         return True
-    # A run that has ended with it in doubt has asked the tool, in vain.
+    # A run that has ended regularly with a call in doubt has asked the tool, in vain.
     asked = session.run is None and not isinstance(session.last_outcome, Crashed)
-    return tool.reconcile is not None and not (asked and call.state == "in_doubt")
+    return tool.reconcile is not None and not asked
 
 
 def _in_doubt(session: Session, call: OpenCall) -> bool:

@@ -10,7 +10,7 @@ from llm_client.types import Message, Text
 from power_loop.agent.deciding import pending_error
 from power_loop.errors import NothingToResume
 from power_loop.session.closing import closing_calls
-from power_loop.session.machine import CallState, Phase, Session
+from power_loop.session.machine import CallState, OpenCall, Phase, Session
 from power_loop.session.outcome import Cancelled, Crashed
 from power_loop.session.records import MessageAppended, Record, RunClosed, RunOpened
 
@@ -27,9 +27,11 @@ class PendingCall(Struct, frozen=True):
     """A call of a session without a result.
 
     Attributes:
+        name, arguments: what had begun; before that, what the model asked for.
         state: `asked` was not begun, `waiting` waits for an answer to `token`, `started` is running
             or was when its process died, `in_doubt` had begun when its run ended.
         attempt: how often it has been begun.
+        idempotency_key: under which it was begun, for asking whoever was to do the work; "" before.
     """
 
     call_id: str
@@ -38,15 +40,28 @@ class PendingCall(Struct, frozen=True):
     state: CallState
     attempt: int
     token: str
+    idempotency_key: str = ""
 
 
 def pending_calls(session: Session) -> tuple[PendingCall, ...]:
     """The session's open calls, in call order."""
-    return tuple(
-        [
-            PendingCall(id, c.call.name, c.call.arguments, c.state, c.attempt, c.token)
-            for id, c in session.open_calls.items()
-        ]
+    return tuple([_pending(call) for call in session.open_calls.values()])
+
+
+def _pending(call: OpenCall) -> PendingCall:
+    id, begun = call.call.id, call.started
+    if begun is None:
+        return PendingCall(
+            id, call.call.name, call.call.arguments, call.state, call.attempt, call.token
+        )
+    return PendingCall(
+        id,
+        begun.name,
+        begun.arguments,
+        call.state,
+        call.attempt,
+        call.token,
+        begun.idempotency_key,
     )
 
 

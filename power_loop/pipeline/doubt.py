@@ -63,7 +63,7 @@ async def _is_allowed(io: Ports, open_call: OpenCall, started: ToolStarted) -> b
     match await io.fire(TOOL_BEFORE, context):
         case Skip(output=output):
             # Not "skipped": it may have had effects.
-            detail = repaired_text(f"It was forbidden: {output}")
+            detail = repaired_text(f"A hook forbade that, and says: {output}")
             await settle_as(io, told(started.call_id, "unknown", detail))
             return False
         case Suspend(reason=reason):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -442,10 +442,39 @@ def test_decisions_are_made_from_a_blocking_program_too(tmp_path: Path) -> None:
         assert s.resume("s", decisions={"a": Result("known")}).status == "completed"
 
 
-async def test_a_guard_forbids_a_rerun_that_the_host_has_decided(store: Store) -> None:
-    """It is there to forbid; the outcome is unknown then."""
+async def test_what_is_pending_is_shown_as_it_had_begun_and_under_its_key(store: Store) -> None:
+    """So that a host can ask whoever was to do the work, before it decides."""
+    await left_behind(store, "s", {"a": "pay", "b": "pay"}, begun=["a"])
+    ran = ToolStarted("b", "other", '{"n":2}', "s/b", "hash")
+    await write(store, "s", [ran])
+    async with AgentLoop(Scripted(), store=store) as loop:
+        first, second = await loop.get_pending("s")
+        assert (first.name, first.arguments) == ("pay", '{"n":1}')
+        assert (first.idempotency_key, first.attempt) == ("s/a", 1)
+        assert (second.name, second.arguments) == ("other", '{"n":2}')
+        assert (second.idempotency_key, second.state) == ("s/b", "started")
+        await left_behind(store, "t", {"a": "pay"}, begun=[])
+        (asked,) = await loop.get_pending("t")
+        assert (asked.name, asked.idempotency_key, asked.state) == ("pay", "", "asked")
+
+
+def forbids(context: ToolBefore) -> Skip | None:
+    return Skip("never twice") if context.attempt > 1 else None
+
+
+def fails(context: ToolBefore) -> None:
+    raise ValueError(context.attempt)
+
+
+@pytest.mark.parametrize(
+    ("guard", "told"), [(forbids, "never twice"), (fails, "hook guard failed: ValueError")]
+)
+async def test_a_guard_forbids_a_rerun_that_the_host_has_decided(
+    guard: Callable[[ToolBefore], Skip | None], told: str, store: Store
+) -> None:
+    """It is there to forbid, also when it fails; the outcome is unknown then."""
     hooks = Hooks()
-    hooks.on(TOOL_BEFORE, lambda c: Skip("never twice") if c.attempt > 1 else None, name="guard")
+    hooks.on(TOOL_BEFORE, guard, name="guard")
     pay = tool(name="pay")(_pay)
     await left_behind(store, "s", {"a": "pay"}, begun=["a"])
     bank = Bank()
@@ -459,7 +488,8 @@ async def test_a_guard_forbids_a_rerun_that_the_host_has_decided(store: Store) -
     assert bank.paid == []
     (settled,) = [r for r in log if isinstance(r, ToolSettled)]
     assert settled.how == "unknown"
-    assert "never twice" in str(settled.message)
+    assert "It was not run again. A hook forbade that, and says: " in str(settled.message)
+    assert told in str(settled.message)
 
 
 # ── giving up ─────────────────────────────────────────────────────────────────────────────────────

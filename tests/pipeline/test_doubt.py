@@ -235,7 +235,9 @@ def test_a_guard_that_forbids_a_rerun_leaves_the_outcome_unknown() -> None:
     assert succeed(io) == Completed("ok")
     assert io.effects == []
     assert hows(io) == ["unknown"]
-    assert io.results()["c1"].endswith("It was not run again. It was forbidden: not twice \u2400")
+    assert io.results()["c1"].endswith(
+        "It was not run again. A hook forbade that, and says: not twice \u2400"
+    )
 
 
 @pytest.mark.parametrize("answer", ["approve", "deny"])
