@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from power_loop.tools.builtin import workspace_tools
     from power_loop.tools.function import tool
     from power_loop.tools.json_tool import JsonSchemaTool
+    from power_loop.tools.reconciling import Reconciled
     from power_loop.tools.registry import ToolRegistry
 
 __all__ = [  # noqa: RUF022  grouped by use
@@ -78,6 +79,7 @@ __all__ = [  # noqa: RUF022  grouped by use
     "events",
     # tools
     "JsonSchemaTool",
+    "Reconciled",
     "Tool",
     "ToolContext",
     "ToolOutput",
@@ -139,6 +141,7 @@ _HOME = {
     "power_loop.tools.builtin": ("workspace_tools",),
     "power_loop.tools.function": ("tool",),
     "power_loop.tools.json_tool": ("JsonSchemaTool",),
+    "power_loop.tools.reconciling": ("Reconciled",),
     "power_loop.tools.registry": ("ToolRegistry",),
 }
 _MODULES = ("errors", "events", "hooks")

@@ -92,16 +92,15 @@ class ToolRunner:
         try:
             found = await self._found(tool, tool.reconcile, started, context)
         except Exception as error:  # noqa: BLE001  foreign code; readers are told
+            kind = type(error).__name__
             logger.warning(
-                "tool %r could not say what became of call %r: %s: %s",
+                "tool %r cannot tell what became of call %r: %s",
                 started.name,
                 started.call_id,
-                type(error).__name__,
-                error,
+                kind,
+                exc_info=True,
             )
-            failed = ReconcileFailed(
-                started.call_id, started.name, type(error).__name__, str(error)[:500]
-            )
+            failed = ReconcileFailed(started.call_id, started.name, kind, str(error)[:500])
             self._emit(repaired_strings(failed))
             return "cannot_tell"
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import AsyncGenerator, Callable
 from itertools import product
@@ -167,6 +168,23 @@ async def _judge(loop: AgentLoop[Bank], bank: Bank, became: str, log: list[Any])
 
 
 # ── asking the tool ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_tool_that_cannot_answer_is_told_of_in_an_event_and_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In a form that can be sent; the run goes on."""
+    pay = tool(name="pay", reconcile=reconciling("raises"))(_pay)
+    seen: list[Any] = []
+    with anyio.fail_after(10), caplog.at_level(logging.WARNING, "power_loop"):
+        async with AgentLoop[Bank](Scripted(says("ok")), tools=[pay]) as loop:
+            await left_behind(loop.store, "s", {"a": "pay"}, begun=["a"])
+            loop.events.subscribe(seen.append, inline=True)
+            assert (await loop.resume("s", deps=Bank())).status == "completed"
+    assert events_of(ReconcileFailed, seen) == [
+        ReconcileFailed("a", "pay", "OSError", "the bank is closed \ufffd")
+    ]
+    assert "tool 'pay' cannot tell what became of call 'a': OSError" in caplog.text
 
 
 async def test_a_synchronous_function_is_asked_in_a_thread_and_abandoned_when_it_hangs(

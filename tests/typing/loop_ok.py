@@ -13,6 +13,7 @@ from power_loop import (
     Decision,
     MemoryStore,
     PendingCall,
+    Reconciled,
     Result,
     RunResult,
     Stamped,
@@ -39,13 +40,23 @@ async def who(context: ToolContext[Deps]) -> str:
     return assert_type(context.deps.user, str)
 
 
+async def looked_up(arguments: dict[str, Any], context: ToolContext[Deps]) -> Reconciled:
+    return Result(arguments) if context.deps.user else "cannot_tell"
+
+
+@tool(reconcile=looked_up)
+async def charge(amount: int) -> int:
+    """Charges."""
+    return amount
+
+
 def plain(n: int) -> int:
     """Doubles."""
     return 2 * n
 
 
 store: Store = MemoryStore()
-loop = AgentLoop[Deps]("openai:gpt-5", tools=[who, plain], store=store)
+loop = AgentLoop[Deps]("openai:gpt-5", tools=[who, charge, plain], store=store)
 
 
 async def main() -> None:
