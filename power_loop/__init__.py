@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from power_loop import errors, events, hooks
     from power_loop.agent.config import AgentConfig
+    from power_loop.agent.deciding import Decision
     from power_loop.agent.extensions import Extension, Subscription, installed_extensions
     from power_loop.agent.loop import AgentLoop
     from power_loop.agent.opening import PendingCall
@@ -49,10 +50,11 @@ if TYPE_CHECKING:
     from power_loop.runtime.stores.opening import open_store
     from power_loop.runtime.stores.postgres import PostgresStore
     from power_loop.runtime.stores.sqlite import SQLiteStore
-    from power_loop.tools.base import Tool, ToolContext, ToolOutput
+    from power_loop.tools.base import Result, Tool, ToolContext, ToolOutput
     from power_loop.tools.builtin import workspace_tools
     from power_loop.tools.function import tool
     from power_loop.tools.json_tool import JsonSchemaTool
+    from power_loop.tools.reconciling import Reconciled
     from power_loop.tools.registry import ToolRegistry
 
 __all__ = [  # noqa: RUF022  grouped by use
@@ -62,6 +64,8 @@ __all__ = [  # noqa: RUF022  grouped by use
     "RunResult",
     "RunStream",
     "PendingCall",
+    "Decision",
+    "Result",
     "RetryPolicy",
     "RetryRule",
     "FallbackPolicy",
@@ -77,6 +81,7 @@ __all__ = [  # noqa: RUF022  grouped by use
     "events",
     # tools
     "JsonSchemaTool",
+    "Reconciled",
     "Tool",
     "ToolContext",
     "ToolOutput",
@@ -124,6 +129,7 @@ _HOME = {
         "Usage",
     ),
     "power_loop.agent.config": ("AgentConfig",),
+    "power_loop.agent.deciding": ("Decision",),
     "power_loop.agent.extensions": ("Extension", "Subscription", "installed_extensions"),
     "power_loop.agent.loop": ("AgentLoop",),
     "power_loop.agent.opening": ("PendingCall",),
@@ -137,10 +143,11 @@ _HOME = {
     "power_loop.runtime.stores.opening": ("open_store",),
     "power_loop.runtime.stores.postgres": ("PostgresStore",),
     "power_loop.runtime.stores.sqlite": ("SQLiteStore",),
-    "power_loop.tools.base": ("Tool", "ToolContext", "ToolOutput"),
+    "power_loop.tools.base": ("Result", "Tool", "ToolContext", "ToolOutput"),
     "power_loop.tools.builtin": ("workspace_tools",),
     "power_loop.tools.function": ("tool",),
     "power_loop.tools.json_tool": ("JsonSchemaTool",),
+    "power_loop.tools.reconciling": ("Reconciled",),
     "power_loop.tools.registry": ("ToolRegistry",),
 }
 _MODULES = ("errors", "events", "hooks")

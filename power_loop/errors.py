@@ -94,21 +94,41 @@ class SessionNotFound(SessionError):
 
 
 class SessionPendingError(SessionError):
-    """Calls of the session are open, so it takes no new input.
+    """Calls of the session are open, so that it takes no new input; or `resume` needs decisions.
 
-    `open` are the ids of calls that were not begun or wait, `in_doubt` of those that had begun when
-    their run ended.
+    Every open call is in one of three, by id: `open` has not begun (it may wait for an approval);
+    `begun` waits for something in the middle of its work; `in_doubt` was running when its process
+    died, so that its outcome is unknown. `undecided` are those in doubt that `resume` must be told
+    about; it is empty for an error of `send`.
     """
 
-    def __init__(self, session_id: str, open: Sequence[str], in_doubt: Sequence[str]) -> None:
-        calls = ", ".join([*open, *(f"{call} (in doubt)" for call in in_doubt)])
-        super().__init__(
-            f"session {session_id!r} has open calls: {calls}. "
-            "Call resume() to carry on, or abort_pending() to give them up",
-            session_id,
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        open: Sequence[str] = (),
+        begun: Sequence[str] = (),
+        in_doubt: Sequence[str] = (),
+        undecided: Sequence[str] = (),
+    ) -> None:
+        calls = ", ".join(
+            [
+                *open,
+                *(f"{call} (begun)" for call in begun),
+                *(f"{call} (in doubt)" for call in in_doubt),
+            ]
         )
+        todo = "Call resume() to carry on, or abort_pending() to give them up"
+        if undecided:
+            todo = (
+                f"Nobody can tell what became of {', '.join(undecided)}: call resume(decisions=…) "
+                "with 'rerun', 'unknown' or a Result for each, or abort_pending() to give all up"
+            )
+        super().__init__(f"session {session_id!r} has open calls: {calls}. {todo}", session_id)
         self.open = tuple(open)
+        self.begun = tuple(begun)
         self.in_doubt = tuple(in_doubt)
+        self.undecided = tuple(undecided)
 
 
 class SessionBusy(SessionError):

@@ -41,6 +41,7 @@ __all__ = [
     "ModelAsked",
     "ModelEnded",
     "Recalled",
+    "ReconcileFailed",
     "Record",
     "RetryScheduled",
     "RoundEnded",
@@ -145,6 +146,15 @@ class HookFailed(Struct, frozen=True, tag="hook_failed"):
     message: str
 
 
+class ReconcileFailed(Struct, frozen=True, tag="reconcile_failed"):
+    """A tool was asked what had become of a call, and raised or took too long: it cannot tell."""
+
+    call_id: str
+    tool: str
+    error_type: str
+    message: str
+
+
 class TextRepaired(Struct, frozen=True, tag="text_repaired"):
     """Text from a model or tool held characters that no provider takes; they were replaced.
 
@@ -173,6 +183,7 @@ Transient = (
     | RetryScheduled
     | FallbackTaken
     | HookFailed
+    | ReconcileFailed
     | TextRepaired
     | DeltasDropped
 )

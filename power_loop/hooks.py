@@ -226,11 +226,16 @@ class ToolsBatchAfter(HookContext[DepsT], frozen=True, kw_only=True):
 
 
 class ToolBefore(HookContext[DepsT], frozen=True, kw_only=True):
-    """A call is about to run. `name` and `arguments` (JSON text) say what really runs."""
+    """A call is about to run. `name` and `arguments` (JSON text) say what really runs.
+
+    An `attempt` over 1 runs again what had begun when its process died: a rewrite is not taken
+    then, and a Skip tells the model that the outcome is unknown.
+    """
 
     call: ToolCall
     name: str  # may be rewritten
     arguments: str  # may be rewritten
+    attempt: int = 1
 
 
 class ToolAfter(HookContext[DepsT], frozen=True, kw_only=True):

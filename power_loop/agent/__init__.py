@@ -6,6 +6,7 @@ result.py      what a run gives back
 intake.py      what callers may pass as input, checked at the edge; options.py for one run
 output.py      typed answers
 running.py     from a call of a verb to a run that is ready; prepared.py to its end
+deciding.py    what a host may decide about open calls
 opening.py     with which records a run opens; toolset.py with which tools
 lifetime.py    what is open while a loop is
 sessions.py    one run at a time per session: locks, leases, folded sessions

@@ -14,9 +14,10 @@ from power_loop.errors import UsageError
 from power_loop.pipeline.ports import ROUND_LIMIT_PROMPT
 from power_loop.session.text import is_sound
 
-__all__ = ["AgentConfig", "PromptCache"]
+__all__ = ["AgentConfig", "InDoubt", "PromptCache"]
 
 PromptCache = Literal["5m", "1h"]
+InDoubt = Literal["tell", "ask"]
 
 
 class AgentConfig(Struct, frozen=True, kw_only=True):
@@ -40,6 +41,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         tool_concurrency: tools of one answer that run at the same time.
         tool_timeout: seconds for a tool that sets no bound of its own.
         result_limit: characters of one tool result; the middle of a longer one is left out.
+        in_doubt: what becomes of a call that was running when its process died, if its tool is not
+            idempotent and cannot say how it went: the model is told that the outcome is unknown
+            ("tell"), or `resume` asks for a decision ("ask").
         lease_seconds: how long the session stays locked after the host of a run has died.
         hook_grace: seconds that session.end handlers have in all.
         shutdown_grace: seconds that running runs have to end when the loop is closed.
@@ -64,6 +68,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     tool_concurrency: int = 16
     tool_timeout: float = 120.0
     result_limit: int = 100_000
+    in_doubt: InDoubt = "tell"
     lease_seconds: float = 30.0
     hook_grace: float = 5.0
     shutdown_grace: float = 10.0
@@ -86,11 +91,15 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
                 continue
             if not isinstance(text, str) or not text.strip() or not is_sound(Text(text)):
                 raise UsageError(f"{name} must be a text, without NUL and lone surrogates")
+        self._check_words()
+
+    def _check_words(self) -> None:
         effort = cast("object", self.reasoning_effort)
         if effort is not None and (not isinstance(effort, str) or not effort.strip()):
             raise UsageError(f"reasoning_effort must be a word or None, is {effort!r}")
-        if self.prompt_cache not in (None, *get_args(PromptCache)):
-            raise UsageError(f'prompt_cache must be "5m", "1h" or None, is {self.prompt_cache!r}')
+        for name, (told, words) in _WORDS.items():
+            if getattr(self, name) not in words:
+                raise UsageError(f"{name} must be {told}, is {getattr(self, name)!r}")
 
 
 _COUNTS = MappingProxyType(
@@ -114,6 +123,13 @@ _NUMBERS = MappingProxyType(
     }
 )
 """Other numbers, and whether each may be 0."""
+_WORDS = MappingProxyType(
+    {
+        "prompt_cache": ('"5m", "1h" or None', (*get_args(PromptCache), None)),
+        "in_doubt": ('"tell" or "ask"', get_args(InDoubt)),
+    }
+)
+"""Words, and which each may be."""
 _MAY_BE_NONE = ("max_output_tokens", "temperature")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -23,8 +23,7 @@ from power_loop.agent.extensions import Extension
 from power_loop.agent.feed import LoopEvents
 from power_loop.agent.intake import Input
 from power_loop.agent.lifetime import open_all
-from power_loop.agent.opening import Decision
-from power_loop.agent.options import RunOptions
+from power_loop.agent.options import ResumeOptions, RunOptions
 from power_loop.agent.result import RunResult
 from power_loop.agent.running import Runner
 from power_loop.agent.stream import RunStream
@@ -311,48 +310,46 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         self,
         session_id: str,
         *,
-        answers: Mapping[str, Decision] | None = None,
-        results: Mapping[str, str] | None = None,
         output_type: None = None,
-        **options: Unpack[RunOptions[DepsT]],
+        **options: Unpack[ResumeOptions[DepsT]],
     ) -> RunResult[None]: ...
     @overload
     async def resume(
         self,
         session_id: str,
         *,
-        answers: Mapping[str, Decision] | None = None,
-        results: Mapping[str, str] | None = None,
         output_type: type[T],
-        **options: Unpack[RunOptions[DepsT]],
+        **options: Unpack[ResumeOptions[DepsT]],
     ) -> RunResult[T]: ...
     async def resume(
         self,
         session_id: str,
         *,
-        answers: Mapping[str, Decision] | None = None,
-        results: Mapping[str, str] | None = None,
         output_type: type[Any] | None = None,
-        **options: Unpack[RunOptions[DepsT]],
+        **options: Unpack[ResumeOptions[DepsT]],
     ) -> RunResult[Any]:
         """Carries an interrupted run on: after a crash, a cancellation, a limit, or a wait.
 
-        Calls that have settled are never run again. One that had begun is run again only if its
-        tool is idempotent; otherwise the model is told that it was interrupted.
+        Calls that have settled are never run again; those that had not begun are run. One that was
+        running when its process died is in doubt. What is decided about it holds. Else its tool is
+        asked, if it reconciles; then it is run again if that is idempotent or says that it never
+        happened; then, as `AgentConfig.in_doubt` has it, the model is told that the outcome is
+        unknown, or the host must decide: the run ends `pending_tools`, or does not open.
 
         Args:
             session_id: the session.
-            answers: `approve` or `deny` for each token that a call waits for.
-            results: results of calls to tools that this program runs itself, by call id.
             output_type: what the answer must be, as in `send`; a run does not hand it on.
-            options: see `RunOptions`.
+            options: see `ResumeOptions`: answers and decisions besides those of `send`.
 
         Raises:
             NothingToResume: the last run ended for good.
-            UsageError: an answer or a result is for nothing that waits; nothing was stored.
+            SessionPendingError: calls are in doubt, and only the host can decide (see
+                `SessionPendingError.undecided`); nothing was changed.
+            UsageError: an answer or a decision is for nothing that waits for it, or does not fit;
+                nothing was stored.
             SessionNotFound, SessionBusy: nothing was changed.
         """
-        async with self._runner.resumed(session_id, output_type, options, answers, results) as run:
+        async with self._runner.resumed(session_id, output_type, options) as run:
             return await run.finish()
 
     @overload
@@ -360,37 +357,31 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         self,
         session_id: str,
         *,
-        answers: Mapping[str, Decision] | None = None,
-        results: Mapping[str, str] | None = None,
         output_type: None = None,
         overflow: Overflow = "merge",
-        **options: Unpack[RunOptions[DepsT]],
+        **options: Unpack[ResumeOptions[DepsT]],
     ) -> AbstractAsyncContextManager[RunStream[None]]: ...
     @overload
     def stream_resume(
         self,
         session_id: str,
         *,
-        answers: Mapping[str, Decision] | None = None,
-        results: Mapping[str, str] | None = None,
         output_type: type[T],
         overflow: Overflow = "merge",
-        **options: Unpack[RunOptions[DepsT]],
+        **options: Unpack[ResumeOptions[DepsT]],
     ) -> AbstractAsyncContextManager[RunStream[T]]: ...
     @asynccontextmanager
     async def stream_resume(
         self,
         session_id: str,
         *,
-        answers: Mapping[str, Decision] | None = None,
-        results: Mapping[str, str] | None = None,
         output_type: type[Any] | None = None,
         overflow: Overflow = "merge",
-        **options: Unpack[RunOptions[DepsT]],
+        **options: Unpack[ResumeOptions[DepsT]],
     ) -> AsyncGenerator[RunStream[Any]]:
         """`resume`, as a run to iterate over while it goes on; see `stream`."""
         async with (
-            self._runner.resumed(session_id, output_type, options, answers, results) as run,
+            self._runner.resumed(session_id, output_type, options) as run,
             run.streamed(overflow) as stream,
         ):
             yield stream

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, cast, get_args
 
 from msgspec import Struct
 
 from llm_client.types import Message, Text
-from power_loop.errors import NothingToResume, SessionPendingError, UsageError
+from power_loop.agent.deciding import pending_error
+from power_loop.errors import NothingToResume
 from power_loop.session.closing import closing_calls
-from power_loop.session.machine import CallState, Phase, Session
+from power_loop.session.machine import CallState, OpenCall, Phase, Session
 from power_loop.session.outcome import Cancelled, Crashed
 from power_loop.session.records import MessageAppended, Record, RunClosed, RunOpened
 
 __all__ = [
-    "Decision",
     "PendingCall",
     "abandonment",
-    "check_decisions",
     "for_input",
     "for_resume",
     "pending_calls",
 ]
-
-Decision = Literal["approve", "deny"]
-"""What a person may say to a call that waits for an approval."""
 
 
 class PendingCall(Struct, frozen=True):
     """A call of a session without a result.
 
     Attributes:
+        name, arguments: what had begun; before that, what the model asked for.
         state: `asked` was not begun, `waiting` waits for an answer to `token`, `started` is running
             or was when its process died, `in_doubt` had begun when its run ended.
         attempt: how often it has been begun.
+        idempotency_key: under which it was begun, for asking whoever was to do the work; "" before.
     """
 
     call_id: str
@@ -43,15 +40,28 @@ class PendingCall(Struct, frozen=True):
     state: CallState
     attempt: int
     token: str
+    idempotency_key: str = ""
 
 
 def pending_calls(session: Session) -> tuple[PendingCall, ...]:
     """The session's open calls, in call order."""
-    return tuple(
-        [
-            PendingCall(id, c.call.name, c.call.arguments, c.state, c.attempt, c.token)
-            for id, c in session.open_calls.items()
-        ]
+    return tuple([_pending(call) for call in session.open_calls.values()])
+
+
+def _pending(call: OpenCall) -> PendingCall:
+    id, begun = call.call.id, call.started
+    if begun is None:
+        return PendingCall(
+            id, call.call.name, call.call.arguments, call.state, call.attempt, call.token
+        )
+    return PendingCall(
+        id,
+        begun.name,
+        begun.arguments,
+        call.state,
+        call.attempt,
+        call.token,
+        begun.idempotency_key,
     )
 
 
@@ -64,12 +74,7 @@ def for_input(
         SessionPendingError: calls are open.
     """
     if session.open_calls:
-        calls = pending_calls(session)
-        raise SessionPendingError(
-            session.id,
-            [c.call_id for c in calls if c.state not in ("started", "in_doubt")],
-            [c.call_id for c in calls if c.state in ("started", "in_doubt")],
-        )
+        raise pending_error(session)
     opened = RunOpened(run_id, (message,), limits=dict(limits))
     return (*_after_crash(session), opened)
 
@@ -97,39 +102,13 @@ def for_resume(
     return (*crash, opened, MessageAppended(go_on)) if ended_with_text else (*crash, opened)
 
 
-def check_decisions(
-    session: Session, answers: Mapping[str, Decision], results: Mapping[str, str]
-) -> None:
-    """Raises UsageError: an answer is neither yes nor no, or nothing waits for an answer or result.
-
-    Anything but `approve` would count as a no, and what fits nowhere would be lost.
-    """
-    waiting = [call.token for call in session.open_calls.values() if call.state == "waiting"]
-    for token, answer in answers.items():
-        if answer not in get_args(Decision):
-            raise UsageError(f"the answer to {token!r} is 'approve' or 'deny', not {answer!r}")
-        if token not in waiting:
-            raise UsageError(
-                f"no call of session {session.id!r} waits for {token!r}; "
-                f"waited for: {', '.join(map(repr, waiting)) or 'nothing'}"
-            )
-    for call_id, result in cast("Mapping[str, object]", results).items():
-        if not isinstance(result, str):
-            raise UsageError(f"the result of {call_id!r} is text, not {type(result).__name__}")
-        if call_id not in session.open_calls:
-            raise UsageError(
-                f"no call {call_id!r} of session {session.id!r} is open; "
-                f"open: {', '.join(map(repr, session.open_calls)) or 'none'}"
-            )
-
-
 def abandonment(session: Session, run_id: str, reason: str) -> tuple[Record, ...]:
     """The records that give all open calls up; empty if none is open and no run was interrupted."""
     crash = _after_crash(session)
     if not session.open_calls:
         return crash
     last = session.run or session.last_run
-    settled = closing_calls(session, {}, f"It was given up: {reason}")
+    settled = closing_calls(session, {}, f"It was given up: {reason}", died=bool(crash))
     closed = RunClosed(run_id, Cancelled(reason))
     return (*crash, RunOpened(run_id, resumes=last), *settled, closed)
 

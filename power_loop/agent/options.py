@@ -9,13 +9,14 @@ from typing import Any, Generic, TypedDict, get_args
 from typing_extensions import TypeVar
 
 from llm_client.providers import PROVIDERS
+from power_loop.agent.deciding import Answer, Decision
 from power_loop.agent.sessions import OnBusy
 from power_loop.agent.toolset import AnyTool
 from power_loop.driver.hub import Overflow
 from power_loop.errors import UsageError
 from power_loop.tools.registry import ToolRegistry
 
-__all__ = ["RunOptions", "check_options", "check_overflow"]
+__all__ = ["ResumeOptions", "RunOptions", "check_options", "check_overflow"]
 
 DepsT = TypeVar("DepsT", default=Any)
 
@@ -38,15 +39,30 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     """Wait for a session that somebody else is running (the default), or fail."""
 
 
+class ResumeOptions(RunOptions[DepsT], Generic[DepsT], total=False):
+    """What can be set for a run that resumes another."""
+
+    answers: Mapping[str, Answer] | None
+    """`approve` or `deny` for each token that a call waits for."""
+    decisions: Mapping[str, Decision] | None
+    """By call id: a `Result` for a call of a tool that this program runs itself; for one in doubt
+    a `Result`, "rerun" (under the same idempotency key) or "unknown" (the model is told)."""
+
+
 _NAMES = ("deps", "model", "tools", "max_rounds", "timeout", "on_busy")
 _ALSO_MODELS = frozenset({"deepseek", "mistral", "qwen"})
 """Providers whose names servers of open models use as well: `mistral:7b` is a model there."""
 
 
-def check_options(options: Mapping[str, object]) -> None:
-    """Raises UsageError: one is unknown, or of a value that cannot be."""
+def check_options(options: Mapping[str, object], *, resumes: bool = False) -> None:
+    """Raises UsageError: one is unknown, or of a value that cannot be.
+
+    `resumes` says that they are `ResumeOptions`.
+    """
     for name, value in options.items():
         match name:
+            case "answers" | "decisions" if resumes:
+                _check_mapping(name, value)
             case "deps":
                 pass
             case "model":
@@ -54,14 +70,14 @@ def check_options(options: Mapping[str, object]) -> None:
             case "tools":
                 _check_tools(value)
             case "max_rounds":
-                if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                    raise UsageError(f"max_rounds must be a whole number from 1, not {value!r}")
+                _check_rounds(value)
             case "timeout":
                 _check_timeout(value)
             case "on_busy":
                 _check_one_of("on_busy", value, get_args(OnBusy))
             case _:
-                raise UsageError(f"there is no option {name!r}; there are {', '.join(_NAMES)}")
+                names = (*_NAMES, "answers", "decisions") if resumes else _NAMES
+                raise UsageError(f"there is no option {name!r}; there are {', '.join(names)}")
 
 
 def check_overflow(overflow: object) -> None:
@@ -76,8 +92,23 @@ def _check_one_of(name: str, value: object, legal: tuple[str, ...]) -> None:
 
 def _check_tools(value: object) -> None:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        kind = type(value).__name__
-        raise UsageError(f"tools is a list of tools or a registry, not a value of type {kind}")
+        raise UsageError(
+            f"tools is a list of tools or a registry, not a value of type {_kind(value)}"
+        )
+
+
+def _check_mapping(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        raise UsageError(f"{name} is a mapping, not a value of type {_kind(value)}")
+
+
+def _check_rounds(value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"max_rounds must be a whole number from 1, not {value!r}")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
 
 
 def _check_timeout(value: object) -> None:

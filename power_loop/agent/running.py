@@ -16,9 +16,10 @@ from llm_client.service import LLMService
 from llm_client.types import LLMRequest, Message, Text, new_id
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
+from power_loop.agent.deciding import check_answers, check_decided, verdicts
 from power_loop.agent.intake import Input, to_message
-from power_loop.agent.opening import Decision, check_decisions, for_input, for_resume, text_message
-from power_loop.agent.options import RunOptions, check_options
+from power_loop.agent.opening import for_input, for_resume, text_message
+from power_loop.agent.options import ResumeOptions, RunOptions, check_options
 from power_loop.agent.prepared import PreparedRun
 from power_loop.agent.sessions import OnBusy, Owned, Sessions
 from power_loop.agent.toolset import Toolset
@@ -101,10 +102,9 @@ class Runner:
     def settings(
         self,
         output_type: type[Any] | None,
-        options: RunOptions[Any],
+        options: RunOptions[Any] | ResumeOptions[Any],
         *,
-        answers: Mapping[str, Decision] | None = None,
-        results: Mapping[str, str] | None = None,
+        resumes: bool = False,
     ) -> _Settings:
         """What a run with these options is to do.
 
@@ -113,7 +113,7 @@ class Runner:
             UsageError: an option that is unknown or cannot be, or an output type that has no
                 schema.
         """
-        check_options(options)
+        check_options(options, resumes=resumes)
         config = self._config
         tools = Toolset(options["tools"]) if "tools" in options else self._tools
         typed = None if output_type is None else agent.output.requested(output_type)
@@ -128,8 +128,7 @@ class Runner:
             check_output=None if typed is None else typed.fault,
             output_reasks=config.output_reasks,
             round_limit_prompt=config.round_limit_prompt,
-            answers=answers or {},
-            results=results or {},
+            in_doubt=config.in_doubt,
         )
         timeout = options.get("timeout")
         limits = {"rounds": float(max_rounds)}
@@ -222,9 +221,7 @@ class Runner:
         self,
         session_id: str,
         output_type: type[Any] | None,
-        options: RunOptions[Any],
-        answers: Mapping[str, Decision] | None,
-        results: Mapping[str, str] | None,
+        options: ResumeOptions[Any],
     ) -> AsyncGenerator[PreparedRun[Any]]:
         """A run that carries the last one on, ready to go.
 
@@ -232,12 +229,18 @@ class Runner:
             UsageError, SessionError: nothing was stored.
         """
         self._check_open()
-        settings = self.settings(output_type, options, answers=answers, results=results)
+        settings = self.settings(output_type, options, resumes=True)
+        answers, decisions = options.get("answers") or {}, options.get("decisions") or {}
         go_on = text_message(self._config.continue_prompt, new_id())
         async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)
-            check_decisions(owned.session, answers or {}, results or {})
-            yield self.prepare(owned, opening, settings)
+            check_answers(owned.session, answers)
+            tools = settings.tools.by_name()
+            decided = verdicts(owned.session, decisions, tools)
+            if self._config.in_doubt == "ask":
+                check_decided(owned.session, decisions, tools)
+            plan = replace(settings.plan, answers=answers, decisions=decided)
+            yield self.prepare(owned, opening, replace(settings, plan=plan))
 
     async def _discard_if_empty(self, session_id: str) -> None:
         """Deletes a session that was made for a run which could not open, if the store still can.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
@@ -13,8 +13,8 @@ from typing_extensions import TypeVar as DefaultTypeVar
 
 from llm_client.types import Message
 from power_loop.agent.intake import Input
-from power_loop.agent.opening import Decision, PendingCall
-from power_loop.agent.options import RunOptions
+from power_loop.agent.opening import PendingCall
+from power_loop.agent.options import ResumeOptions, RunOptions
 from power_loop.agent.result import RunResult
 from power_loop.errors import SyncInAsyncError, UsageError
 from power_loop.runtime.stores.base import Posted
@@ -115,39 +115,26 @@ class SyncLoop(Generic[DepsT]):
         self,
         session_id: str,
         *,
-        answers: Mapping[str, Decision] | None = None,
-        results: Mapping[str, str] | None = None,
         output_type: None = None,
-        **options: Unpack[RunOptions[DepsT]],
+        **options: Unpack[ResumeOptions[DepsT]],
     ) -> RunResult[None]: ...
     @overload
     def resume(
         self,
         session_id: str,
         *,
-        answers: Mapping[str, Decision] | None = None,
-        results: Mapping[str, str] | None = None,
         output_type: type[T],
-        **options: Unpack[RunOptions[DepsT]],
+        **options: Unpack[ResumeOptions[DepsT]],
     ) -> RunResult[T]: ...
     def resume(
         self,
         session_id: str,
         *,
-        answers: Mapping[str, Decision] | None = None,
-        results: Mapping[str, str] | None = None,
         output_type: type[Any] | None = None,
-        **options: Unpack[RunOptions[DepsT]],
+        **options: Unpack[ResumeOptions[DepsT]],
     ) -> RunResult[Any]:
         """See `AgentLoop.resume`."""
-        call = partial(
-            self._loop.resume,
-            session_id,
-            answers=answers,
-            results=results,
-            output_type=output_type,
-            **options,
-        )
+        call = partial(self._loop.resume, session_id, output_type=output_type, **options)
         return self._call(call)
 
     def abort_pending(self, session_id: str, reason: str = "given up") -> int:

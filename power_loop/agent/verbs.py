@@ -26,7 +26,10 @@ class SessionVerbs:
     _runner: Runner
 
     async def abort_pending(self, session_id: str, reason: str = "given up") -> int:
-        """Gives up all open calls of a session, truthfully; returns how many there were.
+        """Gives up all open calls of a session; returns how many there were.
+
+        The model is told the truth about each: that it never began; that it was stopped midway; or,
+        if its process died while it ran, that its outcome is unknown.
 
         Raises:
             SessionNotFound, SessionBusy: nothing was changed.

@@ -13,6 +13,7 @@ from power_loop.events import (
     Event,
     FallbackTaken,
     HookFailed,
+    ReconcileFailed,
     RetryScheduled,
     Stamped,
     TextDelta,
@@ -195,6 +196,8 @@ def told_transient(stamped: Stamped) -> str:
             return f"! {event.error_type}; {event.model} is asked in place of {event.failed}"
         case HookFailed() as event:
             return f"! hook {event.handler} of {event.point} failed: {event.message}"
+        case ReconcileFailed() as event:
+            return f"! {event.tool} cannot tell what became of a call: {event.message}"
         case ToolProgress() as event:
             share = "" if event.fraction is None else f" {event.fraction:.0%}"
             return f"  …{share} {event.message}"

@@ -31,7 +31,15 @@ from power_loop.driver.tooling import CancelReason, Toolbox, ToolRunner
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import HookPoint
 from power_loop.log import logger
-from power_loop.pipeline.ports import AttemptFailed, InboxTake, Job, RunPlan, ToolTraits, Used
+from power_loop.pipeline.ports import (
+    AttemptFailed,
+    Found,
+    InboxTake,
+    Job,
+    RunPlan,
+    ToolTraits,
+    Used,
+)
 from power_loop.runtime.stores.base import CancelRequested, InboxItem, Lease, Steer, Store
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
@@ -215,6 +223,11 @@ class RunPorts:
     async def use(self, started: ToolStarted) -> Used:
         """Runs a tool."""
         return await self.tooling.use(self.session.run or "", started)
+
+    async def reconcile(self, started: ToolStarted) -> Found:
+        """Asks a tool what became of a call, after everything committed so far is durable."""
+        await self.committer.barrier()
+        return await self.tooling.reconcile(self.session.run or "", started)
 
     def finished(self) -> Mapping[str, ToolResult]:
         """Results that no record holds yet."""

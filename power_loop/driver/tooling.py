@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import get_ident
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 from anyio.lowlevel import current_token
@@ -14,11 +14,12 @@ from sniffio import current_async_library
 from llm_client.types import Text, ToolResult, ToolSpec
 from power_loop.driver.shield import own_cancellation
 from power_loop.errors import ToolError
-from power_loop.events import ToolEmitted, ToolProgress, Transient
+from power_loop.events import ReconcileFailed, ToolEmitted, ToolProgress, Transient
 from power_loop.log import logger
-from power_loop.pipeline.ports import ToolTraits, Used
+from power_loop.pipeline.ports import Found, ToolTraits, Used
 from power_loop.session.records import ToolStarted
-from power_loop.tools.base import Tool, ToolContent, ToolContext
+from power_loop.session.text import repaired_strings
+from power_loop.tools.base import Reconciler, Tool, ToolContent, ToolContext, ToolOutput, Unsettled
 
 __all__ = ["CancelReason", "ToolRunner", "Toolbox"]
 
@@ -64,12 +65,68 @@ class ToolRunner:
             return None
         if isinstance(tool, ToolSpec):
             return _EXTERNAL
-        return ToolTraits(tool.exclusive, tool.idempotent)
+        return ToolTraits(tool.exclusive, tool.idempotent, reconciles=tool.reconcile is not None)
 
     async def use(self, run_id: str, started: ToolStarted) -> Used:
         """Runs one call. What the tool raises is told, not raised."""
         tool = self._tools[started.name]
         assert not isinstance(tool, ToolSpec)
+        reporter, context = self._context(run_id, started)
+        # What an earlier attempt gave is no result of this one.
+        self.finished.pop(started.call_id, None)
+        try:
+            used = await self._invoke(tool, started, context)
+            if used.how == "finished":
+                # At once, before anything can interrupt: a cancelled run tells the truth by it.
+                self.finished[started.call_id] = used.result
+        finally:
+            reporter.closed = True
+        return used
+
+    async def reconcile(self, run_id: str, started: ToolStarted) -> Found:
+        """Asks a tool what became of a call. What it raises is told, and counts as no answer."""
+        tool = self._tools[started.name]
+        assert not isinstance(tool, ToolSpec)
+        assert tool.reconcile is not None
+        reporter, context = self._context(run_id, started)
+        try:
+            found = await self._found(tool, tool.reconcile, started, context)
+        except Exception as error:  # noqa: BLE001  foreign code; readers are told
+            kind = type(error).__name__
+            logger.warning(
+                "tool %r cannot tell what became of call %r: %s",
+                started.name,
+                started.call_id,
+                kind,
+                exc_info=True,
+            )
+            failed = ReconcileFailed(started.call_id, started.name, kind, str(error)[:500])
+            self._emit(repaired_strings(failed))
+            return "cannot_tell"
+        finally:
+            reporter.closed = True
+        if not isinstance(found, ToolOutput):
+            return found
+        result = ToolResult(started.call_id, self._capped(found.content), found.is_error)
+        self.finished[started.call_id] = result
+        return result
+
+    async def _found(
+        self, tool: Tool, reconcile: Reconciler, started: ToolStarted, context: ToolContext[Any]
+    ) -> ToolOutput | Unsettled:
+        bound = self._timeout if tool.timeout is None else tool.timeout
+        with anyio.move_on_after(bound):
+            found = await own_cancellation(reconcile(started.arguments, context))
+            if not isinstance(found, ToolOutput) and found not in get_args(Unsettled):
+                raise ToolError(
+                    "reconcile answers a ToolOutput, 'never_happened' or 'cannot_tell', "
+                    f"not a value of type {type(found).__name__}"
+                )
+            return found
+        context.abandon(f"it took longer than {bound:g} s")
+        raise TimeoutError(f"reconcile did not answer within {bound:g} s")
+
+    def _context(self, run_id: str, started: ToolStarted) -> tuple[_Reporter, ToolContext[Any]]:
         if self._home is None:
             self._home = _Home()
         reporter = _Reporter(started.call_id, self._emit, self._home)
@@ -85,16 +142,7 @@ class ToolRunner:
             report=reporter.progress,
             announce=reporter.announce,
         )
-        # What an earlier attempt gave is no result of this one.
-        self.finished.pop(started.call_id, None)
-        try:
-            used = await self._invoke(tool, started, context)
-            if used.how == "finished":
-                # At once, before anything can interrupt: a cancelled run tells the truth by it.
-                self.finished[started.call_id] = used.result
-        finally:
-            reporter.closed = True
-        return used
+        return reporter, context
 
     async def _invoke(self, tool: Tool, started: ToolStarted, context: ToolContext[Any]) -> Used:
         bound = self._timeout if tool.timeout is None else tool.timeout

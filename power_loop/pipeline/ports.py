@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -20,10 +20,26 @@ from power_loop.session.machine import Session
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import Record, Settlement, ToolStarted, ViewChanged
 
-__all__ = ["AttemptFailed", "InboxTake", "Job", "Ports", "RunPlan", "ToolTraits", "Used"]
+__all__ = [
+    "AttemptFailed",
+    "Found",
+    "InboxTake",
+    "Job",
+    "Ports",
+    "RunPlan",
+    "ToolTraits",
+    "Used",
+    "Verdict",
+]
 
 C = TypeVar("C")
 R = TypeVar("R")
+
+Verdict = ToolResult | Literal["rerun", "unknown"]
+"""What the host decides about a call: its result, to run it again, or that nobody can know."""
+
+Found = ToolResult | Literal["never_happened", "cannot_tell"]
+"""What a tool finds out about a call of its own whose outcome is unknown."""
 
 ROUND_LIMIT_PROMPT = (
     "You have used all the rounds of this task. Do not call any more tools. "
@@ -43,7 +59,9 @@ class RunPlan(Struct, frozen=True, kw_only=True):
         check_output: says what is wrong with a final text, or None; for typed output.
         output_reasks: how often a wrong output is given back before the run fails.
         answers: what a person decided about waiting calls, by token.
-        results: results of calls that the caller has run itself, by call id.
+        decisions: what the host decided about calls that are its business, by call id.
+        in_doubt: whether the model is told of a call whose outcome stays unknown, or the host is
+            asked.
     """
 
     template: LLMRequest
@@ -55,15 +73,19 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     output_reasks: int = 2
     round_limit_prompt: str = ROUND_LIMIT_PROMPT
     answers: Mapping[str, str] = {}
-    results: Mapping[str, str] = {}
+    decisions: Mapping[str, Verdict] = {}
+    in_doubt: Literal["tell", "ask"] = "tell"
 
 
 class ToolTraits(Struct, frozen=True):
-    """What the loop must know of a tool. An `external` one is run by the caller, not here."""
+    """What the loop must know of a tool. An `external` one is run by the caller, not here; one that
+    `reconciles` can say what became of a call.
+    """
 
     exclusive: bool = False
     idempotent: bool = False
     external: bool = False
+    reconciles: bool = False
 
 
 class Used(Struct, frozen=True):
@@ -161,6 +183,10 @@ class Ports(Protocol):
 
     async def use(self, started: ToolStarted) -> Used:
         """Runs a tool that has been recorded as started. Never raises what the tool raises."""
+        ...
+
+    async def reconcile(self, started: ToolStarted) -> Found:
+        """Asks a tool that reconciles what became of a call. Never raises what the tool raises."""
         ...
 
     def slot(self) -> AbstractAsyncContextManager[Any]:

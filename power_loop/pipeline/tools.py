@@ -9,25 +9,23 @@ from typing import Any
 from llm_client.types import Message, Text, ToolResult
 from power_loop.errors import HookError
 from power_loop.hooks import (
-    APPROVAL_REQUESTED,
     ROUND_DECIDE,
-    TOOL_AFTER,
     TOOL_BEFORE,
     TOOL_ERROR,
     TOOLS_BATCH_AFTER,
     TOOLS_BATCH_BEFORE,
-    ApprovalRequested,
     Break,
     Retry,
     RoundDecide,
     Skip,
     Suspend,
-    ToolAfter,
     ToolBefore,
     ToolErrorRaised,
     ToolsBatchAfter,
     ToolsBatchBefore,
 )
+from power_loop.pipeline.calls import request_approval, settle, settle_after, settle_as, text_error
+from power_loop.pipeline.doubt import may_run_again
 from power_loop.pipeline.ports import Job, Ports, ToolTraits, Used
 from power_loop.pipeline.progress import (
     Progress,
@@ -38,7 +36,7 @@ from power_loop.pipeline.progress import (
     repaired,
     where,
 )
-from power_loop.session.closing import closing_calls, result_message, settled_by_answer, told
+from power_loop.session.closing import closing_calls, settled_by_answer, told
 from power_loop.session.machine import OpenCall
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -47,15 +45,8 @@ from power_loop.session.outcome import (
     PendingTools,
     Stopped,
 )
-from power_loop.session.records import (
-    CallAnswered,
-    CallWaiting,
-    Settlement,
-    ToolSettled,
-    ToolStarted,
-)
+from power_loop.session.records import CallAnswered, ToolSettled, ToolStarted
 from power_loop.session.state import result_id
-from power_loop.session.text import repaired_text
 
 __all__ = ["tools_phase"]
 
@@ -77,11 +68,7 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
         outcome = await _decide_batch(io, text)
         if outcome is not None:
             return outcome
-    jobs: list[Job] = []
-    for call in list(s.open_calls.values()):
-        job = await _admit(io, progress, call)
-        if job is not None:
-            jobs.append(job)
+    jobs = await _jobs(io, progress)
     if jobs:
         await io.each(jobs)
     if progress.stop_reason is not None:
@@ -117,7 +104,7 @@ async def _decide_batch(io: Ports, text: str) -> Outcome | None:
 
 async def _answer_all(io: Ports, output: str) -> None:
     for call_id in list(io.session.open_calls):
-        await _settle(io, ToolResult(call_id, (Text(output),)), "skipped")
+        await settle(io, ToolResult(call_id, (Text(output),)), "skipped")
 
 
 async def _give_up(io: Ports) -> None:
@@ -146,6 +133,19 @@ async def _end_batch(io: Ports, order: Iterable[str], text: str) -> None:
     await end_round(io, text, has_tools=True)
 
 
+async def _jobs(io: Ports, progress: Progress) -> list[Job]:
+    """Jobs for the calls that are to run, after all others have settled or wait; none if a hook
+    broke the batch off."""
+    jobs: list[Job] = []
+    for call in list(io.session.open_calls.values()):
+        job = await _admit(io, progress, call)
+        if progress.stop_reason is not None:
+            return []
+        if job is not None:
+            jobs.append(job)
+    return jobs
+
+
 # ── one call ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -157,7 +157,7 @@ async def _admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | No
     else:
         # What ran before may run again, not what the model had asked for before hooks changed it.
         name, arguments = before.name, before.arguments
-    if not await _may_run(io, open_call, io.tool(name)):
+    if not await _may_run(io, progress, open_call):
         return None
     if open_call.state == "asked" and io.listens(TOOL_BEFORE):
         rewritten = await _judged(io, open_call, name, arguments)
@@ -167,18 +167,16 @@ async def _admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | No
     return await _job(io, progress, open_call, io.tool(name), name, arguments)
 
 
-async def _may_run(io: Ports, open_call: OpenCall, traits: ToolTraits | None) -> bool:
+async def _may_run(io: Ports, progress: Progress, open_call: OpenCall) -> bool:
     """Whether a call may run now, by what it has been through; settles it if it never will."""
     match open_call.state:
         case "answered":
-            await _settle_as(io, settled_by_answer(open_call))
+            await settle_as(io, settled_by_answer(open_call))
             return False
         case "waiting":
             return await _answered(io, open_call)
-        case "in_doubt" if traits is None or not traits.idempotent:
-            detail = "The program that ran it had died."
-            await _settle_as(io, told(open_call.call.id, "interrupted", detail))
-            return False
+        case "in_doubt":
+            return await may_run_again(io, progress, open_call)
         case _:
             return True
 
@@ -191,10 +189,10 @@ async def _judged(
     context: ToolBefore[Any] = ToolBefore(**where(io), call=call, name=name, arguments=arguments)
     match await io.fire(TOOL_BEFORE, context):
         case Skip(output=output):
-            await _settle(io, ToolResult(call.id, (Text(output),)), "skipped")
+            await settle(io, ToolResult(call.id, (Text(output),)), "skipped")
             return None
         case Suspend(reason=reason):
-            await _request_approval(io, open_call, reason)
+            await request_approval(io, open_call, reason)
             return None
         case ToolBefore() as rewritten:
             why = arguments_fault(rewritten.arguments)
@@ -213,7 +211,11 @@ async def _job(
 ) -> Job | None:
     call_id = open_call.call.id
     if traits is None:
-        await _settle(io, _error(call_id, f"There is no tool {name!r}."), "not_run")
+        gone = f"There is no tool {name!r}."
+        if open_call.begun:
+            await settle_as(io, told(call_id, "unknown", gone))
+        else:
+            await settle(io, text_error(call_id, gone), "not_run")
         return None
     from hashlib import sha256  # noqa: PLC0415  it loads OpenSSL, which a program without tools spares
 
@@ -225,14 +227,15 @@ async def _job(
         sha256(arguments.encode()).hexdigest()[:32],
         open_call.attempt + 1,
     )
-    if not traits.external:
-        return Job(partial(_run_call, io, progress, open_call, started), traits.exclusive)
-    given = io.plan.results.get(call_id)
-    if given is not None:
-        (result,) = repaired(io, "tool", (ToolResult(call_id, (Text(given),)),))
+    given = io.plan.decisions.get(call_id)
+    if isinstance(given, ToolResult):
+        (result,) = repaired(io, "tool", (given,))
         message = Message("tool", (result,), id=result_id(call_id))
         await io.commit(started, ToolSettled(await filtered(io, message)))
-    return None
+        return None
+    if traits.external:
+        return None
+    return Job(partial(_run_call, io, progress, open_call, started), traits.exclusive)
 
 
 async def _answered(io: Ports, open_call: OpenCall) -> bool:
@@ -246,17 +249,8 @@ async def _answered(io: Ports, open_call: OpenCall) -> bool:
     answered = io.session.open_calls[call_id]
     if answered.state == "granted":
         return True
-    await _settle_as(io, settled_by_answer(answered))
+    await settle_as(io, settled_by_answer(answered))
     return False
-
-
-async def _request_approval(io: Ports, open_call: OpenCall, reason: str) -> None:
-    token = io.new_id()
-    reason = repaired_text(reason)
-    await io.commit(CallWaiting(open_call.call.id, "approval", token, reason))
-    if io.listens(APPROVAL_REQUESTED):
-        context = ApprovalRequested(**where(io), call=open_call.call, token=token, reason=reason)
-        await io.fire(APPROVAL_REQUESTED, context)
 
 
 async def _run_call(
@@ -268,25 +262,7 @@ async def _run_call(
         used = await io.use(started)
     if used.error is not None and io.listens(TOOL_ERROR):
         used = await _after_error(io, open_call, started, used, used.error)
-    result = used.result
-    stop: str | None = None
-    if io.listens(TOOL_AFTER):
-        context = ToolAfter(
-            **where(io),
-            call=open_call.call,
-            name=started.name,
-            arguments=started.arguments,
-            result=result,
-        )
-        after = await io.fire(TOOL_AFTER, context)
-        if isinstance(after, Break):
-            stop = after.reason
-        else:
-            result = after.result
-    await _settle(io, result, used.how)
-    if stop is not None:
-        progress.stop_reason = stop
-    return stop is None
+    return await settle_after(io, progress, open_call, started, used)
 
 
 async def _after_error(
@@ -316,20 +292,3 @@ async def _after_error(
                 return await io.use(again)
         case _:
             return used
-
-
-async def _settle(io: Ports, result: ToolResult, how: Settlement) -> None:
-    parts = repaired(io, "tool", (result,))
-    fixed = parts[0]
-    assert isinstance(fixed, ToolResult)
-    await _settle_as(io, ToolSettled(result_message(fixed), how))
-
-
-async def _settle_as(io: Ports, settled: ToolSettled) -> None:
-    (final,) = await filtered_results(io, [settled])
-    # The last one rides with the next model call; until then its batch is not in the view.
-    await io.commit(final, later=len(io.session.open_calls) == 1)
-
-
-def _error(call_id: str, text: str) -> ToolResult:
-    return ToolResult(call_id, (Text(text),), is_error=True)

@@ -18,7 +18,10 @@ TRUTH: Mapping[Settlement, str] = {
         "none, some or all of them may have happened. It was not run again."
     ),
     "not_run": "[not run] The run ended before this call had begun. It had no effect.",
-    "unknown": "[unknown] Nobody can tell what became of this call.",
+    "unknown": (
+        "[unknown] The program that ran this call died before the call had ended. Its outcome is "
+        "unknown: none, some or all of its effects may have happened. It was not run again."
+    ),
     "denied": "[denied] A person did not allow this call. It had no effect.",
 }
 """What the model is told about a call that has no result of its own."""
@@ -36,26 +39,38 @@ def told(call_id: str, how: Settlement, detail: str = "") -> ToolSettled:
 
 
 def closing_calls(
-    state: State, finished: Mapping[str, ToolResult], detail: str = ""
+    state: State, finished: Mapping[str, ToolResult], detail: str = "", *, died: bool = False
 ) -> tuple[ToolSettled, ...]:
-    """Settles every open call by what is known of it: its result, if it had finished after all."""
-    return tuple([_settled(call, finished, detail) for call in state.open_calls.values()])
+    """Settles every open call by what is known of it: its result, if it had finished after all.
+
+    `died` says that the process of the open run has died; what was running then nobody knows of.
+    """
+    return tuple(
+        [_settled(call, finished, detail, died=died) for call in state.open_calls.values()]
+    )
 
 
 def settled_by_answer(call: OpenCall) -> ToolSettled:
     """The settlement of a call that is `answered`: a person said no, or what came is its result."""
     if not call.begun:
         return told(call.call.id, "denied")
+    if call.kind == "approval":
+        return told(call.call.id, "unknown", "A person did not allow that.")
     return ToolSettled(result_message(ToolResult(call.call.id, (Text(call.answer),))))
 
 
-def _settled(call: OpenCall, finished: Mapping[str, ToolResult], detail: str) -> ToolSettled:
+def _settled(
+    call: OpenCall, finished: Mapping[str, ToolResult], detail: str, *, died: bool
+) -> ToolSettled:
     if call.state == "answered":
         return settled_by_answer(call)
     result = finished.get(call.call.id)
     if result is not None and call.may_have_finished:
         return ToolSettled(result_message(repaired_result(result)))
-    return told(call.call.id, "interrupted" if call.begun else "not_run", detail)
+    if not call.begun:
+        return told(call.call.id, "not_run", detail)
+    lost = call.lost or (died and call.state == "started")
+    return told(call.call.id, "unknown" if lost else "interrupted", detail)
 
 
 def closing(

@@ -13,7 +13,8 @@ Rules:
  4. Call ids and message ids are unique in a session and never reused.
  5. Results enter the view together, in call order, when the last call of a message has settled.
  6. A run that ends leaves no call open, unless its ending says what the calls wait for.
- 7. A call that had started when its run ended is in doubt, until it is settled or started again.
+ 7. A call that had started when its run ended is in doubt, until it is settled or started again;
+    it may wait for a person's leave to be started again.
 """
 
 from __future__ import annotations

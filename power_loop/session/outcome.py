@@ -118,7 +118,9 @@ class PendingTools(_Ending, frozen=True, tag="pending_tools"):
     """Calls are open that this program does not run itself, or whose outcome it cannot know."""
 
     call_ids: tuple[str, ...]
-    recommended_action: ClassVar[str] = "settle the open calls: resume or abort_pending"
+    recommended_action: ClassVar[str] = (
+        "resume with decisions about the open calls, or abort_pending"
+    )
 
 
 class Cancelled(_Ending, frozen=True, tag="cancelled"):

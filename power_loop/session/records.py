@@ -36,7 +36,8 @@ AttemptStatus = Literal["ok", "failed", "cancelled", "lost"]
 WaitKind = Literal["approval", "input", "child"]
 Settlement = Literal["finished", "interrupted", "not_run", "unknown", "denied", "skipped"]
 """What became of a call: it ran to its end (well or with an error); it was stopped midway; it was
-never begun; nobody can know; a person said no; a hook answered in its place."""
+never begun; its process died, so that nobody can know; a person said no; a hook answered in its
+place."""
 
 
 class ErrorInfo(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -142,9 +142,10 @@ def _check_waiting(s: State, r: CallWaiting) -> str | None:
     call = s.open_calls.get(r.call_id)
     if call is None:
         return f"no call {r.call_id!r} is open"
-    needed = "asked" if r.kind == "approval" else "started"
-    if call.state != needed:
-        return f"a call waits for {r.kind} from {needed!r}; it is {call.state}"
+    # One in doubt may wait for leave to be run again.
+    needed = ("asked", "in_doubt") if r.kind == "approval" else ("started",)
+    if call.state not in needed:
+        return f"a call waits for {r.kind} from {' or '.join(needed)}; it is {call.state}"
     if not r.token or s.knows(r.token):
         return f"the token {r.token!r} is empty or was used before"
     return None

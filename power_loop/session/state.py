@@ -72,6 +72,12 @@ class OpenCall(Struct):
         return self.started is not None
 
     @property
+    def lost(self) -> bool:
+        """Whether it had begun in a run whose process died, and has not been begun again since."""
+        waits_for_leave = self.kind == "approval" and self.state in ("waiting", "granted")
+        return self.state == "in_doubt" or (self.begun and waits_for_leave)
+
+    @property
     def may_have_finished(self) -> bool:
         """Whether a result of it can exist."""
         return self.begun and self.state != "waiting"

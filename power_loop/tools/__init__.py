@@ -3,6 +3,7 @@
     base.py        Tool, ToolContext, ToolOutput, the errors a tool may raise
     function.py    @tool: a function as a tool (signature, docstring → arguments, schema → results)
     json_tool.py   JsonSchemaTool: a schema and a handler
+    reconciling.py how a tool is asked what became of a call
     registry.py    ToolRegistry
     builtin/       files of a workspace
 
@@ -19,19 +20,25 @@ from power_loop.tools.base import (
     DepsT,
     InvalidArguments,
     Problem,
+    Reconciler,
+    Result,
     Tool,
     ToolCancelled,
     ToolContent,
     ToolContext,
     ToolOutput,
+    Unsettled,
 )
 
 if TYPE_CHECKING:
     from power_loop.tools.arguments import Arguments as Arguments
+    from power_loop.tools.arguments import parse_object as parse_object
     from power_loop.tools.builtin import Workspace, workspace_tools
     from power_loop.tools.docstring import parse_docstring as parse_docstring
     from power_loop.tools.function import FunctionTool, ToolDecorator, tool
     from power_loop.tools.json_tool import JsonSchemaHandler, JsonSchemaTool
+    from power_loop.tools.reconciling import Reconcile, Reconciled
+    from power_loop.tools.reconciling import result_output as result_output
     from power_loop.tools.registry import ToolRegistry
     from power_loop.tools.results import to_output
     from power_loop.tools.threads import Threads
@@ -41,17 +48,22 @@ __all__ = [  # noqa: RUF022  # grouped by use
     "FunctionTool",
     "JsonSchemaHandler",
     "JsonSchemaTool",
+    "Reconcile",
+    "Reconciled",
     "ToolDecorator",
     "ToolRegistry",
     "tool",
     # inside a tool
     "DepsT",
+    "Result",
     "ToolContent",
     "ToolContext",
     "ToolOutput",
     # implementing or running tools
+    "Reconciler",
     "Threads",
     "Tool",
+    "Unsettled",
     "to_output",
     # errors
     "InvalidArguments",
@@ -69,11 +81,15 @@ _LAZY = {
     "FunctionTool": "function",
     "JsonSchemaHandler": "json_tool",
     "JsonSchemaTool": "json_tool",
+    "Reconcile": "reconciling",
+    "Reconciled": "reconciling",
     "Threads": "threads",
     "ToolDecorator": "function",
     "ToolRegistry": "registry",
     "Workspace": "builtin",
     "parse_docstring": "docstring",
+    "parse_object": "arguments",
+    "result_output": "reconciling",
     "to_output": "results",
     "tool": "function",
     "workspace_tools": "builtin",

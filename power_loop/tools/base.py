@@ -5,9 +5,9 @@ Nothing here loads pydantic, so that a driver can speak of tools without paying 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import isnan
-from typing import Any, Generic, Protocol, cast, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, cast, runtime_checkable
 
 import msgspec
 from msgspec import Struct
@@ -22,11 +22,14 @@ __all__ = [
     "DepsT",
     "InvalidArguments",
     "Problem",
+    "Reconciler",
+    "Result",
     "Tool",
     "ToolCancelled",
     "ToolContent",
     "ToolContext",
     "ToolOutput",
+    "Unsettled",
 ]
 
 DepsT = TypeVar("DepsT", default=Any)
@@ -80,6 +83,22 @@ class ToolOutput(Struct, frozen=True):
     def text(self) -> str:
         """All text parts, joined."""
         return "".join([part.text for part in self.content if isinstance(part, Text)])
+
+
+class Result(Struct, frozen=True):
+    """What a call came to, where the loop has not seen it itself.
+
+    For `resume(decisions=…)` and for what `reconcile` answers. `value` is whatever the tool itself
+    may return.
+    """
+
+    value: object
+    is_error: bool = False
+
+
+Unsettled = Literal["never_happened", "cannot_tell"]
+"""What a tool may find out about a call besides its result: that it has had no effect and never
+will, so that it can be made; or nothing."""
 
 
 def _never_cancelled() -> str | None:
@@ -269,6 +288,12 @@ class ToolContext(Generic[DepsT]):
         return f"ToolContext(tool={self.tool!r}, call_id={self.call_id!r}, attempt={self.attempt})"
 
 
+Reconciler = Callable[[str, ToolContext[Any]], Awaitable[ToolOutput | Unsettled]]
+"""Finds out what became of a call: takes the arguments it was begun with, as the JSON text of an
+object, and its context, whose `idempotency_key` and `attempt` are those of the call that was lost.
+"""
+
+
 @runtime_checkable
 class Tool(Protocol):
     """Protocol of a tool: something that a model can ask to be run."""
@@ -291,6 +316,15 @@ class Tool(Protocol):
     @property
     def idempotent(self) -> bool:
         """Whether a call with an unknown outcome may simply be made again."""
+        ...
+
+    @property
+    def reconcile(self) -> Reconciler | None:
+        """Asked first about a call with an unknown outcome; None if the tool cannot be asked.
+
+        Whatever it raises counts as "cannot_tell", and so does an answer that takes longer than a
+        call may.
+        """
         ...
 
     @property

@@ -23,6 +23,7 @@ from power_loop import tools as door
 from power_loop.errors import ToolDefinitionError, ToolError
 from power_loop.tools.base import ToolContext, ToolOutput
 from power_loop.tools.naming import check_name, check_timeout
+from power_loop.tools.reconciling import Reconcile, Reconciling
 from power_loop.tools.signature import Signature, function_label, read_signature, refuse
 from power_loop.tools.threads import Threads
 
@@ -54,6 +55,7 @@ class FunctionTool(Generic[P, R_co]):
         idempotent: bool,
         timeout: float | None,
         threads: Threads | None,
+        reconcile: Reconcile | None,
     ) -> None:
         self.name = spec.name
         self.exclusive = exclusive
@@ -61,12 +63,17 @@ class FunctionTool(Generic[P, R_co]):
         self.timeout = timeout
         self.threads = threads or Threads()
         self._shared_threads = threads
+        self._ask = reconcile
         self._function = function
         self._signature = signature
         self._arguments = arguments
         self._spec = spec
         self._context = signature.context
         self._nothing = "ok" if signature.returns_nothing else "null"
+        self.reconcile: Reconciling | None = None
+        if reconcile is not None:
+            label = function_label(function)
+            self.reconcile = Reconciling(reconcile, label, self.threads, self._nothing)
         self._asynchronous = inspect.iscoroutinefunction(inspect.unwrap(function))
         functools.update_wrapper(self, function, updated=())
 
@@ -144,6 +151,7 @@ class FunctionTool(Generic[P, R_co]):
             idempotent=self.idempotent,
             timeout=self.timeout,
             threads=self._shared_threads,
+            reconcile=self._ask,
         )
 
     def __repr__(self) -> str:
@@ -167,6 +175,7 @@ def tool(
     description: str | None = None,
     exclusive: bool = False,
     idempotent: bool = False,
+    reconcile: Reconcile | None = None,
     timeout: float | None = None,
     strict: bool | None = None,
     threads: Threads | None = None,
@@ -179,6 +188,7 @@ def tool(
     description: str | None = None,
     exclusive: bool = False,
     idempotent: bool = False,
+    reconcile: Reconcile | None = None,
     timeout: float | None = None,
     strict: bool | None = None,
     threads: Threads | None = None,
@@ -196,6 +206,8 @@ def tool(
         description: what the model is told of it; the docstring's first paragraph unless given.
         exclusive: it must run alone, with no other tool of the same answer beside it.
         idempotent: a call with an unknown outcome, as after a crash, may simply be made again.
+        reconcile: asked first what became of such a call, by its idempotency key: its `Result`,
+            "never_happened", so that it is made, or "cannot_tell".
         timeout: seconds after which the loop cancels a call; None for the loop's own limit.
         strict: ask the provider to hold the model to the schema.
         threads: where a synchronous function runs; its own bound of 32 threads unless given.
@@ -224,6 +236,7 @@ def tool(
             idempotent=idempotent,
             timeout=check_timeout(timeout, function_label(function)),
             threads=threads,
+            reconcile=reconcile,
         )
 
     return decorate if function is None else decorate(function)

@@ -15,6 +15,7 @@ from power_loop.errors import ToolDefinitionError
 from power_loop.tools.arguments import parse_object
 from power_loop.tools.base import InvalidArguments, ToolContext, ToolOutput
 from power_loop.tools.naming import check_name, check_timeout
+from power_loop.tools.reconciling import Reconcile, Reconciling
 from power_loop.tools.results import to_output
 from power_loop.tools.threads import Threads
 
@@ -41,6 +42,7 @@ class JsonSchemaTool:
         *,
         exclusive: bool = False,
         idempotent: bool = False,
+        reconcile: Reconcile | None = None,
         timeout: float | None = None,
         strict: bool | None = None,
         threads: Threads | None = None,
@@ -70,6 +72,9 @@ class JsonSchemaTool:
         self.idempotent = idempotent
         self.timeout = check_timeout(timeout, owner)
         self.threads = threads or Threads()
+        self.reconcile: Reconciling | None = None
+        if reconcile is not None:
+            self.reconcile = Reconciling(reconcile, owner, self.threads)
         self._handler = handler
         self._asynchronous = inspect.iscoroutinefunction(
             handler if inspect.isroutine(handler) else type(handler).__call__

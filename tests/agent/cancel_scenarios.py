@@ -14,7 +14,7 @@ from llm_client.errors import Overloaded
 from llm_client.retry import RetryPolicy
 from llm_client.types import LLMRequest
 from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
-from power_loop.agent.opening import Decision
+from power_loop.agent.deciding import Answer
 from power_loop.hooks import POINTS, TOOL_BEFORE, Suspend
 from power_loop.runtime.stores.base import Store
 from tests.agent.scripted import Reply, Scripted, calls, fails, says
@@ -197,7 +197,7 @@ async def _approved(world: World, loop: AgentLoop[World]) -> None:
 
 async def approve(world: World, loop: AgentLoop[World], session: str) -> None:
     """Approves what waits, if anything does."""
-    answers: dict[str, Decision] = {
+    answers: dict[str, Answer] = {
         call.token: "approve" for call in await loop.get_pending(session) if call.token
     }
     if answers:

@@ -27,6 +27,8 @@ WRONG: list[tuple[str, Any]] = [
     ("reasoning_effort", 3),
     ("prompt_cache", "2h"),
     ("prompt_cache", True),
+    ("in_doubt", "guess"),
+    ("in_doubt", None),
 ]
 
 

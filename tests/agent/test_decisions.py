@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
 from llm_client.types import ToolSpec
-from power_loop import AgentLoop, Hooks, tool
+from power_loop import AgentLoop, Hooks, Result, tool
 from power_loop.errors import NothingToResume, UsageError
 from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
 from tests.agent.scripted import Gate, Reply, Scripted, calls, says
 from tests.agent.support import check_log, opened_store
 
 pytestmark = pytest.mark.anyio
+
+_Answers = dict[str, Any]
 
 REMOTE = ToolSpec("remote", "Run elsewhere.", {"type": "object", "properties": {}})
 
@@ -31,19 +33,28 @@ def ask(context: ToolBefore) -> Suspend | None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "results", "told"),
+    ("answers", "decisions", "told"),
     [
         ({"TOKEN": "yes"}, {}, "'approve' or 'deny', not 'yes'"),
         ({"TOKEN": True}, {}, "'approve' or 'deny', not True"),
         ({"TOKEN": "Approve"}, {}, "'approve' or 'deny'"),
         ({"other": "approve"}, {}, "waits for 'other'; waited for: '"),
         ({"TOKEN": "approve", "other": "deny"}, {}, "waits for 'other'"),
-        ({}, {"other": "x"}, "no call 'other' .* open: 'p', 'r'"),
-        ({}, {"r": 3}, "is text, not int"),
+        ({}, {"other": Result("x")}, "no call 'other' .* open: 'p', 'r'"),
+        ({}, {"r": 3}, "is 'rerun', 'unknown' or a Result, not a value of type int"),
+        ({}, {"r": "x"}, "is 'rerun', 'unknown' or a Result, not a value of type str"),
+        ({}, {"r": "rerun"}, "'r' is not in doubt but not begun"),
+        ({}, {"r": "unknown"}, "'r' is not in doubt but not begun"),
+        ({}, {"p": "rerun"}, "'p' is not in doubt but waiting for an approval"),
+        ({}, {"p": Result("paid")}, "'p' is waiting for an approval .*'TOKEN'"),
+        ({"TOKEN": "approve"}, {"p": Result("paid")}, "waiting for an approval"),
+        ({}, {"r": Result(b"raw")}, "the result of call 'r' is none"),
+        ({}, [("r", Result("x"))], "decisions is a mapping, not a value of type list"),
+        (["TOKEN"], {}, "answers is a mapping"),
     ],
 )
 async def test_what_nobody_waits_for_is_refused_before_anything_is_stored(
-    answers: dict[str, Any], results: dict[str, Any], told: str
+    answers: Any, decisions: Any, told: str
 ) -> None:
     """The call still waits, and the right answer is taken afterwards."""
     llm = Scripted(calls(("p", "pay", {}), ("r", "remote", {})), says("done"))
@@ -53,14 +64,19 @@ async def test_what_nobody_waits_for_is_refused_before_anything_is_stored(
         session = (await loop.send("pay")).session_id
         token = next(call.token for call in await loop.get_pending(session) if call.token)
         before = await loop.store.read(session)
-        given: dict[str, Any] = {key.replace("TOKEN", token): v for key, v in answers.items()}
+        given = answers
+        if isinstance(answers, dict):
+            given = {k.replace("TOKEN", token): v for k, v in cast("_Answers", answers).items()}
+        told = told.replace("TOKEN", token)
         with pytest.raises(UsageError, match=told):
-            await loop.resume(session, answers=given, results=results)
+            await loop.resume(session, answers=given, decisions=decisions)
         with pytest.raises(UsageError, match=told):
-            async with loop.stream_resume(session, answers=given, results=results):
+            async with loop.stream_resume(session, answers=given, decisions=decisions):
                 pass
         assert await loop.store.read(session) == before
-        done = await loop.resume(session, answers={token: "approve"}, results={"r": "seen"})
+        done = await loop.resume(
+            session, answers={token: "approve"}, decisions={"r": Result("seen")}
+        )
         assert done.final_text == "done"
         with pytest.raises(NothingToResume):
             await loop.resume(session, answers={token: "approve"})

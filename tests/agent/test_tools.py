@@ -15,6 +15,7 @@ from power_loop import (
     AgentConfig,
     AgentLoop,
     JsonSchemaTool,
+    Result,
     SQLiteStore,
     ToolContext,
     ToolOutput,
@@ -400,7 +401,7 @@ async def test_tools_of_a_json_schema_and_bare_specs_live_side_by_side() -> None
         async with AgentLoop(llm, tools=[here, there]) as loop:
             result = await loop.send("go")
             assert result.status == "pending_tools"
-            after = await loop.resume(result.session_id, results={"a": "from there"})
+            after = await loop.resume(result.session_id, decisions={"a": Result("from there")})
             assert after.status == "completed"
             told = [m.parts[0] for m in llm.requests[1].messages[2:]]
             assert [getattr(part, "text", "") for part in told] == ["from there", "got 2"]

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from llm_client.types import StopReason, Text, ToolSpec
-from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
+from power_loop import AgentConfig, AgentLoop, Hooks, Result, ToolContext, tool
 from power_loop.errors import NothingToResume, SessionNotFound, SessionPendingError
 from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
 from power_loop.runtime.stores.base import Store
@@ -323,7 +323,7 @@ async def test_steering_does_not_keep_a_run_from_suspending(store: Store, kind: 
             if kind == "approval":
                 after = await loop.resume("s", answers={pending.token: "approve"})
             else:
-                after = await loop.resume("s", results={"a": "4"})
+                after = await loop.resume("s", decisions={"a": Result("4")})
             assert after.status == "completed"
             assert [m.role for m in llm.requests[1].messages][-2:] == ["tool", "user"]
             assert llm.requests[1].messages[-1].text == "hurry"
@@ -372,7 +372,7 @@ async def test_calls_the_caller_runs_itself_take_their_results_on_resume(store: 
         async with AgentLoop(llm, tools=[spec], store=store) as loop:
             result = await loop.send("which colour?")
             assert (result.status, result.outcome) == ("pending_tools", PendingTools(("a",)))
-            after = await loop.resume(result.session_id, results={"a": "blue"})
+            after = await loop.resume(result.session_id, decisions={"a": Result("blue")})
             assert (after.status, after.final_text) == ("completed", "blue it is")
             await check_log(loop, result.session_id)
 

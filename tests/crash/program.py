@@ -16,12 +16,13 @@ import anyio.lowlevel
 from msgspec import Struct
 
 from llm_client.types import LLMRequest, Message
-from power_loop import AgentLoop, Hooks, SQLiteStore, ToolContext, tool
+from power_loop import AgentLoop, Hooks, Result, SQLiteStore, ToolContext, tool
 from power_loop.errors import NothingToResume
 from power_loop.events import Stamped
 from power_loop.hooks import POINTS, HookPoint
 from power_loop.runtime.stores.base import Appended, Lease
 from power_loop.session.records import ToolSettled
+from power_loop.tools import Reconciled
 from tests.agent.scripted import Reply, Scripted, calls, says
 
 __all__ = ["SESSION", "Case", "run"]
@@ -71,6 +72,12 @@ class _Journal:
             os.write(self._points, f"{name}\n".encode())
             if self._count == self._case.kill_at or name == self._case.kill_on:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def has_happened(self, *words: object) -> bool:
+        """Whether something has happened in the outer world, in whatever process."""
+        line = " ".join(map(str, words))
+        lines = (Path(self._case.folder) / "effects").read_text().splitlines()
+        return any(each.startswith(f"{line} ") for each in lines)
 
     def effect(self, *words: object) -> None:
         """Something happened in the outer world."""
@@ -154,12 +161,28 @@ async def look(context: ToolContext[_Deps]) -> str:
     return await _work(context)
 
 
+async def _booked(_: dict[str, Any], context: ToolContext[_Deps]) -> Reconciled:
+    """Asks the outer world, which nothing is under way in: whoever booked is dead."""
+    journal, id = context.deps.journal, context.call_id
+    journal.effect("asked", context.tool, id, context.idempotency_key, context.attempt)
+    journal.point(f"reconcile {id}")
+    if journal.has_happened("done", context.tool, id, context.idempotency_key):
+        return Result(f"{context.tool} {id} done")
+    return "never_happened"
+
+
+@tool(reconcile=_booked)
+async def book(context: ToolContext[_Deps]) -> str:
+    """Books something; must not be done twice, and can be looked up by its key."""
+    return await _work(context)
+
+
 def _answer(request: LLMRequest) -> Reply:
     last = request.messages[-1]
     if last.role == "tool":
         return says("all done")
     if last.text == "second":
-        return calls(("a", "charge", {}), ("b", "charge", {}), ("c", "look", {}))
+        return calls(("a", "charge", {}), ("b", "charge", {}), ("c", "look", {}), ("d", "book", {}))
     return says(f"answer to {last.text}")
 
 
@@ -187,7 +210,7 @@ async def _main(case: Case) -> None:
     llm = Scripted(by=_answer)
     hooks = _look_everywhere(journal) if case.hooks else None
     deps = _Deps(journal, case)
-    async with AgentLoop[_Deps](llm, tools=[charge, look], store=store, hooks=hooks) as loop:
+    async with AgentLoop[_Deps](llm, tools=[charge, look, book], store=store, hooks=hooks) as loop:
         loop.events.subscribe(deps.hear, types=[ToolSettled], inline=True)
         await store.create(SESSION)
         journal.point("created")

@@ -61,7 +61,7 @@ FIELDS: Mapping[str, set[str]] = {
     "complete.decide": {"reason", "final_text", "fire_count"},
     "tools.batch.before": {"tool_calls"},
     "tools.batch.after": {"results"},
-    "tool.before": {"call", "name", "arguments"},
+    "tool.before": {"call", "name", "arguments", "attempt"},
     "tool.after": {"call", "name", "arguments", "result"},
     "tool.error": {"call", "name", "arguments", "error"},
     "compact.before": {"messages"},

@@ -35,8 +35,9 @@ from power_loop.hooks import (
     Skip,
     Suspend,
 )
-from power_loop.pipeline.ports import AttemptFailed, ToolTraits
+from power_loop.pipeline.ports import AttemptFailed, Found, ToolTraits, Verdict
 from power_loop.session.records import Record, ToolStarted, ViewChanged
+from power_loop.session.state import OpenCall
 from power_loop.session.view import COMPACT_NOTE
 from tests.pipeline.fakes import Answer, FakePorts, FakeTool, Output
 from tests.pipeline.scripts import plan
@@ -46,13 +47,15 @@ __all__ = ["World", "is_idempotent"]
 TEXTS = ("", "hello", "ünï 🎈", "half \ud800", "nul \x00", '{"a":1}')
 ARGUMENTS = ("", "[1]", '"x"', '{"a', "null", '{"a":1,}')
 STOPS = (StopReason.TOOL_CALLS, StopReason.END, StopReason.LENGTH, StopReason.CONTENT_FILTER)
-NAMES = ("read", "put", "alone", "flaky", "pay", "nobody")
+NAMES = ("read", "put", "alone", "flaky", "pay", "book", "sure", "nobody")
 TRAITS = {
     "read": ToolTraits(),
     "put": ToolTraits(idempotent=True),
     "alone": ToolTraits(exclusive=True),
     "flaky": ToolTraits(),
     "pay": ToolTraits(external=True),
+    "book": ToolTraits(reconciles=True),
+    "sure": ToolTraits(idempotent=True, reconciles=True),
 }
 
 
@@ -67,12 +70,14 @@ class World:
     Attributes:
         cut: arguments of calls that were last in an answer that was cut off.
         appended: ids of messages that message.append has seen, if it listens.
+        cleared: what may be run again, as somebody has said: (call id, attempt that was lost).
     """
 
     def __init__(self, random: Random) -> None:
         self.random = random
         self.cut: set[str] = set()
         self.appended: set[str] = set()
+        self.cleared: set[tuple[str, int]] = set()
         self.processes = 0
         self._marks = 0
         self._points = [point for point in POINTS if point is not SESSION_END and self.sometimes(4)]
@@ -132,7 +137,30 @@ class World:
                 return ToolError(self.random.choice(TEXTS))
             return self.random.choice(TEXTS)
 
-        return {name: FakeTool(output, traits=traits) for name, traits in TRAITS.items()}
+        return {
+            name: FakeTool(output, traits=traits, found=self._found)
+            for name, traits in TRAITS.items()
+        }
+
+    def _found(self, started: ToolStarted) -> Found:
+        match self.random.randrange(3):
+            case 0:
+                return ToolResult(started.call_id, (Text(self.random.choice(TEXTS)),))
+            case 1:
+                self.cleared.add((started.call_id, started.attempt))
+                return "never_happened"
+            case _:
+                return "cannot_tell"
+
+    def _verdict(self, call: OpenCall) -> Verdict:
+        match self.random.randrange(3):
+            case 0:
+                return ToolResult(call.call.id, (Text(self.random.choice(TEXTS)),))
+            case 1:
+                self.cleared.add((call.call.id, call.attempt))
+                return "rerun"
+            case _:
+                return "unknown"
 
     def _said(self, n: int) -> Message | str:
         if self.sometimes(6):
@@ -226,7 +254,8 @@ class World:
         io.arrives = {r.randrange(1, 60): self._said(n) for n in range(r.randrange(3))}
         waiting = [c.token for c in io.session.open_calls.values() if c.state == "waiting"]
         answers = {token: r.choice(("approve", "no")) for token in waiting if self.sometimes(2)}
-        open_ids = list(io.session.open_calls)
-        results = {id: r.choice(TEXTS) for id in open_ids if self.sometimes(2)}
-        io.plan = replace(io.plan, answers=answers, results=results)
+        calls = io.session.open_calls
+        decisions = {id: self._verdict(c) for id, c in calls.items() if self.sometimes(3)}
+        asks = r.choice(("tell", "ask"))
+        io.plan = replace(io.plan, answers=answers, decisions=decisions, in_doubt=asks)
         return io

@@ -32,7 +32,15 @@ from llm_client.types import (
 )
 from power_loop.events import Transient
 from power_loop.hooks import HookPoint
-from power_loop.pipeline.ports import AttemptFailed, InboxTake, Job, RunPlan, ToolTraits, Used
+from power_loop.pipeline.ports import (
+    AttemptFailed,
+    Found,
+    InboxTake,
+    Job,
+    RunPlan,
+    ToolTraits,
+    Used,
+)
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -70,11 +78,20 @@ class _Pause:
 
 
 class FakeTool:
-    """A tool: what it is, and what its runs give; the last one is repeated."""
+    """A tool: what it is, and what its runs give; the last one is repeated.
 
-    def __init__(self, *outputs: Behaviour, traits: ToolTraits = PLAIN) -> None:
+    One that `reconciles` finds out `found`, or what that gives for the call that is asked about.
+    """
+
+    def __init__(
+        self,
+        *outputs: Behaviour,
+        traits: ToolTraits = PLAIN,
+        found: Found | Callable[[ToolStarted], Found] = "cannot_tell",
+    ) -> None:
         self.outputs = deque(outputs or ("ok",))
         self.traits = traits
+        self.found: Found | Callable[[ToolStarted], Found] = found
 
     def next(self, started: ToolStarted) -> Output:
         """What the next run gives."""
@@ -88,6 +105,7 @@ class FakePorts:
     Attributes:
         log: all records, in order; the first `durable` of them would survive the process.
         effects: every tool run that was begun, as (call id, name, arguments).
+        reconciled: every call that a tool was asked about, as (idempotency key, attempt).
         requests: every request to the model.
         fired: every firing of a hook point, as (name, context).
         steps: calls of ports so far; `kill_at` is the one at which the process dies, `arrives`
@@ -118,6 +136,7 @@ class FakePorts:
         self.durable = len(self.log)
         self.requests: list[LLMRequest] = []
         self.effects: list[tuple[str, str, str]] = []
+        self.reconciled: list[tuple[str, int]] = []
         self.fired: list[tuple[str, Any]] = []
         self.events: list[Transient] = []
         self.sleeps: list[float] = []
@@ -319,6 +338,19 @@ class FakePorts:
         self._finished[started.call_id] = used.result
         await self._pause()
         return used
+
+    async def reconcile(self, started: ToolStarted) -> Found:
+        """Asks a scripted tool about a call in doubt."""
+        self._step()
+        tool = self.tools[started.name]
+        assert tool.traits.reconciles, "a tool is asked that cannot be"
+        assert self.session.open_calls[started.call_id].state == "in_doubt"
+        self.reconciled.append((started.idempotency_key, started.attempt))
+        found: Found = tool.found(started) if callable(tool.found) else tool.found
+        self._step()
+        if isinstance(found, ToolResult):
+            self._finished[started.call_id] = found
+        return found
 
     def slot(self) -> AbstractAsyncContextManager[Any]:
         """A place; how many were taken at once is kept."""

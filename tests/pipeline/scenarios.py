@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_client.errors import BadRequest, ServerError
-from llm_client.types import Message, Text
+from llm_client.types import Message, Text, ToolResult
 from power_loop.hooks import (
     COMPLETE_DECIDE,
     TOOL_BEFORE,
@@ -143,8 +143,8 @@ def external_tool() -> list[Record]:
     tools = {"pay": FakeTool(traits=ToolTraits(external=True))}
     io = FakePorts([calls(call("c1", "pay"))], tools)
     assert send(io) == PendingTools(("c1",))
-    results = {"c1": "paid"}
-    again = FakePorts([text("thanks")], tools, log=io.log, plan=plan(results=results), prefix="j")
+    given = {"c1": ToolResult("c1", (Text("paid"),))}
+    again = FakePorts([text("thanks")], tools, log=io.log, plan=plan(decisions=given), prefix="j")
     assert succeed(again) == Completed("thanks")
     return again.log
 

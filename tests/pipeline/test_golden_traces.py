@@ -195,7 +195,7 @@ GOLDEN: dict[str, list[str]] = {
             "tool_started call_id=c3 name=put arguments={} idempotency_key=s/c3 args_hash=44136fa355b3678a1146ad16f7e8649e",
             "run_closed run=run0 outcome=(crashed)",
             "run_opened run=run8 resumes=run0",
-            "tool_settled message=<tool c2.result: error#c2 '[interrupted] This call was stopped before it had finished. Its effects are unknown: none, some or all of them may have happened. It was not run again. The program that ran it had died.'> how=interrupted",
+            "tool_settled message=<tool c2.result: error#c2 '[unknown] The program that ran this call died before the call had ended. Its outcome is unknown: none, some or all of its effects may have happened. It was not run again.'> how=unknown",
             "tool_started call_id=c3 name=put arguments={} idempotency_key=s/c3 args_hash=44136fa355b3678a1146ad16f7e8649e attempt=2",
             "tool_settled message=<tool c3.result: result#c3 'put'>",
             "model_asked attempt=j1 round=2 model=m",

@@ -190,7 +190,7 @@ def test_whether_a_call_in_doubt_may_run_again_is_asked_of_the_tool_that_ran() -
     again = FakePorts([text("ok")], kit, hooks, log=io.log[: io.durable], prefix="j")
     assert succeed(again) == Completed("ok")
     assert again.effects == []
-    assert how(again) == {"c1": "interrupted"}
+    assert how(again) == {"c1": "unknown"}
 
 
 @pytest.mark.parametrize("arguments", ['{"cut', "[1]", "null", '{"a": NaN}', "\x00"])

@@ -16,6 +16,7 @@ from llm_client.types import (
     Text,
     Thinking,
     ToolCall,
+    ToolResult,
     Usage,
 )
 from power_loop.events import RetryScheduled, TextRepaired
@@ -289,9 +290,10 @@ def test_results_of_the_caller_are_taken_for_the_calls_that_are_his() -> None:
     kit = {"pay": FakeTool(traits=ToolTraits(external=True))}
     io = FakePorts([calls(call("c1", "pay"), call("c2", "pay"))], kit)
     assert send(io) == PendingTools(("c1", "c2"))
-    half = FakePorts(tools=kit, log=io.log, plan=plan(results={"c1": "paid\x00"}), prefix="j")
+    one, two = ToolResult("c1", (Text("paid\x00"),)), ToolResult("c2", (Text("x"),))
+    half = FakePorts(tools=kit, log=io.log, plan=plan(decisions={"c1": one}), prefix="j")
     assert succeed(half) == PendingTools(("c2",))
-    whole = FakePorts([text("ok")], kit, log=half.log, plan=plan(results={"c2": "x"}), prefix="k")
+    whole = FakePorts([text("ok")], kit, log=half.log, plan=plan(decisions={"c2": two}), prefix="k")
     assert succeed(whole) == Completed("ok")
     assert whole.results() == {"c1": "paid\u2400", "c2": "x"}
     assert whole.effects == []

@@ -79,6 +79,7 @@ class _CallTrack:
         self.waiting: CallWaiting | None = None
         self.kind = ""
         self.answer: str | None = None
+        self.leave = False
         self.settled: ToolSettled | None = None
 
     @property
@@ -204,8 +205,10 @@ class _Log:
                 r.arguments,
             ):
                 self.bad(f"{r.call_id!r} starts again as something else")
-            if self.run not in track.runs and not self._idempotent(r.name):
+            lost = self.run not in track.runs
+            if lost and not track.leave and not self._idempotent(r.name):
                 self.bad(f"{r.call_id!r} was in doubt and is run again")
+        track.leave = False
         track.starts.append(r)
         track.runs.append(self.run or "")
 
@@ -239,10 +242,13 @@ class _Log:
             if track.waiting is None or track.waiting.token != r.token:
                 self.bad(f"{r.call_id!r} is answered under {r.token!r}, which it does not wait for")
             track.waiting, track.answer = None, r.answer
+            # A person's leave to run again what was in doubt holds for one start.
+            track.leave = bool(track.starts) and track.granted
             return
         if track.waiting is not None or (track.answer is not None and not track.granted):
             self.bad(f"{r.call_id!r} waits twice")
-        if (r.kind == "approval") == bool(track.starts):
+        runs = self.run in track.runs
+        if runs if r.kind == "approval" else not runs:
             self.bad(f"{r.call_id!r} waits for {r.kind} at the wrong time")
         if r.token in self.tokens or not r.token:
             self.bad(f"the token {r.token!r} is empty or not new")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_client.types import Message, Text, ToolResult
-from power_loop.session.closing import closing
+from power_loop.session.closing import TRUTH, closing, closing_calls, settled_by_answer
 from power_loop.session.machine import IllegalRecord, Phase
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -83,6 +83,12 @@ def test_a_settlement_is_one_result_of_an_open_call_under_a_new_id() -> None:
         assert "message id" in refuses(session, ToolSettled(Message("tool", (result,), id=id)))
 
 
+_LOST: tuple[Record, ...] = (
+    started("c1"),
+    RunClosed("r1", Crashed()),
+    RunOpened("r2", resumes="r1"),
+)
+
 BEGUN: dict[str, tuple[bool, bool, tuple[Record, ...]]] = {
     "asked": (False, False, ()),
     "waiting for approval": (False, False, (waits("c1"),)),
@@ -94,8 +100,11 @@ BEGUN: dict[str, tuple[bool, bool, tuple[Record, ...]]] = {
     "in doubt": (
         True,
         True,
-        (started("c1"), RunClosed("r1", Crashed()), RunOpened("r2", resumes="r1")),
+        _LOST,
     ),
+    "in doubt, waiting for leave": (True, False, (*_LOST, waits("c1"))),
+    "in doubt, granted": (True, True, (*_LOST, waits("c1"), answered("c1"))),
+    "in doubt, refused": (True, True, (*_LOST, waits("c1"), answered("c1", "deny"))),
 }
 """Each state of a call: whether its tool had begun, and whether it can have a result."""
 
@@ -133,13 +142,13 @@ def test_closing_tells_the_truth_about_a_call_in_each_state(state: str) -> None:
     begun, _, records = BEGUN[state]
     session = fold(*CALLING, *records)
     finished = {"c1": ToolResult("c1", (Text("all of it"),))}
-    expected = {"refused": "denied", "answered": "finished"}.get(
-        state, "interrupted" if begun else "not_run"
-    )
+    truth = {"refused": "denied", "answered": "finished"}
+    truth |= dict.fromkeys([name for name in BEGUN if name.startswith("in doubt")], "unknown")
+    expected = truth.get(state, "interrupted" if begun else "not_run")
     first = next(r for r in closing(session, CANCELLED, {}) if isinstance(r, ToolSettled))
     assert first.how == expected
     told = next(r for r in closing(session, CANCELLED, finished) if isinstance(r, ToolSettled))
-    if state in ("started", "in doubt"):
+    if state in ("started", "in doubt", "in doubt, granted"):
         assert told.how == "finished"
         assert told.message.parts == (finished["c1"],)
     else:
@@ -157,7 +166,7 @@ def test_what_a_person_answered_is_the_result_of_a_call_that_asked() -> None:
     assert first.message.parts == (ToolResult("c1", (Text("42"),)),)
 
 
-@pytest.mark.parametrize("state", ["asked", "granted", "started", "in doubt"])
+@pytest.mark.parametrize("state", ["asked", "granted", "started", "in doubt", "in doubt, granted"])
 def test_a_call_may_start_from_these_states(state: str) -> None:
     """Attempts are numbered, and another one runs the very same thing."""
     begun, _, records = BEGUN[state]
@@ -174,13 +183,21 @@ def test_a_call_may_start_from_these_states(state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "state", ["waiting for approval", "refused", "waiting for input", "answered"]
+    "state",
+    [
+        "waiting for approval",
+        "refused",
+        "waiting for input",
+        "answered",
+        "in doubt, waiting for leave",
+        "in doubt, refused",
+    ],
 )
 def test_a_call_must_not_start_from_these_states(state: str) -> None:
     """Above all not when a person said no."""
     _, _, records = BEGUN[state]
     session = fold(*CALLING, *records)
-    word = "waiting" if state.startswith("waiting") else "answered"
+    word = "waiting" if "waiting" in state else "answered"
     for attempt in (1, 2):
         assert refuses(session, started("c1", attempt)) == f"the call is {word}"
 
@@ -221,6 +238,55 @@ def test_a_call_waits_for_approval_before_it_starts_and_for_the_rest_after() -> 
     refuses(session, waits("c1", "approval"))
     session.check(waits("c1", "input"))
     session.check(waits("c1", "child"))
+
+
+def test_a_call_in_doubt_may_wait_for_leave_to_run_again_and_for_nothing_else() -> None:
+    """Only what was running in a dead process; one refusal and it never runs again."""
+    session = fold(*CALLING, *_LOST)
+    refuses(session, waits("c1", "input"))
+    refuses(session, waits("c1", "child"))
+    session.apply(waits("c1"), answered("c1", "deny"))
+    refuses(session, started("c1", 2))
+    told = settled_by_answer(session.open_calls["c1"])
+    assert told.how == "unknown"
+    assert "A person did not allow that" in str(told.message)
+
+
+def test_leave_to_run_again_survives_another_death_and_holds_for_one_start() -> None:
+    """The one who comes next runs it; what dies in that attempt is in doubt once more."""
+    granted = (*_LOST, waits("c1"), answered("c1"))
+    dies = (RunClosed("r2", Crashed()), RunOpened("r3", resumes="r2"))
+    session = fold(*CALLING, *granted, *dies)
+    assert session.open_calls["c1"].state == "granted"
+    assert session.open_calls["c1"].lost
+    session.apply(started("c1", 2))
+    assert not session.open_calls["c1"].lost
+    session.apply(RunClosed("r3", Crashed()))
+    assert session.open_calls["c1"].state == "in_doubt"
+
+
+def test_what_is_given_up_after_a_death_is_told_as_unknown() -> None:
+    """The dead process was running it; the one that only waits is stopped by who gives it up."""
+    records = (started("c1"), started("c2"), waits("c2", "input"))
+    session = fold(*CALLING, *records)
+    assert [r.how for r in closing_calls(session, {})] == ["interrupted", "interrupted"]
+    assert [r.how for r in closing_calls(session, {}, died=True)] == ["unknown", "interrupted"]
+
+
+def test_what_the_model_is_told_of_a_call_without_a_result_is_pinned() -> None:
+    """Models are prompted with it, and people search for it."""
+    assert TRUTH == {
+        "interrupted": (
+            "[interrupted] This call was stopped before it had finished. Its effects are unknown: "
+            "none, some or all of them may have happened. It was not run again."
+        ),
+        "not_run": "[not run] The run ended before this call had begun. It had no effect.",
+        "unknown": (
+            "[unknown] The program that ran this call died before the call had ended. Its outcome "
+            "is unknown: none, some or all of its effects may have happened. It was not run again."
+        ),
+        "denied": "[denied] A person did not allow this call. It had no effect.",
+    }
 
 
 def test_a_token_is_answered_once_by_its_own_call_and_never_reused() -> None:

@@ -43,6 +43,7 @@ class Foreign:
     name = "foreign"
     exclusive = False
     idempotent = False
+    reconcile = None
     timeout: float | None = None
 
     def __init__(self, told: str = "foreign") -> None:

@@ -7,7 +7,19 @@ from typing import Any, assert_type
 from pydantic import BaseModel
 
 from llm_client.types import Image, Text
-from power_loop import AgentLoop, MemoryStore, PendingCall, RunResult, Stamped, ToolContext, tool
+from power_loop import (
+    AgentConfig,
+    AgentLoop,
+    Decision,
+    MemoryStore,
+    PendingCall,
+    Reconciled,
+    Result,
+    RunResult,
+    Stamped,
+    ToolContext,
+    tool,
+)
 from power_loop.agent.result import Status
 from power_loop.events import TextDelta
 from power_loop.runtime.stores.base import Posted, Store
@@ -28,13 +40,23 @@ async def who(context: ToolContext[Deps]) -> str:
     return assert_type(context.deps.user, str)
 
 
+async def looked_up(arguments: dict[str, Any], context: ToolContext[Deps]) -> Reconciled:
+    return Result(arguments) if context.deps.user else "cannot_tell"
+
+
+@tool(reconcile=looked_up)
+async def charge(amount: int) -> int:
+    """Charges."""
+    return amount
+
+
 def plain(n: int) -> int:
     """Doubles."""
     return 2 * n
 
 
 store: Store = MemoryStore()
-loop = AgentLoop[Deps]("openai:gpt-5", tools=[who, plain], store=store)
+loop = AgentLoop[Deps]("openai:gpt-5", tools=[who, charge, plain], store=store)
 
 
 async def main() -> None:
@@ -63,6 +85,11 @@ async def main() -> None:
                     assert_type(stamped.event.text, str)
             assert_type((await run.result()).output, Answer)
         assert_type(await loop.resume("s", answers={"t": "approve"}, deps=Deps()), RunResult[None])
+        decisions: dict[str, Decision] = {"a": "rerun", "b": "unknown", "c": Result([1])}
+        resumed = await loop.resume("s", decisions=decisions, output_type=int, timeout=3)
+        assert_type(resumed.output, int)
+        async with loop.stream_resume("s", decisions={"a": Result("x", is_error=True)}) as again:
+            assert_type(await again.result(), RunResult[None])
         assert_type(await loop.cancel("s"), bool)
         assert_type(await loop.steer("s", "go"), Posted)
         assert_type(await loop.get_pending("s"), tuple[PendingCall, ...])
@@ -79,8 +106,12 @@ def blocking() -> None:
     with loop.sync() as s:
         assert_type(s.send("hi", output_type=Answer, deps=Deps()).output, Answer)
         assert_type(s.send("hi").output, None)
+        assert_type(s.resume("s", decisions={"a": "rerun"}, answers={"t": "deny"}).output, None)
     result: RunResult[Any] = loop.send_sync("hi", deps=Deps())
     assert_type(result.final_text, str)
+
+
+AgentConfig(in_doubt="ask")
 
 
 # Nobody needs to name a type of deps.

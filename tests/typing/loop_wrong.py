@@ -6,7 +6,7 @@ from typing import assert_type
 
 from pydantic import BaseModel
 
-from power_loop import AgentLoop, tool
+from power_loop import AgentConfig, AgentLoop, tool
 from power_loop.session.records import RunClosed
 
 
@@ -35,12 +35,19 @@ AgentLoop("openai:gpt-5", tools=["noop"])  # pyright: ignore[reportArgumentType]
 AgentLoop("openai:gpt-5", store="sessions.db")  # pyright: ignore[reportArgumentType]
 AgentLoop("openai:gpt-5", hooks=[])  # pyright: ignore[reportArgumentType]
 AgentLoop("openai:gpt-5", extensions=[noop])  # pyright: ignore[reportArgumentType]
+AgentConfig(in_doubt="guess")  # pyright: ignore[reportArgumentType]
 AgentLoop("openai:gpt-5", temperature=1)  # pyright: ignore[reportCallIssue]
 
 
 async def main() -> None:
     await loop.send("hi", deps=Other())  # pyright: ignore[reportArgumentType]
     await loop.resume("s", deps=Other())  # pyright: ignore[reportArgumentType]
+    await loop.resume("s", decisions={"a": "again"})  # pyright: ignore[reportArgumentType]
+    await loop.resume("s", decisions={"a": True})  # pyright: ignore[reportArgumentType]
+    await loop.resume("s", results={"a": "x"})  # pyright: ignore[reportCallIssue]
+    await loop.send("hi", decisions={"a": "rerun"})  # pyright: ignore[reportCallIssue]
+    async with loop.stream_resume("s", decisions="rerun"):  # pyright: ignore[reportArgumentType]
+        pass
     await loop.send(5)  # pyright: ignore[reportArgumentType]
     await loop.send("hi", max_rounds="3")  # pyright: ignore[reportArgumentType]
     await loop.send("hi", rounds=3)  # pyright: ignore[reportCallIssue]
@@ -67,6 +74,7 @@ def blocking() -> None:
     with loop.sync() as s:
         s.send("hi", deps=Other())  # pyright: ignore[reportArgumentType]
         s.send("hi", timeout="soon")  # pyright: ignore[reportArgumentType]
+        s.resume("s", decisions={"a": None})  # pyright: ignore[reportArgumentType]
         s.steer("s", 5)  # pyright: ignore[reportArgumentType]
     loop.send_sync("hi", deps=Other())  # pyright: ignore[reportArgumentType]
     loop.send_sync("hi", timeout="soon")  # pyright: ignore[reportArgumentType]

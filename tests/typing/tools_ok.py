@@ -9,11 +9,15 @@ from llm_client.types import ToolSpec
 from power_loop.tools import (
     FunctionTool,
     JsonSchemaTool,
+    Reconciled,
+    Reconciler,
+    Result,
     Threads,
     Tool,
     ToolContext,
     ToolOutput,
     ToolRegistry,
+    Unsettled,
     tool,
     workspace_tools,
 )
@@ -37,6 +41,28 @@ async def optioned(query: str, context: ToolContext[Deps]) -> int:
     return len(context.deps.user)
 
 
+def look_up(arguments: dict[str, Any], context: ToolContext[Deps]) -> Reconciled:
+    assert_type(context.deps, Deps)
+    assert_type(context.idempotency_key, str)
+    return Result({"receipt": arguments["n"]}) if context.attempt == 1 else "cannot_tell"
+
+
+async def look_up_later(arguments: dict[str, Any], context: ToolContext) -> Reconciled:
+    return "never_happened" if arguments else Result(None, is_error=True)
+
+
+@tool(reconcile=look_up, idempotent=True)
+def asked(n: int) -> int:
+    """Can be asked."""
+    return n
+
+
+@tool(reconcile=look_up_later)
+async def asked_later(n: int) -> int:
+    """Can be asked, asynchronously."""
+    return n
+
+
 class Weather:
     @tool
     def forecast(self, days: int) -> str:
@@ -51,6 +77,7 @@ def plain(x: int) -> int:
 
 # calling a tool is calling its function
 assert_type(bare("a"), list[str])
+assert_type(asked(3), int)
 assert_type(bare("a", limit=2), list[str])
 assert_type(Weather().forecast(2), str)
 assert_type(Weather().forecast(days=2), str)
@@ -68,11 +95,26 @@ class Own:
     name = "own"
     exclusive = False
     idempotent = True
+    reconcile: Reconciler | None = None
     timeout: float | None = None
     spec = ToolSpec("own", "Own.", {})
 
     async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:
         return ToolOutput.of(arguments)
+
+
+class Knowing:
+    name = "knowing"
+    exclusive = False
+    idempotent = False
+    timeout: float | None = None
+    spec = ToolSpec("knowing", "Knowing.", {})
+
+    async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:
+        return ToolOutput.of(arguments)
+
+    async def reconcile(self, arguments: str, context: ToolContext[Any]) -> ToolOutput | Unsettled:
+        return ToolOutput.of(arguments) if arguments else "cannot_tell"
 
 
 async def handler(arguments: dict[str, Any], context: ToolContext[Any]) -> str:
@@ -84,7 +126,11 @@ tools: list[Tool] = [
     optioned,
     Weather().forecast,
     Own(),
+    Knowing(),
+    asked,
+    asked_later,
     JsonSchemaTool("a", "A.", {"type": "object"}, handler),
+    JsonSchemaTool("b", "B.", {"type": "object"}, handler, reconcile=look_up),
     *workspace_tools("."),
 ]
 registry = ToolRegistry([*tools, plain])

@@ -7,6 +7,9 @@ from typing import Any
 from llm_client.types import ToolSpec
 from power_loop.tools import (
     JsonSchemaTool,
+    Reconciled,
+    Reconciler,
+    Result,
     Tool,
     ToolContext,
     ToolOutput,
@@ -58,11 +61,38 @@ workspace_tools(3)  # pyright: ignore[reportArgumentType]
 workspace_tools(".", True)  # pyright: ignore[reportCallIssue]
 
 
+# a tool that can be asked answers in words that are known, or with a Result
+def forgets(arguments: dict[str, Any], context: ToolContext[Deps]) -> Result | None: ...
+def bare_text(arguments: dict[str, Any], context: ToolContext[Deps]) -> str:
+    return "paid"
+
+
+def by_key(key: str) -> Reconciled:
+    return "cannot_tell"
+
+
+def misspelt(arguments: dict[str, Any], context: ToolContext[Deps]) -> Reconciled:
+    return "never"  # pyright: ignore[reportReturnType]
+
+
+async def of_text(arguments: str, context: ToolContext[Deps]) -> Reconciled:
+    return "cannot_tell"
+
+
+tool(reconcile=forgets)  # pyright: ignore[reportArgumentType]
+tool(reconcile=bare_text)  # pyright: ignore[reportArgumentType]
+tool(reconcile=by_key)  # pyright: ignore[reportArgumentType]
+tool(reconcile=of_text)  # pyright: ignore[reportArgumentType]
+tool(reconcile=True)  # pyright: ignore[reportArgumentType]
+JsonSchemaTool("b", "B.", {}, lambda a, c: None, reconcile=forgets)  # pyright: ignore[reportArgumentType]
+
+
 # what is no tool
 class Unfinished:
     name = "unfinished"
     exclusive = False
     idempotent = False
+    reconcile: Reconciler | None = None
     timeout: float | None = None
     spec = ToolSpec("unfinished", "Unfinished.", {})
 
@@ -77,6 +107,15 @@ class Parsed(Unfinished):
         return ToolOutput.of("")
 
 
+class Guessing(Unfinished):
+    async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:
+        return ToolOutput.of("")
+
+    async def reconcile(self, arguments: str, context: ToolContext[Any]) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return True
+
+
+guessing: Tool = Guessing()  # pyright: ignore[reportAssignmentType]
 unfinished: Tool = Unfinished()  # pyright: ignore[reportAssignmentType]
 blocking: Tool = Blocking()  # pyright: ignore[reportAssignmentType]
 parsed: Tool = Parsed()  # pyright: ignore[reportAssignmentType]
