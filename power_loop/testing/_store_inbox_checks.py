@@ -186,7 +186,7 @@ async def sessions_are_found_by_what_is_known_of_them(stores: Stores) -> None:
     """By metadata, status, parent and what was said, and by all of it together."""
     store = await stores.new()
     await store.create("a", metadata={"user": "u1", "team": "ü"}, at=1.0)
-    await store.create("b", metadata={"user": "u2"}, at=2.0)
+    await store.create("b", lifecycle="detached", metadata={"user": "u2"}, at=2.0)
     await store.create("a/c", parent="a", metadata={"user": "u1"}, at=3.0)
     await append(store, await store.claim("a"), 0, opening('The "Grünes Haus"\nof 1984'))
     await append(store, await store.claim("b"), 0, opening("hello"), *answer("a GREEN house"))
@@ -200,6 +200,7 @@ async def sessions_are_found_by_what_is_known_of_them(stores: Stores) -> None:
     demand(await found(metadata={"user": "u"}) == [], "a value is compared whole")
     demand(await found(status="running") == ["a", "b"], "by status")
     demand(await found(parent="a") == ["a/c"], "by parent")
+    demand(await found(lifecycle="detached") == ["b"], "by lifecycle")
     demand(await found(text="green HOUSE") == ["b"], "by what was said, in either case")
     demand(await found(text='"Grünes haus"\nof') == ["a"], "whatever JSON makes of it")
     demand(await found(text="run_opened") == [], "by what was said, not by how it is stored")

@@ -98,12 +98,14 @@ class SessionQuery(Struct, frozen=True, kw_only=True):
         metadata: they have these keys with these values, and perhaps others.
         status: see `SessionInfo.status`.
         parent: they are directly below this session.
+        lifecycle: see `Lifecycle`.
     """
 
     text: str = ""
     metadata: Mapping[str, str] = {}
     status: str | None = None
     parent: str | None = None
+    lifecycle: Lifecycle | None = None
 
 
 EVERY_SESSION = SessionQuery()

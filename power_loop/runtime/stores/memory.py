@@ -109,10 +109,13 @@ class _Log:
 
     def fits(self, query: SessionQuery) -> bool:
         """Whether the session is one of those asked for."""
-        if query.status is not None and self.status != query.status:
-            return False
-        if query.parent is not None and (self.parent is None or self.parent.id != query.parent):
-            return False
+        for wanted, actual in (
+            (query.status, self.status),
+            (query.lifecycle, self.lifecycle),
+            (query.parent, self.parent.id if self.parent else None),
+        ):
+            if wanted is not None and wanted != actual:
+                return False
         if not query.metadata.items() <= self.metadata.items():
             return False
         text = folded(query.text)

@@ -14,12 +14,14 @@ from threading import Event
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from power_loop.errors import StoreUnavailable
 from power_loop.events import Stamped
 from power_loop.runtime.stores import _postgres_reads as reads
 from power_loop.runtime.stores._postgres_listener import Listener
 from power_loop.runtime.stores._postgres_open import SchemaPolicy, make_settings
+from power_loop.runtime.stores._postgres_schema import brought_up_to_date, vacuum
 from power_loop.runtime.stores._postgres_search import info, search
 from power_loop.runtime.stores._postgres_threads import Read, Reader, Writer
 from power_loop.runtime.stores._postgres_writes import (
@@ -237,6 +239,18 @@ class PostgresStore:
         """
         settings = self._settings
         return await self._ask(lambda cursor: reads.check(cursor, settings))
+
+    async def migrate(self) -> int:
+        """Makes the tables or brings them up to date, whatever the policy; returns steps taken.
+
+        Raises:
+            StoreUnavailable: the user of the URL may not.
+        """
+        return await anyio.to_thread.run_sync(brought_up_to_date, self._settings)
+
+    async def vacuum(self) -> None:
+        """Makes the room of what was deleted usable again, and updates the planner's statistics."""
+        await anyio.to_thread.run_sync(vacuum, self._settings)
 
     async def aclose(self) -> None:
         """See `Store.aclose`. Finishes what is queued and gives back all leases.

@@ -15,6 +15,7 @@ from sqlite3 import Connection
 from typing import Literal, Self, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from power_loop.errors import StoreUnavailable, UsageError
 from power_loop.events import Stamped
@@ -24,6 +25,7 @@ from power_loop.runtime.stores._sqlite_open import Settings
 from power_loop.runtime.stores._sqlite_peek import Peek
 from power_loop.runtime.stores._sqlite_search import info, search
 from power_loop.runtime.stores._sqlite_threads import Read, Reader, Writer
+from power_loop.runtime.stores._sqlite_upkeep import back_up, checkpoint, vacuum
 from power_loop.runtime.stores._sqlite_writes import (
     Append,
     Claim,
@@ -96,6 +98,7 @@ class SQLiteStore:
                 f"{name!r} is no path of a file; for a store in memory use MemoryStore"
             )
         settings = Settings(str(Path(name).absolute()), durability, busy_timeout, prepare)
+        self._settings = settings
         self.path = Path(settings.path)
         self._waiters = Waiters()
         self._peek = Peek()
@@ -231,6 +234,27 @@ class SQLiteStore:
         """
         path = str(self.path)
         return await self._ask(lambda cx: reads.check(cx, path))
+
+    async def backup(self, target: str | os.PathLike[str]) -> None:
+        """Writes everything that is committed now into a new file, while the store is in use.
+
+        The file appears when it is whole; nothing is overwritten.
+
+        Raises:
+            UsageError: the file exists, or its directory does not.
+        """
+        await anyio.to_thread.run_sync(back_up, self._settings, Path(target))
+
+    async def vacuum(self) -> None:
+        """Gives the room of what was deleted back to the file system. Writers wait meanwhile."""
+        await anyio.to_thread.run_sync(vacuum, self._settings)
+
+    async def checkpoint(self) -> bool:
+        """Moves the write-ahead log into the file; False if somebody's reading prevents a part.
+
+        That happens by itself, too. Afterwards the file alone is everything.
+        """
+        return await anyio.to_thread.run_sync(checkpoint, self._settings)
 
     async def aclose(self) -> None:
         """See `Store.aclose`. Finishes what is queued and gives back all leases.
