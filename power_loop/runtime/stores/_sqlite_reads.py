@@ -22,7 +22,7 @@ from power_loop.runtime.stores._sqlite_rows import (
 )
 from power_loop.runtime.stores.base import InboxItem, SessionInfo
 
-__all__ = ["check", "head", "inbox", "info", "list_sessions", "read", "read_tree"]
+__all__ = ["check", "head", "inbox", "info", "list_sessions", "posted_after", "read", "read_tree"]
 
 _CHUNK = 512
 """Records read in one transaction. While it lasts, the write-ahead log cannot be reset."""
@@ -124,6 +124,13 @@ def inbox(connection: Connection, path: str, session: str) -> Sequence[InboxItem
             "SELECT id, body FROM inbox WHERE sid = ? ORDER BY id", row
         ).fetchall()
     return tuple([read_item(id, body, path) for id, body in rows])
+
+
+def posted_after(connection: Connection, item: int) -> Sequence[tuple[int, str]]:
+    """The numbers and sessions of inbox items that were posted after number `item`."""
+    return connection.execute(
+        "SELECT i.id, s.id FROM inbox i JOIN sessions s ON s.sid = i.sid WHERE i.id > ?", (item,)
+    ).fetchall()
 
 
 def info(connection: Connection, path: str, session: str) -> SessionInfo:
