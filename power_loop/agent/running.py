@@ -24,6 +24,7 @@ from power_loop.agent.sessions import OnBusy, Owned, Sessions
 from power_loop.agent.toolset import Toolset
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
+from power_loop.driver.inbox import is_interrupt
 from power_loop.driver.ports import RunSetup
 from power_loop.driver.run import INSIDE, Run
 from power_loop.errors import SessionBusy, SessionError, StoreError, UsageError
@@ -289,7 +290,7 @@ class Runner:
         if not self._open:
             raise UsageError("the loop was closed before this run had its turn")
         session_id = owned.session.id
-        run.ports.ignored = await self._stale_cancels(session_id)
+        await self._look_at_what_waits(run)
         self._running[session_id] = run
         try:
             yield
@@ -302,12 +303,15 @@ class Runner:
             if not self._running:
                 self._idle.set()
 
-    async def _stale_cancels(self, session_id: str) -> tuple[str, ...]:
-        """Wishes to cancel that were meant for a run before this one."""
+    async def _look_at_what_waits(self, run: Run) -> None:
+        """Some items were meant for a run before this one, or to stop what nobody was doing."""
+        session_id, inbox = run.session_id, run.ports.inbox
         if not self._store.inbox_hint(session_id):
-            return ()
+            return
         items = await self._store.inbox(session_id)
-        return tuple([item.id for item in items if isinstance(item.item, CancelRequested)])
+        inbox.ignored = tuple([i.id for i in items if isinstance(i.item, CancelRequested)])
+        if not run.follows_a_crash:
+            inbox.calm = frozenset([item.id for item in items if is_interrupt(item)])
 
     async def append(self, owned: Owned, records: Sequence[Record]) -> None:
         """Appends records outside of a run, as one unit, and gives the session back.

@@ -27,12 +27,21 @@ from power_loop.driver.batch import side_by_side
 from power_loop.driver.committer import Committer
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
+from power_loop.driver.inbox import Inbox
 from power_loop.driver.tooling import CancelReason, Toolbox, ToolRunner
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import HookPoint
 from power_loop.log import logger
-from power_loop.pipeline.ports import AttemptFailed, InboxTake, Job, RunPlan, ToolTraits, Used
-from power_loop.runtime.stores.base import CancelRequested, InboxItem, Lease, Steer, Store
+from power_loop.pipeline.ports import (
+    AttemptFailed,
+    InboxTake,
+    Interrupted,
+    Job,
+    RunPlan,
+    ToolTraits,
+    Used,
+)
+from power_loop.runtime.stores.base import CancelRequested, Lease, Store
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -52,7 +61,6 @@ R = TypeVar("R")
 Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
 Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
 
-_EMPTY = InboxTake()
 _SUSPENDED = AwaitingApproval | WaitingForInput | PendingTools
 _NOT_OVER_YET = Completed | _SUSPENDED
 """Endings that an undelivered item in the inbox may forbid."""
@@ -97,7 +105,7 @@ class RunPorts:
 
     Attributes:
         cancelled: why the run is being cancelled.
-        ignored: ids of inbox items that are not meant for this run; it consumes them unread.
+        inbox: what was posted to the session.
     """
 
     def __init__(self, setup: RunSetup) -> None:
@@ -120,7 +128,7 @@ class RunPorts:
         self.new_id = setup.new_id
         self.random = setup.random
         self._setup = setup
-        self.ignored: tuple[str, ...] = ()
+        self.inbox = Inbox(setup.store, setup.session.id, self._stop)
         self.asking = Asking(setup.llm, setup.hub, setup.session.id, self.emit)
         self.tooling = ToolRunner(
             setup.tools,
@@ -128,10 +136,12 @@ class RunPorts:
             deps=setup.deps,
             emit=self.emit,
             cancel_reason=self.cancelled,
+            interrupted=self.interrupted,
             timeout=setup.tool_timeout,
             result_limit=setup.result_limit,
         )
         self._places: anyio.Semaphore | None = None
+        self._under_way: anyio.CancelScope | None = None
 
     # ── hooks ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -159,6 +169,8 @@ class RunPorts:
 
     async def commit(self, *records: Record, later: bool = False, take: Sequence[str] = ()) -> None:
         """See `Committer.commit`."""
+        if take:
+            self.inbox.take(take)
         await self.committer.commit(records, later=later, take=take)
 
     async def close(self, outcome: Outcome) -> bool:
@@ -167,42 +179,43 @@ class RunPorts:
         await anyio.lowlevel.checkpoint_if_cancelled()
         refuse = isinstance(outcome, _NOT_OVER_YET)
         if isinstance(outcome, _SUSPENDED):
-            # Steering waits for the results of the open calls; only a wish to cancel does not.
-            waiting = await self._waiting()
-            if any(isinstance(item.item, CancelRequested) for item in waiting):
+            # Steering waits for the results of the open calls; what is not to wait does not.
+            waiting = await self.inbox.waiting()
+            cancelled = any(isinstance(item.item, CancelRequested) for item in waiting)
+            if cancelled or self.inbox.interrupted:
                 return False
             refuse = not waiting
-        return await self.committer.close(outcome, refuse=refuse, take=self.ignored)
-
-    async def _waiting(self) -> Sequence[InboxItem]:
-        """Items of the inbox that are meant for this run."""
-        store, session_id = self._setup.store, self.session.id
-        if not store.inbox_hint(session_id):
-            return ()
-        return [item for item in await store.inbox(session_id) if item.id not in self.ignored]
+        return await self.committer.close(outcome, refuse=refuse, take=self.inbox.ignored)
 
     async def drain(self) -> InboxTake:
         """What waits in the inbox."""
-        waiting = await self._waiting()
-        if not waiting:
-            return _EMPTY
-        messages: list[Message] = []
-        steered: list[str] = []
-        cancel: str | None = None
-        for item in waiting:
-            if isinstance(item.item, Steer):
-                messages.append(item.item.message)
-                steered.append(item.id)
-            else:
-                cancel = item.item.reason
-                self.ignored = (*self.ignored, item.id)
-        return InboxTake(tuple(messages), tuple(steered), cancel)
+        return await self.inbox.drain()
+
+    def interrupted(self) -> bool:
+        """Whether a message waits that cannot wait."""
+        return self.inbox.interrupted
+
+    def _stop(self) -> None:
+        """Stops what is under way, as the run is interrupted."""
+        self.tooling.interrupt("a message came that could not wait")
+        if self._under_way is not None:
+            self._under_way.cancel()
 
     # ── model and tools ───────────────────────────────────────────────────────────────────────────
 
-    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
+    async def ask(
+        self, request: LLMRequest, attempt: str
+    ) -> LLMResponse | AttemptFailed | Interrupted:
         """Exactly one request to the model."""
-        return await self.asking.ask(request, attempt)
+        if self.inbox.interrupted:
+            return Interrupted(attempt)
+        with anyio.CancelScope() as scope:
+            self._under_way = scope
+            try:
+                return await self.asking.ask(request, attempt)
+            finally:
+                self._under_way = None
+        return self.asking.broken_off(attempt)
 
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
         """What an answer may have cost whose provider has not counted."""
@@ -245,8 +258,14 @@ class RunPorts:
     # ── the rest ──────────────────────────────────────────────────────────────────────────────────
 
     async def sleep(self, seconds: float) -> None:
-        """Waits."""
-        await self._setup.sleep(seconds)
+        """Waits, unless the run is interrupted."""
+        if not self.inbox.interrupted:
+            with anyio.CancelScope() as scope:
+                self._under_way = scope
+                try:
+                    await self._setup.sleep(seconds)
+                finally:
+                    self._under_way = None
 
     async def compact(self, view: Transcript) -> ViewChanged | None:
         """How the view is to shrink."""

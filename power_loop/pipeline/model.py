@@ -34,7 +34,7 @@ from power_loop.hooks import (
     Skip,
 )
 from power_loop.pipeline.attempts import Answer, ask_model
-from power_loop.pipeline.ports import Ports
+from power_loop.pipeline.ports import Interrupted, Ports
 from power_loop.pipeline.progress import (
     Progress,
     append_messages,
@@ -137,7 +137,8 @@ async def _recall(io: Ports) -> None:
         await io.commit(Recalled(recalled), later=True)
 
 
-async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
+async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome | None:
+    """The model's answer; None when it was cut short, and the run goes on."""
     s = io.session
     # At the tail, so that the prefix stays the same from round to round.
     messages: Sequence[Message] = (*s.view, *s.recalled) if s.recalled else s.view
@@ -152,6 +153,8 @@ async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
             case _:
                 request = result.request
     answer = await ask_model(io, request, s.round + 1)
+    if isinstance(answer, Interrupted):
+        return await _cut_short(io, answer)
     if isinstance(answer, Answer) and io.listens(LLM_AFTER):
         context = LlmAfter(**where(io), request=request, response=answer.response)
         result = await io.fire(LLM_AFTER, context)
@@ -167,6 +170,17 @@ async def _take_answer(io: Ports, answer: Answer) -> Outcome | None:
     if io.session.phase is not Phase.TOOLS:
         await end_round(io, message.text, has_tools=bool(message.tool_calls))
     return None
+
+
+async def _cut_short(io: Ports, stopped: Interrupted) -> None:
+    """Keeps the text that had arrived of an answer, and nothing else of it; the round is over."""
+    text = stopped.partial
+    if text.strip():
+        parts = repaired(io, "model", (Text(text),))
+        message = Message("assistant", parts, id=io.new_id(), meta={"interrupted": "true"})
+        message = await filtered(io, message)
+        await io.commit(MessageAppended(message, stopped.attempt), later=True)
+    await end_round(io, text, has_tools=False)
 
 
 async def _append_text(io: Ports, answer: Answer) -> str:

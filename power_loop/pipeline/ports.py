@@ -20,7 +20,16 @@ from power_loop.session.machine import Session
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import Record, Settlement, ToolStarted, ViewChanged
 
-__all__ = ["AttemptFailed", "InboxTake", "Job", "Ports", "RunPlan", "ToolTraits", "Used"]
+__all__ = [
+    "AttemptFailed",
+    "InboxTake",
+    "Interrupted",
+    "Job",
+    "Ports",
+    "RunPlan",
+    "ToolTraits",
+    "Used",
+]
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -44,6 +53,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
         output_reasks: how often a wrong output is given back before the run fails.
         answers: what a person decided about waiting calls, by token.
         results: results of calls that the caller has run itself, by call id.
+        taken: inbox items that the run's input came from; the commit that opens it takes them.
     """
 
     template: LLMRequest
@@ -56,6 +66,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     round_limit_prompt: str = ROUND_LIMIT_PROMPT
     answers: Mapping[str, str] = {}
     results: Mapping[str, str] = {}
+    taken: tuple[str, ...] = ()
 
 
 class ToolTraits(Struct, frozen=True):
@@ -86,12 +97,31 @@ class AttemptFailed(Struct, frozen=True):
     measured: bool = False
 
 
+class Interrupted(Struct, frozen=True):
+    """A model call was stopped by a message that could not wait: the text that had arrived by then,
+    and what it may have cost.
+
+    `attempt` is None if it was stopped between two attempts, `measured` False when `usage` is an
+    estimate.
+    """
+
+    attempt: str | None = None
+    partial: str = ""
+    usage: Usage = Usage(0, 0)
+    measured: bool = True
+
+
 class InboxTake(Struct, frozen=True):
-    """What waits in the inbox: messages to append, ids to consume, a wish to cancel."""
+    """What waits in the inbox: messages to append, ids to consume, a wish to cancel.
+
+    `idle` and `idle_ids` are those that enter only where the run would end.
+    """
 
     messages: tuple[Message, ...] = ()
     ids: tuple[str, ...] = ()
     cancel: str | None = None
+    idle: tuple[Message, ...] = ()
+    idle_ids: tuple[str, ...] = ()
 
 
 class Job(Struct, frozen=True):
@@ -146,13 +176,23 @@ class Ports(Protocol):
     async def close(self, outcome: Outcome) -> bool:
         """Closes the run, durably. False when the inbox holds what the run must take first.
 
-        An answer must take steering and cancels first. A suspension can take cancels only: steering
-        waits for the results of the open calls, so it must not be a reason to answer False then.
+        An answer must take steering and cancels first. A suspension can take cancels and
+        interrupting messages only: other steering waits for the results of the open calls, so it
+        must not be a reason to answer False then.
         """
         ...
 
-    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
-        """Exactly one request to the model."""
+    def interrupted(self) -> bool:
+        """Whether a message waits that cannot wait: nothing new is to be begun before it is taken.
+
+        True until a commit takes it.
+        """
+        ...
+
+    async def ask(
+        self, request: LLMRequest, attempt: str
+    ) -> LLMResponse | AttemptFailed | Interrupted:
+        """Exactly one request to the model; none if the run is interrupted already."""
         ...
 
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
@@ -160,7 +200,10 @@ class Ports(Protocol):
         ...
 
     async def use(self, started: ToolStarted) -> Used:
-        """Runs a tool that has been recorded as started. Never raises what the tool raises."""
+        """Runs a tool that has been recorded as started. Never raises what the tool raises.
+
+        Stopped if the run is interrupted; not touched if it is already.
+        """
         ...
 
     def slot(self) -> AbstractAsyncContextManager[Any]:
@@ -180,7 +223,7 @@ class Ports(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Waits."""
+        """Waits, unless the run is interrupted."""
         ...
 
     async def compact(self, view: Transcript) -> ViewChanged | None:

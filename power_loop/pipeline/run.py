@@ -63,7 +63,7 @@ async def _open(io: Ports, progress: Progress, opening: Sequence[Record]) -> Non
         else:
             records.append(record)
     # Rides with the first ModelAsked: until then nothing has happened that could be lost.
-    await io.commit(*records, later=True)
+    await io.commit(*records, later=True, take=io.plan.taken)
     if goes_on and io.session.phase is Phase.SETTLE:
         # The last word of the limited run is no answer to settle for.
         await append_messages(io, [Message("user", (Text(GO_ON),), id=io.new_id())])

@@ -68,24 +68,21 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
         # Steering waits for the next round; a wish to cancel does not.
         await _give_up(io)
         return Cancelled(taken.cancel)
-    if progress.suspended:
+    if progress.suspended and not io.interrupted():
         # The run could not close at once; hooks have had their say about these calls.
         return _suspension(s.open_calls)
     order = s.order
     text = s.messages[-1].text
-    if all(call.state == "asked" for call in s.open_calls.values()):
+    if not io.interrupted() and all(call.state == "asked" for call in s.open_calls.values()):
         outcome = await _decide_batch(io, text)
         if outcome is not None:
             return outcome
-    jobs: list[Job] = []
-    for call in list(s.open_calls.values()):
-        job = await _admit(io, progress, call)
-        if job is not None:
-            jobs.append(job)
+    jobs = await _admitted(io, progress)
     if jobs:
         await io.each(jobs)
-    if progress.stop_reason is not None:
+    if progress.stop_reason is not None or io.interrupted():
         await _give_up(io)
+    if progress.stop_reason is not None:
         return Stopped(progress.stop_reason)
     if s.open_calls:
         progress.suspended = True
@@ -147,6 +144,24 @@ async def _end_batch(io: Ports, order: Iterable[str], text: str) -> None:
 
 
 # ── one call ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _admitted(io: Ports, progress: Progress) -> list[Job]:
+    """What is to run of the open calls; the others are settled or wait."""
+    jobs: list[Job] = []
+    for call in list(io.session.open_calls.values()):
+        if io.interrupted() and not _given(io, call):
+            continue
+        job = await _admit(io, progress, call)
+        if job is not None:
+            jobs.append(job)
+    return jobs
+
+
+def _given(io: Ports, call: OpenCall) -> bool:
+    """Whether what is to become of a call has come from outside: that is not lost."""
+    plan = io.plan
+    return call.state == "answered" or call.call.id in plan.results or call.token in plan.answers
 
 
 async def _admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | None:
@@ -264,6 +279,8 @@ async def _run_call(
 ) -> bool:
     """Runs one call to its settlement; False to have its siblings cancelled."""
     async with io.slot():
+        if io.interrupted():
+            return True
         await io.commit(started)
         used = await io.use(started)
     if used.error is not None and io.listens(TOOL_ERROR):
@@ -302,7 +319,7 @@ async def _after_error(
     match await io.fire(TOOL_ERROR, context):
         case Skip(output=output):
             return Used(ToolResult(started.call_id, (Text(output),)))
-        case Retry():
+        case Retry() if not io.interrupted():
             again = ToolStarted(
                 started.call_id,
                 started.name,

@@ -32,7 +32,17 @@ from llm_client.types import (
 )
 from power_loop.events import Transient
 from power_loop.hooks import HookPoint
-from power_loop.pipeline.ports import AttemptFailed, InboxTake, Job, RunPlan, ToolTraits, Used
+from power_loop.pipeline.ports import (
+    AttemptFailed,
+    InboxTake,
+    Interrupted,
+    Job,
+    RunPlan,
+    ToolTraits,
+    Used,
+)
+from power_loop.runtime.stores.base import Steer
+from power_loop.session.closing import told
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -103,7 +113,7 @@ class FakePorts:
         *,
         plan: RunPlan | None = None,
         log: Sequence[Record] = (),
-        inbox: Iterable[Message | str] = (),
+        inbox: Iterable[Message | Steer | str] = (),
         compact: Callable[[Transcript], ViewChanged | None] | None = None,
         recall: Callable[[Transcript], tuple[Message, ...]] | None = None,
         choose: Callable[[int], int] = lambda _: 0,
@@ -123,7 +133,7 @@ class FakePorts:
         self.sleeps: list[float] = []
         self.steps = 0
         self.kill_at: int | None = None
-        self.arrives: dict[int, Message | str] = {}
+        self.arrives: dict[int, Message | Steer | str] = {}
         self.refusals = 0
         self.paces = 0
         self.at_most = 0
@@ -133,7 +143,9 @@ class FakePorts:
         }
         self.tools = dict(tools or {})
         self._answers = deque(answers)
-        self._inbox: dict[str, Message | str] = {}
+        self._inbox: dict[str, Steer | str] = {}
+        self._posted = 0
+        self._calm: frozenset[str] = frozenset()
         self._finished: dict[str, ToolResult] = {}
         self._compact = compact
         self._recall = recall
@@ -145,12 +157,20 @@ class FakePorts:
         self._running = 0
         for item in inbox:
             self.post(item)
+        # As for a run that carries on what was suspended: nothing was going on to be interrupted.
+        if self.session.run is None:
+            self._calm = frozenset(self._inbox)
 
     # ── for tests ─────────────────────────────────────────────────────────────────────────────────
 
-    def post(self, item: Message | str) -> None:
+    def post(self, item: Message | Steer | str) -> None:
         """Puts a message, or a reason to cancel, into the inbox."""
-        self._inbox[f"item{len(self._inbox)}/{self.steps}"] = item
+        self._posted += 1
+        self._inbox[f"item{self._posted}"] = Steer(item) if isinstance(item, Message) else item
+
+    def left(self) -> list[Steer]:
+        """The messages that wait."""
+        return [item for item in self._inbox.values() if isinstance(item, Steer)]
 
     def waiting(self) -> int:
         """How many items wait in the inbox."""
@@ -209,6 +229,13 @@ class FakePorts:
         """Results that no settlement holds yet."""
         return self._finished
 
+    def interrupted(self) -> bool:
+        """Whether a message waits that cannot wait."""
+        return any(
+            isinstance(item, Steer) and item.mode == "interrupt" and key not in self._calm
+            for key, item in self._inbox.items()
+        )
+
     async def sleep(self, seconds: float) -> None:
         """Moves the clock."""
         self._step()
@@ -262,7 +289,8 @@ class FakePorts:
             return False
         if isinstance(outcome, Completed) and self._inbox:
             return False
-        if isinstance(outcome, AwaitingApproval | WaitingForInput | PendingTools) and cancels:
+        suspends = isinstance(outcome, AwaitingApproval | WaitingForInput | PendingTools)
+        if suspends and (cancels or self.interrupted()):
             return False
         record = RunClosed(self.session.run or "", outcome)
         self.session.apply(record)
@@ -275,12 +303,16 @@ class FakePorts:
     async def drain(self) -> InboxTake:
         """Everything that waits."""
         self._step()
-        messages = [(key, item) for key, item in self._inbox.items() if not isinstance(item, str)]
+        said = [(key, item) for key, item in self._inbox.items() if isinstance(item, Steer)]
+        due = [(key, item.message) for key, item in said if item.mode != "when_idle"]
+        idle = [(key, item.message) for key, item in said if item.mode == "when_idle"]
         reasons = [item for item in self._inbox.values() if isinstance(item, str)]
         return InboxTake(
-            tuple([item for _, item in messages]),
-            tuple([key for key, _ in messages]),
+            tuple([message for _, message in due]),
+            tuple([key for key, _ in due]),
             reasons[-1] if reasons else None,
+            tuple([message for _, message in idle]),
+            tuple([key for key, _ in idle]),
         )
 
     # ── model and tools ───────────────────────────────────────────────────────────────────────────
@@ -289,8 +321,12 @@ class FakePorts:
         """Nothing is known here."""
         return response.usage
 
-    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
+    async def ask(
+        self, request: LLMRequest, attempt: str
+    ) -> LLMResponse | AttemptFailed | Interrupted:
         """The next scripted answer, to a request that was recorded first."""
+        if self.interrupted():
+            return Interrupted(attempt)
         self._step()
         asked = self.session.asked
         assert asked is not None
@@ -298,6 +334,9 @@ class FakePorts:
         assert self.durable == len(self.log), "the model is asked before that is durable"
         self.requests.append(request)
         answer = self._answers.popleft() if self._answers else SPEECHLESS
+        if self.interrupted():
+            words = answer.text if isinstance(answer, LLMResponse) else ""
+            return Interrupted(attempt, words[: len(words) // 2], Usage(3, 1), measured=False)
         match answer:
             case LLMError():
                 return AttemptFailed(answer)
@@ -311,9 +350,13 @@ class FakePorts:
         self._step()
         assert started in self.log[: self.durable], "a tool runs before its start is durable"
         self._finished.pop(started.call_id, None)
+        if self.interrupted():
+            return _stopped(started.call_id)
         self.effects.append((started.call_id, started.name, started.arguments))
         await self._pause()
         self._step()
+        if self.interrupted():
+            return _stopped(started.call_id)
         output = self.tools[started.name].next(started)
         used = _used(started.call_id, output)
         self._finished[started.call_id] = used.result
@@ -382,6 +425,12 @@ class FakePorts:
         self._step()
         assert self._recall is not None
         return self._recall(view)
+
+
+def _stopped(call_id: str) -> Used:
+    part = told(call_id, "interrupted").message.parts[0]
+    assert isinstance(part, ToolResult)
+    return Used(part, how="interrupted")
 
 
 def _used(call_id: str, output: Output) -> Used:

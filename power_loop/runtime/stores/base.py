@@ -234,7 +234,7 @@ class Store(Protocol):
     def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
         """Has `notify` called whenever something is posted to the session, by any process.
 
-        To be called in an event loop, and `notify` is called in that event loop's thread, soon
+        To be called in an event loop, and `notify` is called in its thread, in a task or not, soon
         after each post that is made from now on; several posts may share one call, and one may come
         without cause. It is not told what was posted: it looks into the inbox. It must neither
         raise nor wait. A post may be in the inbox, or even gone from it, before the call comes.
