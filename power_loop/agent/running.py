@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,11 +17,12 @@ from llm_client.service import LLMService
 from llm_client.types import LLMRequest, Message, Text, new_id
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
+from power_loop.agent.follow_up import own_or_steer
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import Decision, check_decisions, for_input, for_resume, text_message
 from power_loop.agent.options import RunOptions, check_options
 from power_loop.agent.prepared import PreparedRun
-from power_loop.agent.sessions import OnBusy, Owned, Sessions
+from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
 from power_loop.agent.toolset import Toolset
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
@@ -87,17 +89,20 @@ class Runner:
         self._idle = anyio.Event()
         self._open = False
 
-    def owned(self, session_id: str, on_busy: OnBusy) -> AbstractAsyncContextManager[Owned]:
+    def owned(self, session_id: str, on_busy: WaitOrFail) -> AbstractAsyncContextManager[Owned]:
         """See `Sessions.owned`.
 
         Raises:
             SessionBusy: at once, if a hook or a tool of the session's own run asks: it would wait
                 for itself.
         """
+        self._refuse_its_own_run(session_id)
+        return self.sessions.owned(session_id, on_busy)
+
+    def _refuse_its_own_run(self, session_id: str) -> None:
         run = self._running.get(session_id)
         if run is not None and run.run_id in INSIDE.get():
             raise SessionBusy(session_id, "the very run that asks for it")
-        return self.sessions.owned(session_id, on_busy)
 
     def settings(
         self,
@@ -201,6 +206,7 @@ class Runner:
 
         Raises:
             UsageError, SessionError, CallerError: nothing was stored.
+            FollowUpQueued: a run was going on and has been given the message, as was wished.
         """
         self._check_open()
         settings = self.settings(output_type, options)
@@ -210,13 +216,28 @@ class Runner:
             session_id = new_id("sess_")
             await self._store.create(session_id, at=time.time())
         try:
-            async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
+            async with self._turn(session_id, message, options) as (owned, taken):
                 opening = for_input(owned.session, new_id(), message, settings.limits)
-                yield self.prepare(owned, opening, settings)
+                yield self.prepare(owned, opening, settings, taken)
         except Exception:
             if is_new:
                 await self._discard_if_empty(session_id)
             raise
+
+    @asynccontextmanager
+    async def _turn(
+        self, session_id: str, message: Message, options: RunOptions[Any]
+    ) -> AsyncGenerator[tuple[Owned, tuple[str, ...]]]:
+        """The session, and what of its inbox the message came from."""
+        on_busy = options.get("on_busy", "wait")
+        if on_busy == "steer":
+            self._refuse_its_own_run(session_id)
+            claim = partial(self.owned, session_id, "fail")
+            async with own_or_steer(self._store, claim, session_id, message) as found:
+                yield found
+        else:
+            async with self.owned(session_id, on_busy) as owned:
+                yield owned, ()
 
     @asynccontextmanager
     async def resumed(
@@ -235,7 +256,10 @@ class Runner:
         self._check_open()
         settings = self.settings(output_type, options, answers=answers, results=results)
         go_on = text_message(self._config.continue_prompt, new_id())
-        async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
+        on_busy = options.get("on_busy", "wait")
+        if on_busy == "steer":
+            raise UsageError("on_busy='steer' is for a message: resume() waits or fails")
+        async with self.owned(session_id, on_busy) as owned:
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)
             check_decisions(owned.session, answers or {}, results or {})
             yield self.prepare(owned, opening, settings)
@@ -256,9 +280,13 @@ class Runner:
             raise UsageError("open the loop first: `async with AgentLoop(…) as loop:`")
 
     def prepare(
-        self, owned: Owned, opening: Sequence[Record], settings: _Settings
+        self,
+        owned: Owned,
+        opening: Sequence[Record],
+        settings: _Settings,
+        taken: tuple[str, ...] = (),
     ) -> PreparedRun[Any]:
-        """A run of a session that is ours, ready to go."""
+        """A run of a session that is ours, ready to go; its input is what was `taken` there."""
         config, session = self._config, owned.session
         template = replace(settings.plan.template, cache_key=session.id)
         setup = RunSetup(
@@ -269,7 +297,7 @@ class Runner:
             hub=self._hub,
             hooks=self._hooks,
             tools=settings.tools.by_name(),
-            plan=replace(settings.plan, template=template),
+            plan=replace(settings.plan, template=template, taken=taken),
             root=session.id,
             deps=settings.deps,
             tool_concurrency=config.tool_concurrency,
