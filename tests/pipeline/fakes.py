@@ -145,6 +145,7 @@ class FakePorts:
         self._answers = deque(answers)
         self._inbox: dict[str, Steer | str] = {}
         self._posted = 0
+        self._takes: list[tuple[int, str, Steer | str]] = []
         self._calm: frozenset[str] = frozenset()
         self._finished: dict[str, ToolResult] = {}
         self._compact = compact
@@ -168,9 +169,11 @@ class FakePorts:
         self._posted += 1
         self._inbox[f"item{self._posted}"] = Steer(item) if isinstance(item, Message) else item
 
-    def left(self) -> list[Steer]:
-        """The messages that wait."""
-        return [item for item in self._inbox.values() if isinstance(item, Steer)]
+    def left(self, durable: int) -> list[Steer]:
+        """The messages that wait once only the first `durable` records have survived, in order."""
+        back = [(key, item) for at, key, item in self._takes if at > durable]
+        waiting = sorted((*self._inbox.items(), *back), key=lambda pair: int(pair[0][4:]))
+        return [item for _, item in waiting if isinstance(item, Steer)]
 
     def waiting(self) -> int:
         """How many items wait in the inbox."""
@@ -275,7 +278,7 @@ class FakePorts:
         self.session.apply(*records)
         self.log.extend(records)
         for item in take:
-            del self._inbox[item]
+            self._takes.append((len(self.log), item, self._inbox.pop(item)))
         if not later:
             await self._pause()
             self.durable = len(self.log)
