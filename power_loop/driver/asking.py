@@ -55,9 +55,10 @@ class Asking:
         """What the request that is on its way may have cost by now, None if none is."""
         return None if self._request is None else self._estimated(self._request)
 
-    def broken_off(self, attempt: str) -> Interrupted:
-        """What there is to tell of a request that was stopped."""
-        stopped = Interrupted(attempt, self.partial, self.spent or Usage(0, 0), measured=False)
+    def broken_off(self) -> Interrupted:
+        """What there is to tell of a request that was stopped, or of none."""
+        spent = self.spent
+        stopped = Interrupted(self.partial, spent or Usage(0, 0), measured=spent is None)
         self._request = self._arrived = None
         return stopped
 

@@ -141,7 +141,9 @@ class RunPorts:
             result_limit=setup.result_limit,
         )
         self._places: anyio.Semaphore | None = None
-        self._under_way: anyio.CancelScope | None = None
+        self._may_break = False
+        self._breakable: anyio.CancelScope
+        self._late: Interrupted | None = None
 
     # ── hooks ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -198,24 +200,35 @@ class RunPorts:
     def _stop(self) -> None:
         """Stops what is under way, as the run is interrupted."""
         self.tooling.interrupt("a message came that could not wait")
-        if self._under_way is not None:
-            self._under_way.cancel()
+        if self._may_break:
+            self._breakable.cancel()
 
     # ── model and tools ───────────────────────────────────────────────────────────────────────────
 
-    async def ask(
-        self, request: LLMRequest, attempt: str
-    ) -> LLMResponse | AttemptFailed | Interrupted:
+    async def breakable(self, work: Callable[[], Awaitable[R]]) -> R | Interrupted:
+        """Does `work`, which is broken off in `ask` or `sleep` if the run is interrupted there."""
+        self._late = None
+        with anyio.CancelScope() as self._breakable:
+            return await work()
+        self._may_break = False
+        return self._late or self.asking.broken_off()
+
+    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """Exactly one request to the model."""
         if self.inbox.interrupted:
-            return Interrupted(attempt)
-        with anyio.CancelScope() as scope:
-            self._under_way = scope
-            try:
-                return await self.asking.ask(request, attempt)
-            finally:
-                self._under_way = None
-        return self.asking.broken_off(attempt)
+            await self._break_off(Interrupted())
+        self._may_break = True
+        answer = await self.asking.ask(request, attempt)
+        self._may_break = False
+        if self._breakable.cancel_called:
+            await self._break_off(_late(request, answer))
+        return answer
+
+    async def _break_off(self, told: Interrupted) -> None:
+        """Leaves `breakable`, between two steps that could be stopped."""
+        self._late = told
+        self._breakable.cancel()
+        await anyio.lowlevel.checkpoint()
 
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
         """What an answer may have cost whose provider has not counted."""
@@ -258,14 +271,12 @@ class RunPorts:
     # ── the rest ──────────────────────────────────────────────────────────────────────────────────
 
     async def sleep(self, seconds: float) -> None:
-        """Waits, unless the run is interrupted."""
-        if not self.inbox.interrupted:
-            with anyio.CancelScope() as scope:
-                self._under_way = scope
-                try:
-                    await self._setup.sleep(seconds)
-                finally:
-                    self._under_way = None
+        """Waits."""
+        if self.inbox.interrupted:
+            await self._break_off(Interrupted())
+        self._may_break = True
+        await self._setup.sleep(seconds)
+        self._may_break = False
 
     async def compact(self, view: Transcript) -> ViewChanged | None:
         """How the view is to shrink."""
@@ -282,6 +293,15 @@ class RunPorts:
         for reader in self._setup.hub.readers(self.session.id):
             if reader.behind:
                 await reader.drained()
+
+
+def _late(request: LLMRequest, answer: LLMResponse | AttemptFailed) -> Interrupted:
+    """An answer that came when it was being stopped already."""
+    if isinstance(answer, AttemptFailed):
+        return Interrupted(answer.partial, answer.usage, measured=answer.measured)
+    measured = answer.usage.output_tokens is not None
+    usage = answer.usage if measured else estimated(request, answer)
+    return Interrupted(answer.text, usage, measured=measured)
 
 
 class _Ample:

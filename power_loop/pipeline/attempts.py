@@ -9,7 +9,7 @@ from llm_client.retry import RetryIn
 from llm_client.types import LLMRequest, LLMResponse, Usage
 from power_loop.events import FallbackTaken, RetryScheduled
 from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
-from power_loop.pipeline.ports import AttemptFailed, Interrupted, Ports
+from power_loop.pipeline.ports import AttemptFailed, Ports
 from power_loop.pipeline.progress import where
 from power_loop.pipeline.refusals import without_refused
 from power_loop.session.outcome import Degraded, Outcome, Stopped
@@ -29,8 +29,8 @@ class Answer:
         self.attempt = attempt
 
 
-async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Interrupted | Outcome:
-    """The model's answer, or how the run ends without one, if it does.
+async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Outcome:
+    """The model's answer, or how the run ends without one.
 
     Raises:
         LLMError: the call failed for a reason that trying again does not mend.
@@ -38,7 +38,7 @@ async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Inte
     hook_may_retry = True
     while True:
         result = await _until_no_model_is_left(io, request, round)
-        if not isinstance(result, tuple):
+        if isinstance(result, Answer):
             return result
         error, attempts = result
         if io.listens(LLM_ERROR):
@@ -63,14 +63,14 @@ async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Inte
 
 async def _until_no_model_is_left(
     io: Ports, request: LLMRequest, round: int
-) -> Answer | Interrupted | tuple[LLMError, int]:
+) -> Answer | tuple[LLMError, int]:
     policy = io.plan.fallback
     asked = request.model or io.plan.model
     others = iter([model for model in policy.models if model != asked])
     attempts = 0
     while True:
         result = await _until_policy_gives_up(io, request, round)
-        if not isinstance(result, tuple):
+        if isinstance(result, Answer):
             return result
         error, made = result
         attempts += made
@@ -84,7 +84,7 @@ async def _until_no_model_is_left(
 
 async def _until_policy_gives_up(
     io: Ports, request: LLMRequest, round: int
-) -> Answer | Interrupted | tuple[LLMError, int]:
+) -> Answer | tuple[LLMError, int]:
     began = io.now()
     attempts = 0
     while True:
@@ -92,9 +92,6 @@ async def _until_policy_gives_up(
         attempt = io.new_id()
         await io.commit(ModelAsked(attempt, round, request.model or io.plan.model))
         result = await io.ask(request, attempt)
-        if isinstance(result, Interrupted):
-            await io.commit(_ended_early(attempt, result), later=True)
-            return result
         if not isinstance(result, AttemptFailed):
             measured = result.usage.output_tokens is not None
             usage = result.usage if measured else io.estimate(request, result)
@@ -108,8 +105,6 @@ async def _until_policy_gives_up(
         told = repaired_text(str(error))
         io.emit(RetryScheduled(attempt, decision.seconds, type(error).__name__, told))
         await io.sleep(decision.seconds)
-        if io.interrupted():
-            return Interrupted()
 
 
 def _ended_ok(attempt: str, response: LLMResponse, usage: Usage, *, measured: bool) -> ModelEnded:
@@ -132,16 +127,6 @@ def _ended_badly(attempt: str, failed: AttemptFailed) -> ModelEnded:
         measured=failed.measured,
         partial=repaired_text(failed.partial),
         error=error_info(failed.error),
-    )
-
-
-def _ended_early(attempt: str, stopped: Interrupted) -> ModelEnded:
-    return ModelEnded(
-        attempt,
-        "cancelled",
-        stopped.usage,
-        measured=stopped.measured,
-        partial=repaired_text(stopped.partial),
     )
 
 

@@ -50,10 +50,11 @@ from power_loop.pipeline.settle import round_limit_reached
 from power_loop.session.closing import result_message
 from power_loop.session.machine import Phase
 from power_loop.session.outcome import Cancelled, Outcome, Stopped
-from power_loop.session.records import MessageAppended, Recalled, ToolSettled
+from power_loop.session.records import MessageAppended, ModelEnded, Recalled, ToolSettled
 from power_loop.session.state import result_id
+from power_loop.session.text import repaired_text
 
-__all__ = ["model_phase", "take_inbox"]
+__all__ = ["cut_short", "model_phase", "take_inbox"]
 
 
 async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
@@ -137,8 +138,7 @@ async def _recall(io: Ports) -> None:
         await io.commit(Recalled(recalled), later=True)
 
 
-async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome | None:
-    """The model's answer; None when it was cut short, and the run goes on."""
+async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
     s = io.session
     # At the tail, so that the prefix stays the same from round to round.
     messages: Sequence[Message] = (*s.view, *s.recalled) if s.recalled else s.view
@@ -153,8 +153,6 @@ async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome | None:
             case _:
                 request = result.request
     answer = await ask_model(io, request, s.round + 1)
-    if isinstance(answer, Interrupted):
-        return await _cut_short(io, answer)
     if isinstance(answer, Answer) and io.listens(LLM_AFTER):
         context = LlmAfter(**where(io), request=request, response=answer.response)
         result = await io.fire(LLM_AFTER, context)
@@ -172,14 +170,20 @@ async def _take_answer(io: Ports, answer: Answer) -> Outcome | None:
     return None
 
 
-async def _cut_short(io: Ports, stopped: Interrupted) -> None:
-    """Keeps the text that had arrived of an answer, and nothing else of it; the round is over."""
-    text = stopped.partial
-    if text.strip():
-        parts = repaired(io, "model", (Text(text),))
-        message = Message("assistant", parts, id=io.new_id(), meta={"interrupted": "true"})
-        message = await filtered(io, message)
-        await io.commit(MessageAppended(message, stopped.attempt), later=True)
+async def cut_short(io: Ports, stopped: Interrupted) -> None:
+    """A model call was stopped: keeps the text that had arrived, and nothing else of the answer."""
+    asked, text = io.session.asked, repaired_text(stopped.partial)
+    if asked is not None:
+        ended = ModelEnded(
+            asked.attempt, "cancelled", stopped.usage, measured=stopped.measured, partial=text
+        )
+        await io.commit(ended, later=True)
+        if text.strip():
+            message = Message(
+                "assistant", (Text(text),), id=io.new_id(), meta={"interrupted": "true"}
+            )
+            record = MessageAppended(await filtered(io, message), asked.attempt)
+            await io.commit(record, later=True)
     await end_round(io, text, has_tools=False)
 
 

@@ -98,14 +98,12 @@ class AttemptFailed(Struct, frozen=True):
 
 
 class Interrupted(Struct, frozen=True):
-    """A model call was stopped by a message that could not wait: the text that had arrived by then,
-    and what it may have cost.
+    """A model call was stopped by a message that could not wait, or the pause before the next one.
 
-    `attempt` is None if it was stopped between two attempts, `measured` False when `usage` is an
-    estimate.
+    `partial` is the text that had arrived by then, `usage` what it may have cost; `measured` is
+    False when that is an estimate.
     """
 
-    attempt: str | None = None
     partial: str = ""
     usage: Usage = Usage(0, 0)
     measured: bool = True
@@ -189,9 +187,11 @@ class Ports(Protocol):
         """
         ...
 
-    async def ask(
-        self, request: LLMRequest, attempt: str
-    ) -> LLMResponse | AttemptFailed | Interrupted:
+    async def breakable(self, work: Callable[[], Awaitable[R]]) -> R | Interrupted:
+        """Does `work`, which is broken off in `ask` or `sleep` if the run is interrupted there."""
+        ...
+
+    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """Exactly one request to the model; none if the run is interrupted already."""
         ...
 
@@ -223,7 +223,7 @@ class Ports(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Waits, unless the run is interrupted."""
+        """Waits."""
         ...
 
     async def compact(self, view: Transcript) -> ViewChanged | None:

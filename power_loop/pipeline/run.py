@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
 from llm_client.types import Message, Text
 from power_loop.hooks import SESSION_START, SessionStart
-from power_loop.pipeline.model import model_phase
-from power_loop.pipeline.ports import Ports
+from power_loop.pipeline.model import cut_short, model_phase
+from power_loop.pipeline.ports import Interrupted, Ports
 from power_loop.pipeline.progress import (
     Progress,
     append_messages,
@@ -38,6 +39,14 @@ async def run_pipeline(io: Ports, opening: Sequence[Record]) -> Outcome:
     """
     progress = Progress(io.plan.max_rounds)
     await _open(io, progress, opening)
+    while True:
+        outcome = await io.breakable(partial(_phases, io, progress))
+        if not isinstance(outcome, Interrupted):
+            return outcome
+        await cut_short(io, outcome)
+
+
+async def _phases(io: Ports, progress: Progress) -> Outcome:
     while True:
         match io.session.phase:
             case Phase.MODEL:

@@ -54,9 +54,9 @@ class Scenario(Struct, frozen=True):
     sqlite: bool = False
     suspends: bool = False
 
-    def loop(self, world: World) -> AgentLoop[World]:
-        """A loop for it."""
-        world.llm = Scripted(by=self.model())
+    def loop(self, world: World, steps: int = 1) -> AgentLoop[World]:
+        """A loop for it, with a model that takes so many steps between any two of its words."""
+        world.llm = Scripted(by=self.model(), steps=steps)
         return AgentLoop[World](
             world.llm,
             tools=[work, alone, in_thread],

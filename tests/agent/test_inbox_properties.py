@@ -104,10 +104,11 @@ class Life:
         r = self.random
         if not request.tools or r.randrange(3) == 0:
             return says("an answer of several words")
-        wanted = [
-            (f"c{next(self._calls)}", *r.choice((("work", {"n": r.randrange(4)}), ("alone", {}))))
-            for _ in range(r.randrange(1, 4))
-        ]
+        wanted: list[tuple[str, str, dict[str, int]]] = []
+        for _ in range(r.randrange(1, 4)):
+            name = r.choice(("work", "work", "alone"))
+            arguments = {"n": r.randrange(4)} if name == "work" else {}
+            wanted.append((f"c{next(self._calls)}", name, arguments))
         return calls(*wanted, text=r.choice(("", "I shall work.")))
 
     async def live(self) -> None:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_round": 1}, "no option 'max_round'; there are .*max_rounds"),
-    ({"on_busy": "bogus"}, "'wait', 'fail', not 'bogus'"),
+    ({"on_busy": "bogus"}, "'wait', 'fail', 'steer', not 'bogus'"),
     ({"max_rounds": 0}, "whole number"),
     ({"max_rounds": 2.5}, "whole number"),
     ({"max_rounds": True}, "whole number"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
+    Awaitable,
     Callable,
     Coroutine,
     Generator,
@@ -70,6 +71,14 @@ SPEECHLESS = LLMResponse((Text("(nothing left to say)"),), StopReason.END)
 
 class Killed(BaseException):
     """The process dies here."""
+
+
+class _BrokenOff(BaseException):
+    """The work is left here."""
+
+    def __init__(self, told: Interrupted) -> None:
+        super().__init__()
+        self.told = told
 
 
 class _Pause:
@@ -244,6 +253,8 @@ class FakePorts:
         self._step()
         self.sleeps.append(seconds)
         self._clock += seconds
+        if self.interrupted():
+            raise _BrokenOff(Interrupted())
 
     async def pace(self) -> None:
         """Counted."""
@@ -324,12 +335,17 @@ class FakePorts:
         """Nothing is known here."""
         return response.usage
 
-    async def ask(
-        self, request: LLMRequest, attempt: str
-    ) -> LLMResponse | AttemptFailed | Interrupted:
+    async def breakable(self, work: Callable[[], Awaitable[R]]) -> R | Interrupted:
+        """Ends `work` where it is interrupted."""
+        try:
+            return await work()
+        except _BrokenOff as broken:
+            return broken.told
+
+    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """The next scripted answer, to a request that was recorded first."""
         if self.interrupted():
-            return Interrupted(attempt)
+            raise _BrokenOff(Interrupted())
         self._step()
         asked = self.session.asked
         assert asked is not None
@@ -339,7 +355,8 @@ class FakePorts:
         answer = self._answers.popleft() if self._answers else SPEECHLESS
         if self.interrupted():
             words = answer.text if isinstance(answer, LLMResponse) else ""
-            return Interrupted(attempt, words[: len(words) // 2], Usage(3, 1), measured=False)
+            part = words[: len(words) // 2]
+            raise _BrokenOff(Interrupted(part, Usage(3, 1), measured=False))
         match answer:
             case LLMError():
                 return AttemptFailed(answer)
