@@ -40,6 +40,23 @@ class Inbox:
             at the next round.
     """
 
+    __slots__ = (
+        "_cancel",
+        "_library",
+        "_look_is_due",
+        "_looking",
+        "_news",
+        "_session_id",
+        "_stop",
+        "_store",
+        "_taken",
+        "_tasks",
+        "_unwatch",
+        "_urgent",
+        "calm",
+        "ignored",
+    )
+
     def __init__(self, store: Store, session_id: str, stop: Callable[[], None]) -> None:
         """`stop` is called whenever an interrupting message is seen; it stops what goes on."""
         self.ignored: tuple[str, ...] = ()
@@ -47,8 +64,8 @@ class Inbox:
         self._store = store
         self._session_id = session_id
         self._stop = stop
-        self._urgent: set[str] = set()
-        self._taken: set[str] = set()
+        self._urgent: frozenset[str] = frozenset()
+        self._taken: frozenset[str] = frozenset()
         self._tasks: TaskGroup | None = None
         self._cancel: Callable[[str], None] | None = None
         self._unwatch: Callable[[], None] | None = None
@@ -84,7 +101,7 @@ class Inbox:
         waiting = [i for i in items if i.id not in self.ignored and i.id not in self._taken]
         urgent = [i.id for i in waiting if is_interrupt(i) and i.id not in self.calm]
         if urgent:
-            self._urgent.update(urgent)
+            self._urgent |= frozenset(urgent)
             self._stop()
         return waiting
 
@@ -113,8 +130,8 @@ class Inbox:
 
     def take(self, ids: Sequence[str]) -> None:
         """These are taken by an append that is being made."""
-        self._taken.update(ids)
-        self._urgent.difference_update(ids)
+        self._taken |= frozenset(ids)
+        self._urgent -= self._taken
 
     def _notified(self) -> None:
         self._news = True

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from llm_client.types import Message, ToolSpec
 from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
@@ -209,6 +210,34 @@ async def test_a_message_whose_run_ends_meanwhile_is_sent_after_all_and_once() -
             log = await check_log(loop, "s")
             assert await _texts(loop) == ["first", "one", "second", "two"]
     assert len([r for r in log if isinstance(r, RunOpened)]) == 2
+
+
+async def test_a_message_whose_run_suspends_meanwhile_waits_for_the_results() -> None:
+    """It is stored by then, so it is queued and not refused."""
+    gate = Gate()
+
+    class Racing(SlowStore):
+        async def post(self, session: str, item: Any, *, dedupe_key: str | None = None) -> Posted:
+            gate.opened.set()
+            while (await self.info(session)).status == "running":
+                await anyio.lowlevel.checkpoint()
+            return await super().post(session, item, dedupe_key=dedupe_key)
+
+    store = Racing()
+    await store.create("s")
+    spec = ToolSpec("ask_user", "Asks.", {"type": "object", "properties": {}})
+    llm = Scripted(replace(calls(("a", "ask_user", {})), gate=gate), says("two"))
+    with anyio.fail_after(10):
+        async with AgentLoop(llm, tools=[spec], store=store) as loop:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(loop.send, "first", "s")
+                await gate.reached.wait()
+                with pytest.raises(FollowUpQueued):
+                    await loop.send("second", "s", on_busy="steer")
+            await loop.resume("s", results={"a": "yes"})
+            assert await _texts(loop) == ["first", "second", "two"]
+            assert await store.inbox("s") == ()
+            await check_log(loop, "s")
 
 
 async def test_a_session_that_is_held_but_not_run_is_waited_for() -> None:

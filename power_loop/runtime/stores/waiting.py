@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from threading import Lock, get_ident
 from typing import Protocol, cast
 
@@ -157,7 +158,7 @@ class Watchers:
     def reset(self) -> None:
         """Forgets everybody."""
         self._lock = Lock()
-        self._of: dict[str, set[Watcher]] = {}
+        self._of: dict[str, tuple[Watcher, ...]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._of)
@@ -166,21 +167,19 @@ class Watchers:
         """Registers `notify` for the running event loop; returns what ends it. See `Store.watch`"""
         watcher = Watcher(session, notify)
         with self._lock:
-            self._of.setdefault(session, set()).add(watcher)
+            self._of[session] = (*self._of.get(session, ()), watcher)
+        return partial(self._remove, watcher)
 
-        def remove() -> None:
-            watcher.closed = True
-            with self._lock:
-                watchers = self._of.get(session, set())
-                watchers.discard(watcher)
-                if not watchers:
-                    self._of.pop(session, None)
-
-        return remove
+    def _remove(self, watcher: Watcher) -> None:
+        watcher.closed = True
+        session = watcher.session
+        with self._lock:
+            left = tuple([each for each in self._of.get(session, ()) if each is not watcher])
+            if left:
+                self._of[session] = left
+            else:
+                self._of.pop(session, None)
 
     def of(self, session: str) -> Sequence[Watcher]:
         """Those who watch a session."""
-        if session not in self._of:
-            return ()
-        with self._lock:
-            return tuple(self._of.get(session, ()))
+        return self._of.get(session, ())
