@@ -8,11 +8,12 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from llm_client.errors import Overloaded
 from llm_client.retry import RetryPolicy
 from llm_client.types import ToolCall, ToolResult
-from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
+from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, ToolContext, tool
 from power_loop.errors import UsageError
 from power_loop.hooks import ROUND_START, TOOL_BEFORE, RoundStart, Suspend, ToolBefore
 from power_loop.runtime.stores.base import CancelRequested, InboxItem, Store
@@ -239,10 +240,10 @@ async def test_an_interrupting_message_does_not_wait_for_a_retry(store: Store) -
         async with AgentLoop(llm, store=store, config=config) as loop:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_sends, loop, results)
-                while not any(
-                    isinstance(stamped.event, ModelEnded) for stamped in await store.read("s")
-                ):
-                    await store.wait("s", len(await store.read("s")))
+                seen = await store.read("s")
+                while not any(isinstance(stamped.event, ModelEnded) for stamped in seen):
+                    await store.wait("s", len(seen))
+                    seen = await store.read("s")
                 await loop.steer("s", "are you there?", mode="interrupt")
             assert results[0].final_text == "here I am"
             await check_log(loop, "s")
@@ -377,3 +378,30 @@ async def test_an_inbox_that_cannot_be_read_for_a_moment_is_read_at_the_next_rou
             log = await check_log(loop, "s")
     assert "the disk is away" in caplog.text
     assert len([r for r in log if isinstance(r, RunClosed)]) == 1
+
+
+async def test_an_answer_that_comes_in_the_moment_it_is_stopped_is_kept_as_text() -> None:
+    """What was paid for is told as it was measured; its calls do not run."""
+    gate = Gate()
+
+    class OpensTheGate(MemoryStore):
+        async def inbox(self, session: str) -> Sequence[InboxItem]:
+            gate.opened.set()
+            return await super().inbox(session)
+
+    store = OpensTheGate()
+    await store.create("s")
+    answer = replace(calls(("a", "quick", {}), text="I shall"), gate=gate)
+    llm = Scripted(answer, says("as you like"))
+    with anyio.fail_after(10):
+        async with AgentLoop(llm, tools=[quick], store=store) as loop:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(loop.send, "go", "s")
+                await gate.reached.wait()
+                await loop.steer("s", "no", mode="interrupt")
+            texts = [m.text for m in await loop.get_messages("s")]
+            log = await check_log(loop, "s")
+    assert texts == ["go", "I shall", "no", "as you like"]
+    ended = next(r for r in log if isinstance(r, ModelEnded))
+    assert (ended.status, ended.usage.output_tokens, ended.measured) == ("cancelled", 5, True)
+    assert not any(isinstance(r, ToolStarted) for r in log)

@@ -76,4 +76,4 @@ def test_the_names_told_are_those_of_the_type() -> None:
     """One list, written twice."""
     hints = get_type_hints(RunOptions, {**globals()}, include_extras=True)
     assert tuple(hints) == _NAMES
-    assert get_args(hints["on_busy"]) == ("wait", "fail")
+    assert get_args(hints["on_busy"]) == ("wait", "fail", "steer")
