@@ -48,7 +48,7 @@ from power_loop.runtime.stores.base import (
 )
 from power_loop.runtime.stores.common import check_append, check_new
 from power_loop.runtime.stores.forks import survive_forks
-from power_loop.runtime.stores.waiting import Waiters
+from power_loop.runtime.stores.waiting import Waiters, Watchers
 from power_loop.runtime.stores.workers import Work, Worker
 
 if TYPE_CHECKING:
@@ -104,9 +104,10 @@ class PostgresStore:
         self._settings = make_settings(url, schema, prefix, schema_policy, patience)
         self._waiters = Waiters()
         reached = Event()
-        self._writer = Writer(self._settings, self._waiters, reached)
+        self._watchers = Watchers()
+        self._writer = Writer(self._settings, self._waiters, self._watchers, reached)
         self._reader = Reader(self._settings, reached)
-        self._listener = Listener(self._settings, self._waiters)
+        self._listener = Listener(self._settings, self._waiters, self._watchers)
         self._closed = False
         survive_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
 
@@ -211,6 +212,13 @@ class PostgresStore:
         """See `Store.inbox_hint`. Always True: what others have posted the server alone knows."""
         return True
 
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        """See `Store.watch`."""
+        unwatch = self._watchers.add(session, notify)
+        if not self._closed:
+            self._listener.ensure()
+        return unwatch
+
     async def info(self, session: str) -> SessionInfo:
         """See `Store.info`."""
         settings = self._settings
@@ -285,9 +293,12 @@ class PostgresStore:
     def _after_fork_in_parent(self) -> None:
         self._reader.thaw()
         self._writer.thaw()
+        if self._watchers:
+            self._listener.ensure()
 
     def _after_fork_in_child(self) -> None:
         self._waiters.reset()
+        self._watchers.reset()
         self._listener.reset()
         self._reader.reset()
         self._writer.reset()

@@ -49,7 +49,7 @@ from power_loop.runtime.stores.base import (
 )
 from power_loop.runtime.stores.common import check_append, check_new
 from power_loop.runtime.stores.forks import survive_forks
-from power_loop.runtime.stores.waiting import Waiters
+from power_loop.runtime.stores.waiting import Waiters, Watchers
 from power_loop.runtime.stores.workers import Work, Worker
 
 __all__ = ["SQLiteStore"]
@@ -71,7 +71,7 @@ class SQLiteStore:
 
     The file is opened by the first call; all calls raise a `StoreError` that says what to do when
     that fails. Sessions, leases and inboxes are shared with every other process on the file. What
-    another process wrote wakes `wait` within 25 ms.
+    another process wrote wakes `wait`, and what it posted is told of, within 25 ms.
 
     Cancelling a call leaves it open whether it takes effect, now or a moment later; it does so
     whole or not at all. A caller that must know shields it. A cancelled `claim` gives back what it
@@ -101,9 +101,10 @@ class SQLiteStore:
         self._settings = settings
         self.path = Path(settings.path)
         self._waiters = Waiters()
+        self._watchers = Watchers()
         self._peek = Peek()
-        self._writer = Writer(settings, self._waiters, self._peek)
-        self._reader = Reader(settings, self._waiters)
+        self._writer = Writer(settings, self._waiters, self._watchers, self._peek)
+        self._reader = Reader(settings, self._waiters, self._watchers)
         self._closed = False
         survive_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
 
@@ -206,6 +207,13 @@ class SQLiteStore:
         """See `Store.inbox_hint`. Exact once the store is open, for items of any process."""
         return self._peek.has_items(session)
 
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        """See `Store.watch`."""
+        unwatch = self._watchers.add(session, notify)
+        if not self._closed:
+            self._reader.look_out()
+        return unwatch
+
     async def info(self, session: str) -> SessionInfo:
         """See `Store.info`."""
         path = str(self.path)
@@ -292,6 +300,7 @@ class SQLiteStore:
 
     def _after_fork_in_child(self) -> None:
         self._waiters.reset()
+        self._watchers.reset()
         self._peek.reset()
         self._reader.reset()
         self._writer.reset()
