@@ -17,11 +17,14 @@ from llm_client.types import Usage
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Forked,
     MessageAppended,
     ModelAsked,
+    ModelConfigured,
     ModelEnded,
     Recalled,
     Record,
+    Rewound,
     RunClosed,
     RunOpened,
     ToolSettled,
@@ -36,13 +39,16 @@ __all__ = [
     "DeltasDropped",
     "Event",
     "FallbackTaken",
+    "Forked",
     "HookFailed",
     "MessageAppended",
     "ModelAsked",
+    "ModelConfigured",
     "ModelEnded",
     "Recalled",
     "Record",
     "RetryScheduled",
+    "Rewound",
     "RoundEnded",
     "RoundStarted",
     "RunClosed",
@@ -180,6 +186,7 @@ Event = Record | Transient
 
 RECORD_TYPES: tuple[type[Record], ...] = (
     RunOpened,
+    ModelConfigured,
     MessageAppended,
     ModelAsked,
     ModelEnded,
@@ -189,6 +196,8 @@ RECORD_TYPES: tuple[type[Record], ...] = (
     CallAnswered,
     Recalled,
     ViewChanged,
+    Rewound,
+    Forked,
     RunClosed,
 )
 _DURABLE = frozenset(RECORD_TYPES)

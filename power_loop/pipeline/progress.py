@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 from msgspec.structs import replace
 
-from llm_client.types import Audio, File, Image, Message, Part, Text, ToolResult
+from llm_client.types import Audio, File, Image, LLMRequest, Message, Part, Text, ToolResult
 from power_loop.errors import HookError
 from power_loop.events import RoundEnded, TextRepaired
 from power_loop.hooks import MESSAGE_APPEND, ROUND_END, HookPoint, MessageAppend, RoundEnd
@@ -26,6 +26,7 @@ __all__ = [
     "filtered_results",
     "from_hook",
     "repaired",
+    "request_digest",
     "where",
     "with_own_id",
 ]
@@ -162,13 +163,14 @@ def with_own_id(io: Ports, message: Message) -> Message:
 async def append_messages(
     io: Ports, messages: Sequence[Message], *, take: Sequence[str] = ()
 ) -> None:
-    """Appends messages to the session, in order, as one unit."""
+    """Appends messages to the session, in order, as one unit; `take` are their inbox items."""
     records: list[MessageAppended] = []
     for message in messages:
         own = with_own_id(io, message)
         if any(own.id == record.message.id for record in records):
             own = replace(own, id=io.new_id())
-        records.append(MessageAppended(await filtered(io, own)))
+        item = take[len(records)] if take else ""
+        records.append(MessageAppended(await filtered(io, own), item=item))
     await io.commit(*records, later=not take, take=take)
 
 
@@ -179,6 +181,21 @@ async def end_round(io: Ports, text: str, *, has_tools: bool) -> None:
     if io.listens(ROUND_END):
         context = RoundEnd(**where(io), response_text=text, has_tools=has_tools, usage=s.run_usage)
         await io.fire(ROUND_END, context)
+
+
+def request_digest(request: LLMRequest) -> str:
+    """What tells a request that a hook has changed from any other of its session.
+
+    Empty for one that has no JSON form: it is refused by name where it is sent.
+    """
+    from hashlib import sha256  # noqa: PLC0415  it loads OpenSSL, which most programs spare
+
+    whole = replace(request, messages=tuple(request.messages), cache_key=None)
+    try:
+        encoded = msgspec.json.encode(whole, order="deterministic")
+    except (TypeError, ValueError):
+        return ""
+    return sha256(encoded).hexdigest()[:32]
 
 
 # ── what must not run, what must not be sent ─────────────────────────────────────────────────────

@@ -8,8 +8,8 @@ from llm_client.types import Message
 from power_loop.errors import UsageError
 from power_loop.events import Stamped, is_record
 from power_loop.runtime.stores.base import Lease
-from power_loop.session.outcome import status_of
-from power_loop.session.records import MessageAppended, RunClosed, RunOpened
+from power_loop.session.outcome import Crashed, status_of
+from power_loop.session.records import Forked, MessageAppended, RunClosed, RunOpened
 
 __all__ = ["check_append", "check_id", "status_after", "title_of", "tree_position"]
 
@@ -57,6 +57,8 @@ def status_after(status: str, records: Iterable[Stamped]) -> str:
             status = "running"
         elif type(event) is RunClosed:
             status = status_of(event.outcome)
+        elif type(event) is Forked and status == "running":
+            status = status_of(Crashed())
     return status
 
 
