@@ -20,13 +20,23 @@ from power_loop.pipeline.ports import ToolTraits, Used
 from power_loop.session.records import ToolStarted
 from power_loop.tools.base import Tool, ToolContent, ToolContext
 
-__all__ = ["CancelReason", "ToolRunner", "Toolbox"]
+__all__ = ["CancelReason", "ToolRunner", "Toolbox", "traits_of"]
 
 Toolbox = Mapping[str, Tool | ToolSpec]
 """Tools by name; a bare spec is a tool that the caller runs itself."""
 
 
 _EXTERNAL = ToolTraits(external=True)
+
+
+def traits_of(tools: Toolbox, name: str) -> ToolTraits | None:
+    """What the loop must know of the tool `name`; None if there is none."""
+    tool = tools.get(name)
+    if tool is None:
+        return None
+    if isinstance(tool, ToolSpec):
+        return _EXTERNAL
+    return ToolTraits(tool.exclusive, tool.idempotent)
 
 
 class ToolRunner:
@@ -59,12 +69,7 @@ class ToolRunner:
 
     def traits(self, name: str) -> ToolTraits | None:
         """What the loop must know of a tool."""
-        tool = self._tools.get(name)
-        if tool is None:
-            return None
-        if isinstance(tool, ToolSpec):
-            return _EXTERNAL
-        return ToolTraits(tool.exclusive, tool.idempotent)
+        return traits_of(self._tools, name)
 
     async def use(self, run_id: str, started: ToolStarted) -> Used:
         """Runs one call. What the tool raises is told, not raised."""
