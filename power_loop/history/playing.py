@@ -17,6 +17,7 @@ from power_loop.events import HookFailed, Transient
 from power_loop.history.outcomes import failure, ran_to_its_end, response, result_of_call
 from power_loop.history.script import Cut, Diverged, Script, call_of
 from power_loop.hooks import (
+    MESSAGE_APPEND,
     TOOL_ERROR,
     Break,
     HookPoint,
@@ -51,7 +52,7 @@ from power_loop.session.records import (
     ToolStarted,
     ViewChanged,
 )
-from power_loop.session.text import repaired_strings
+from power_loop.session.text import repaired_strings, repaired_text
 
 __all__ = ["ReplayPorts", "Traits", "given_results"]
 
@@ -144,7 +145,7 @@ class ReplayPorts:
             case SessionStart() | RoundStart():
                 self._own.update([message.id for message in result.append])
             case ShortCircuit(response=response):
-                self._own.update([call.id for call in response.tool_calls])
+                self._own.update([repaired_text(call.id) for call in response.tool_calls])
             case MessageAppend(message=Message(id=id)) if id in self._given:
                 result = replace(cast("MessageAppend[Any]", result), message=self._given.pop(id))
             case LlmAfter() if self._outside:
@@ -184,7 +185,7 @@ class ReplayPorts:
         script = self._script
         record = RunClosed(self.session.run or "", repaired_strings(outcome))
         if isinstance(outcome, _NOT_OVER_YET) and self._refused_at != script.place:
-            taken_first = bool(script.steered()) or script.cancelled(0) is not None
+            taken_first = bool(script.steered()) or self._cancelled(0) is not None
             if taken_first and script.next != record:
                 self._refused_at = script.place
                 return False
@@ -194,7 +195,7 @@ class ReplayPorts:
     async def drain(self) -> InboxTake:
         """What had come by the inbox."""
         steered = self._script.steered()
-        cancel = self._script.cancelled(len(steered))
+        cancel = self._cancelled(len(steered))
         for record in steered:
             self._given[record.message.id] = record.message
         return InboxTake(
@@ -202,6 +203,10 @@ class ReplayPorts:
             tuple([record.item for record in steered]),
             cancel,
         )
+
+    def _cancelled(self, after: int) -> str | None:
+        rewritten = self._hooks.listens(MESSAGE_APPEND)
+        return self._script.cancelled(after, rewritten=rewritten)
 
     # ── model ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -315,8 +320,8 @@ class _Batch:
             scope.cancel()
 
     async def turn(self, call_id: str, record: Record) -> None:
-        """Returns once the next record that is stored is one of this call."""
-        while call_of(self._script.next) != call_id:
+        """Returns once the next record that is stored is of this call, and of this kind."""
+        while not self._is_turn(call_id, record):
             event = anyio.Event()
             self._waiting[call_id] = event, record
             if self._is_stuck():
@@ -325,9 +330,20 @@ class _Batch:
 
     def advance(self) -> None:
         """Wakes whose turn it is."""
-        call_id = call_of(self._script.next)
-        if call_id is not None and call_id in self._waiting:
+        call_id = self._whose_turn()
+        if call_id is not None:
             self._waiting.pop(call_id)[0].set()
+
+    def _is_turn(self, call_id: str, record: Record) -> bool:
+        stored = self._script.next
+        return type(stored) is type(record) and call_of(stored) == call_id
+
+    def _whose_turn(self) -> str | None:
+        """Which of those that wait may go on."""
+        call_id = call_of(self._script.next)
+        if call_id is None or call_id not in self._waiting:
+            return None
+        return call_id if self._is_turn(call_id, self._waiting[call_id][1]) else None
 
     async def park(self) -> None:
         """Stays until the run is stopped.
@@ -343,7 +359,7 @@ class _Batch:
     def _is_stuck(self) -> bool:
         if not self._live or self._parked + len(self._waiting) < self._live:
             return False
-        return call_of(self._script.next) not in self._waiting
+        return self._whose_turn() is None
 
     def _parting(self) -> BaseException:
         records = [record for _, record in self._waiting.values()]

@@ -65,7 +65,7 @@ class Replayed(Struct, frozen=True):
 
 
 class _Piece(Struct):
-    """A run, or records that stand between runs. `ends`: the last record closes it."""
+    """A run, or records that stand between runs. `ends`: the last record closes the run."""
 
     stamped: list[Stamped]
     opened: RunOpened | None = None
@@ -176,7 +176,7 @@ class _Player:
         return abandonment(self._session, opened.run, last.outcome.reason) == tuple(records)
 
     def _ports(self, opened: RunOpened, records: list[Record], script: Script) -> ReplayPorts:
-        configured = next((r for r in records[:3] if isinstance(r, ModelConfigured)), None)
+        configured = next((r for r in records[:4] if isinstance(r, ModelConfigured)), None)
         plan = self._plan_of(configured or self._session.configured, opened)
         answers = {r.token: r.answer for r in records if isinstance(r, CallAnswered)}
         results, given = given_results(records)
@@ -193,50 +193,50 @@ class _Player:
 
     def _opening(self, opened: RunOpened, records: list[Record]) -> tuple[Record, ...]:
         """The records that the run is opened with, as `resume` makes them now."""
-        following = [r for r in records[1:3] if not isinstance(r, ModelConfigured)]
+        first = records.index(opened)
+        opening = tuple(records[: first + 1])
+        following = [r for r in records[first + 1 : first + 3] if type(r) is not ModelConfigured]
         session, prompt = self._session, self._continue_prompt
         if opened.resumes is None or session.open_calls or session.tail != "assistant":
-            return (opened,)
+            return opening
         match following:
-            case [MessageAppended(attempt=None, item="", message=message), *_] if (
-                prompt is not None
-            ):
-                pass
+            case [MessageAppended(attempt=None, item="", message=said), *_] if prompt is not None:
+                if first and said.text != prompt:
+                    # A run is not told to go on whose process has died.
+                    return opening
+                return *opening, MessageAppended(Message("user", (Text(prompt),), id=said.id))
             case _:
-                return (opened,)
-        if isinstance(session.last_outcome, Crashed) and message.text != prompt:
-            return (opened,)
-        return opened, MessageAppended(Message("user", (Text(prompt),), id=message.id))
+                return opening
 
 
 def _pieces(stamped: Sequence[Stamped]) -> Iterator[_Piece]:
     """The log, cut into runs and what stands between them."""
-    piece: _Piece | None = None
+    piece = _Piece([])
     for each in stamped:
         event = each.event
-        if piece is not None and not _is_from_outside(event):
-            piece.stamped.append(each)
-            piece.ends = isinstance(event, RunClosed)
-            if piece.ends:
-                yield piece
-                piece = None
-            continue
-        if piece is not None:
+        if piece.opened is not None and _is_from_outside(event):
             yield piece
-            piece = None
+            piece = _Piece([])
+        piece.stamped.append(each)
         if isinstance(event, RunOpened):
-            piece = _Piece([each], event)
-        else:
-            yield _Piece([each])
-    if piece is not None:
+            piece.opened = event
+        # Whoever finds a run whose process has died closes it as the next one opens.
+        elif piece.opened is not None or not _is_crash(event):
+            piece.ends = isinstance(event, RunClosed)
+            if piece.ends or piece.opened is None:
+                yield piece
+                piece = _Piece([])
+    if piece.stamped:
         yield piece
 
 
 def _is_from_outside(event: object) -> bool:
     """Whether it ends a run that has not closed itself."""
-    if isinstance(event, RunClosed):
-        return isinstance(event.outcome, Crashed)
-    return isinstance(event, Forked | RunOpened)
+    return isinstance(event, Forked | RunOpened) or _is_crash(event)
+
+
+def _is_crash(event: object) -> bool:
+    return isinstance(event, RunClosed) and isinstance(event.outcome, Crashed)
 
 
 def _records(stamped: Sequence[Stamped]) -> list[Record]:

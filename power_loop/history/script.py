@@ -10,7 +10,7 @@ from llm_client.types import Message, ToolResult
 from power_loop.events import Stamped, is_record
 from power_loop.history.compare import Difference, first_difference, same_bytes
 from power_loop.history.outcomes import result_of_call
-from power_loop.session.closing import closing
+from power_loop.session.closing import TRUTH, closing
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import (
@@ -213,15 +213,23 @@ class Script:
             found.append(record)
         return found
 
-    def cancelled(self, after: int) -> str | None:
-        """Why the run gives up, if all that comes after the next `after` records is that."""
+    def cancelled(self, after: int, *, rewritten: bool) -> str | None:
+        """Why the run gives up, if all that comes after the next `after` records is that.
+
+        `rewritten`: handlers may have rewritten what the calls are told.
+        """
         outcome = self.outcome
         if self.next is None or not isinstance(outcome, Cancelled) or not self._ends:
             return None
-        for index, record in enumerate(self.coming()):
-            if index >= after and not isinstance(record, ToolSettled | RunClosed):
-                return None
+        last = self._records[self._place + after :]
+        if len(last) > 1 and not (self._gives_up(last) if rewritten else self.stopped_here()):
+            return None
         return outcome.reason
+
+    def _gives_up(self, records: Sequence[Record]) -> bool:
+        """Whether `records` are how a run that is cancelled now tells of its calls."""
+        ending = closing(self._session, self.outcome, self.finished())
+        return len(records) == len(ending) and all(map(_tells_the_same, records, ending))
 
     def new_ids(self) -> Iterator[str]:
         """The ids of what is still to come that the run has given out itself, perhaps."""
@@ -241,6 +249,14 @@ class Script:
                     yield id
                 case _:
                     pass
+
+
+def _tells_the_same(record: Record, other: Record) -> bool:
+    if isinstance(record, ToolSettled) and isinstance(other, ToolSettled):
+        told = TRUTH.get(other.how, "")
+        is_told = result_of_call(record).text.startswith(told) or record.how == "finished"
+        return record.message.id == other.message.id and record.how == other.how and is_told
+    return type(record) is type(other)
 
 
 def call_of(record: Record | None) -> str | None:

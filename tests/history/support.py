@@ -32,10 +32,13 @@ async def replayed(
     other `handlers` than those of the last one, if given.
     """
     plans: dict[str, RunPlan] = {}
+    seen: set[int] = set()
     for io in lived:
         for record in io.log:
-            if isinstance(record, RunOpened):
-                plans.setdefault(record.run, io.plan)
+            # A run of which nothing was durable has perhaps left its id to another one.
+            if isinstance(record, RunOpened) and id(record) not in seen:
+                plans[record.run] = io.plan
+            seen.add(id(record))
     last = lived[-1]
 
     def plan_of(_: ModelConfigured, opened: RunOpened) -> RunPlan:
