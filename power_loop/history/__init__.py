@@ -2,7 +2,8 @@
 
 compare.py   where two records differ first
 replay.py    a stored run once more, with what the model and the tools had given
-playing.py   the pipeline's ports for that; script.py what is still to come of the run
+playing.py   the pipeline's ports for that; script.py what is still to come of the run, turns.py
+             whose turn it is
 outcomes.py  recorded outcomes, as the pipeline is given them
 branch.py    what a fork and a rewind write
 difference.py  where two sessions part

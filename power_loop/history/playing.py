@@ -15,7 +15,8 @@ from power_loop.driver.dispatch import Hooks
 from power_loop.errors import ToolError
 from power_loop.events import HookFailed, Transient
 from power_loop.history.outcomes import failure, ran_to_its_end, response, result_of_call
-from power_loop.history.script import Cut, Diverged, Script, call_of
+from power_loop.history.script import Cut, Script, call_of
+from power_loop.history.turns import Turns
 from power_loop.hooks import (
     MESSAGE_APPEND,
     TOOL_ERROR,
@@ -104,7 +105,7 @@ class ReplayPorts:
         self._own: set[str] = set()
         self._estimate = Usage()
         self._refused_at: int | None = None
-        self._batch: _Batch | None = None
+        self._batch: Turns | None = None
 
     # ── chance, time, ids ─────────────────────────────────────────────────────────────────────────
 
@@ -259,14 +260,15 @@ class ReplayPorts:
         """What the tool had given; if it had not come to its end, it does not now."""
         call_id = started.call_id
         after = self._script.of_call(call_id)
+        assert self._batch is not None
+        if after is None or (isinstance(after, ToolSettled) and not ran_to_its_end(after)):
+            await self._batch.park()
+            raise Cut
+        await self._batch.turn(call_id, after)
         if isinstance(after, ToolStarted):
             return Used(ToolResult(call_id, ()), ToolError("it had failed"))
-        if after is not None and ran_to_its_end(after):
-            self._given[after.message.id] = after.message
-            return Used(result_of_call(after), None, after.how)
-        assert self._batch is not None
-        await self._batch.park()
-        raise Cut
+        self._given[after.message.id] = after.message
+        return Used(result_of_call(after), None, after.how)
 
     def tool(self, name: str) -> ToolTraits | None:
         """What is known of a tool."""
@@ -282,7 +284,7 @@ class ReplayPorts:
 
     async def each(self, jobs: Sequence[Job]) -> None:
         """Runs jobs side by side, in the order that is recorded."""
-        batch = self._batch = _Batch(self._script, len(jobs))
+        batch = self._batch = Turns(self._script, len(jobs))
         try:
             if len(jobs) == 1:
                 await batch.run(jobs[0], None)
@@ -294,76 +296,6 @@ class ReplayPorts:
             self._batch = None
         if batch.failure is not None:
             raise batch.failure
-
-
-class _Batch:
-    """Jobs that wait for their turn. `failure` is the first thing that one of them raised."""
-
-    def __init__(self, script: Script, live: int) -> None:
-        self.failure: BaseException | None = None
-        self._script = script
-        self._live = live
-        self._parked = 0
-        self._waiting: dict[str, tuple[anyio.Event, Record]] = {}
-
-    async def run(self, job: Job, scope: anyio.CancelScope | None) -> None:
-        """Runs one; if it breaks off, the others are cancelled."""
-        goes_on = False
-        try:
-            goes_on = await job.run()
-        except (Exception, Cut, Diverged) as error:  # noqa: BLE001  raised again by `each`
-            self.failure = self.failure or error
-        self._live -= 1
-        if goes_on and self._is_stuck():
-            self.failure = self.failure or self._parting()
-        if scope is not None and (not goes_on or self.failure is not None):
-            scope.cancel()
-
-    async def turn(self, call_id: str, record: Record) -> None:
-        """Returns once the next record that is stored is of this call, and of this kind."""
-        while not self._is_turn(call_id, record):
-            event = anyio.Event()
-            self._waiting[call_id] = event, record
-            if self._is_stuck():
-                raise self._parting()
-            await event.wait()
-
-    def advance(self) -> None:
-        """Wakes whose turn it is."""
-        call_id = self._whose_turn()
-        if call_id is not None:
-            self._waiting.pop(call_id)[0].set()
-
-    def _is_turn(self, call_id: str, record: Record) -> bool:
-        stored = self._script.next
-        return type(stored) is type(record) and call_of(stored) == call_id
-
-    def _whose_turn(self) -> str | None:
-        """Which of those that wait may go on."""
-        call_id = call_of(self._script.next)
-        if call_id is None or call_id not in self._waiting:
-            return None
-        return call_id if self._is_turn(call_id, self._waiting[call_id][1]) else None
-
-    async def park(self) -> None:
-        """Stays until the run is stopped.
-
-        Raises:
-            Cut, Diverged: nobody else can go on either.
-        """
-        self._parked += 1
-        if self._is_stuck():
-            raise self._parting()
-        await anyio.sleep_forever()
-
-    def _is_stuck(self) -> bool:
-        if not self._live or self._parked + len(self._waiting) < self._live:
-            return False
-        return self._whose_turn() is None
-
-    def _parting(self) -> BaseException:
-        records = [record for _, record in self._waiting.values()]
-        return self._script.parting(records[0]) if records else Cut()
 
 
 def _first(script: Script, count: int) -> list[Record]:

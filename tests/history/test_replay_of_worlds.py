@@ -9,14 +9,31 @@ from typing import Any
 import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from power_loop.hooks import COMPACT_BEFORE, LLM_AFTER, MEMORY_RECALLED, TOOL_ERROR, HookPoint
+from llm_client.types import ToolCall
+from power_loop.hooks import (
+    COMPACT_BEFORE,
+    LLM_AFTER,
+    MEMORY_RECALLED,
+    MESSAGE_APPEND,
+    TOOL_AFTER,
+    TOOL_ERROR,
+    Continue,
+    HookPoint,
+)
 from tests.history.support import replayed
 from tests.pipeline.chaos import World
 from tests.pipeline.test_pipeline_properties import live
 
-
-UNRECORDED = (COMPACT_BEFORE, MEMORY_RECALLED, LLM_AFTER, TOOL_ERROR)
+UNRECORDED = (
+    COMPACT_BEFORE,
+    MEMORY_RECALLED,
+    LLM_AFTER,
+    MESSAGE_APPEND,
+    TOOL_AFTER,
+    TOOL_ERROR,
+)
 """Where what had come is in no record, if a handler fails there."""
 
 
@@ -26,6 +43,17 @@ class Constant(World):
     def __init__(self, random: Random) -> None:
         super().__init__(random)
         self.seed = random.randrange(2**32)
+
+    def _call(self) -> ToolCall:
+        call = super()._call()
+        # No model and no hook knows the ids that the loop is about to give out.
+        return replace(call, id="c1") if call.id == "i1" else call
+
+    def _directive(self, kind: type[Any], context: Any) -> Any:
+        if kind is Continue:
+            # How often the end was put off is in no record where it was the inbox that did it.
+            return Continue("more", 1) if context.fire_count < 8 else None
+        return super()._directive(kind, context)
 
     def _handler(self, point: HookPoint[Any, Any]) -> Callable[[Any], Any]:
         handler = super()._handler(point)
