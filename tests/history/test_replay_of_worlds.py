@@ -75,8 +75,8 @@ class Constant(World):
 
         return handle
 
-    def _check(self, answer: str) -> str | None:
-        return None if len(answer) % 2 else "wrong"
+    def _check(self, _: str) -> str | None:
+        return None if len(_) % 2 else "wrong"
 
 
 @given(st.integers(0, 2**64 - 1))
@@ -88,7 +88,7 @@ def test_every_world_replays_to_the_byte(seed: int) -> None:
 
 def check_world(seed: int) -> None:
     """Lives a world to its end and replays it; `check_world(seed)` repeats a failure."""
-    last, lived = live(Constant(Random(seed)))
+    _, lived = live(Constant(Random(seed)))
     done = anyio.run(lambda: replayed(lived))
     assert done.divergence is None, f"{seed}: {done.divergence}"
     assert done.records > 0
