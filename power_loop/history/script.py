@@ -221,8 +221,11 @@ class Script:
         outcome = self.outcome
         if self.next is None or not isinstance(outcome, Cancelled) or not self._ends:
             return None
+        count = len(self._records) - self._place - after
+        if count > len(self._session.open_calls) + 1:
+            return None
         last = self._records[self._place + after :]
-        if len(last) > 1 and not (self._gives_up(last) if rewritten else self.stopped_here()):
+        if count > 1 and not (self._gives_up(last) if rewritten else self.stopped_here()):
             return None
         return outcome.reason
 

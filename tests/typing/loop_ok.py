@@ -7,7 +7,18 @@ from typing import Any, assert_type
 from pydantic import BaseModel
 
 from llm_client.types import Image, Text
-from power_loop import AgentLoop, MemoryStore, PendingCall, RunResult, Stamped, ToolContext, tool
+from power_loop import (
+    AgentLoop,
+    MemoryStore,
+    PendingCall,
+    RunResult,
+    SessionDiff,
+    Stamped,
+    ToolContext,
+    export_session,
+    import_session,
+    tool,
+)
 from power_loop.agent.result import Status
 from power_loop.events import TextDelta
 from power_loop.runtime.stores.base import Posted, Store
@@ -67,6 +78,12 @@ async def main() -> None:
         assert_type(await loop.steer("s", "go"), Posted)
         assert_type(await loop.get_pending("s"), tuple[PendingCall, ...])
         assert_type(await loop.close_session("s", cascade=False), int)
+        assert_type(await loop.fork("s", 3, overrides={"m": "x", "n": [Text("y")]}), str)
+        assert_type(await loop.rewind("s", at=3), None)
+        assert_type(await loop.diff("s", "t"), SessionDiff)
+        assert_type((await loop.replay("s", deps=Deps(), output_type=int)).identical, bool)
+        assert_type(await export_session(loop.store, "s", "s.jsonl", key=b"k"), int)
+        assert_type(await import_session(loop.store, "s.jsonl", as_id="t"), str)
         loop.events.subscribe(hear, types=[RunClosed])
         async for stamped in loop.events.stream("s", after=3, follow=True):
             assert_type(stamped, Stamped)
