@@ -10,7 +10,15 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from llm_client.types import LLMRequest, LLMResponse, Message, ToolResult, Transcript, Usage
+from llm_client.types import (
+    LLMRequest,
+    LLMResponse,
+    Message,
+    ToolCall,
+    ToolResult,
+    Transcript,
+    Usage,
+)
 from power_loop.driver.dispatch import Hooks
 from power_loop.errors import ToolError
 from power_loop.events import HookFailed, Transient
@@ -33,6 +41,7 @@ from power_loop.hooks import (
 )
 from power_loop.log import logger
 from power_loop.pipeline.ports import AttemptFailed, InboxTake, Job, RunPlan, ToolTraits, Used
+from power_loop.pipeline.progress import rewriting_fault
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -144,11 +153,11 @@ class ReplayPorts:
         result: Any = await self._hooks.fire(point, context, _hook_failed)
         match result:
             case SessionStart() | RoundStart():
-                self._own.update([message.id for message in result.append])
-            case ShortCircuit(response=response):
-                self._own.update([repaired_text(call.id) for call in response.tool_calls])
-            case MessageAppend(message=Message(id=id)) if id in self._given:
-                result = replace(cast("MessageAppend[Any]", result), message=self._given.pop(id))
+                result = replace(result, append=self._named(result.append))
+            case ShortCircuit(response=LLMResponse(parts=parts)):
+                self._own.update([repaired_text(p.id) for p in parts if isinstance(p, ToolCall)])
+            case MessageAppend():
+                result = self._as_stored(cast("MessageAppend[Any]", context), result)
             case LlmAfter() if self._outside:
                 result = self._kept(context)
             case ToolAfter() | MemoryRecalled():
@@ -156,6 +165,31 @@ class ReplayPorts:
             case _:
                 pass
         return cast("C | R", result)
+
+    def _named(self, messages: object) -> Any:
+        """What a handler appends, under the ids that are stored: a new message has a new id."""
+        if not isinstance(messages, tuple | list):
+            return messages
+        said = [each for each in self._script.said() if each.id not in self._handed]
+        named: list[object] = []
+        for message in cast("Sequence[object]", messages):
+            if isinstance(message, Message) and said:
+                alike = [each for each in said if _says_the_same(each, message)]
+                stored = (alike or said)[0]
+                said.remove(stored)
+                self._handed.add(stored.id)
+                named.append(replace(message, id=stored.id))
+            else:
+                named.append(message)
+        return tuple(named)
+
+    def _as_stored(self, context: MessageAppend[Any], result: MessageAppend[Any]) -> object:
+        """A message from outside as it is stored, unless what is made of it cannot be stored."""
+        given = self._given.pop(context.message.id, None)
+        changed = result.message is not context.message
+        if given is None or (changed and rewriting_fault(context.message, result.message)):
+            return result
+        return replace(context, message=given)
 
     def _kept(self, context: object) -> object:
         """The answer as it is stored; a handler broke the run off if its calls are missing."""
@@ -296,6 +330,10 @@ class ReplayPorts:
             self._batch = None
         if batch.failure is not None:
             raise batch.failure
+
+
+def _says_the_same(message: Message, other: Message) -> bool:
+    return message.role == other.role and message.parts == other.parts
 
 
 def _first(script: Script, count: int) -> list[Record]:

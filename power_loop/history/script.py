@@ -234,6 +234,14 @@ class Script:
         ending = closing(self._session, self.outcome, self.finished())
         return len(records) == len(ending) and all(map(_tells_the_same, records, ending))
 
+    def said(self) -> Iterator[Message]:
+        """What is said, by neither a model nor the inbox, before the model is asked again."""
+        for record in self.coming():
+            if isinstance(record, ModelAsked):
+                return
+            if isinstance(record, MessageAppended) and not record.item and record.attempt is None:
+                yield record.message
+
     def new_ids(self) -> Iterator[str]:
         """The ids of what is still to come that the run has given out itself, perhaps."""
         for record in self.coming():

@@ -27,6 +27,7 @@ __all__ = [
     "from_hook",
     "repaired",
     "request_digest",
+    "rewriting_fault",
     "where",
     "with_own_id",
 ]
@@ -91,15 +92,23 @@ async def filtered(io: Ports, message: Message, *, opens: str | None = None) -> 
     changed = result.message
     if changed is message:
         return message
+    why = rewriting_fault(message, changed)
+    if why is not None:
+        raise HookError(f"a handler of {MESSAGE_APPEND.name} {why}")
+    return changed
+
+
+def rewriting_fault(message: Message, changed: object) -> str | None:
+    """What a handler has done to `message` that it may not do; None if `changed` is all right."""
     why = _unfit(changed)
     if why is not None:
-        raise HookError(f"a handler of {MESSAGE_APPEND.name} made of a message {why}")
-    if _identity(changed) != _identity(message):
-        raise HookError(
-            f"a handler of {MESSAGE_APPEND.name} changed the id, role, calls or results of message "
-            f"{message.id!r}; it may change text, images and files only"
+        return f"made of a message {why}"
+    if _identity(cast("Message", changed)) != _identity(message):
+        return (
+            f"changed the id, role, calls or results of message {message.id!r}; "
+            "it may change text, images and files only"
         )
-    return changed
+    return None
 
 
 def from_hook(point: HookPoint[Any, Any], messages: object) -> tuple[Message, ...]:
@@ -190,7 +199,9 @@ def request_digest(request: LLMRequest) -> str:
     """
     from hashlib import sha256  # noqa: PLC0415  it loads OpenSSL, which most programs spare
 
-    whole = replace(request, messages=tuple(request.messages), cache_key=None)
+    # Without what is not sent: a message has another id each time that a handler makes it.
+    sent = [(message.role, message.parts, message.name) for message in request.messages]
+    whole = (replace(request, messages=(), cache_key=None), sent)
     try:
         encoded = msgspec.json.encode(whole, order="deterministic")
     except (TypeError, ValueError):

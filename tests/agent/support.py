@@ -42,12 +42,17 @@ async def check_log(
     deps: Any = None,
     tools: Iterable[AnyTool] | None = None,
     output_type: type[Any] | None = None,
+    does_the_same: bool = True,
 ) -> list[Record]:
-    """All records of a session, found legal, with every run closed; replayed, it does the same."""
+    """All records of a session, found legal, with every run closed; replayed, it does the same.
+
+    Unless the loop has changed since, or what it did depends on what no record holds.
+    """
     log = await log_of(loop, session)
     assert violations(log, closed=True) == []
-    again = await loop.replay(session, deps=deps, tools=tools, output_type=output_type)
-    assert again.divergence is None, str(again.divergence)
+    if does_the_same:
+        again = await loop.replay(session, deps=deps, tools=tools, output_type=output_type)
+        assert again.divergence is None, str(again.divergence)
     return log
 
 

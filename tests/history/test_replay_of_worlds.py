@@ -19,6 +19,7 @@ from power_loop.hooks import (
     MESSAGE_APPEND,
     TOOL_AFTER,
     TOOL_ERROR,
+    Break,
     Continue,
     HookPoint,
 )
@@ -34,7 +35,7 @@ UNRECORDED = (
     TOOL_AFTER,
     TOOL_ERROR,
 )
-"""Where what had come is in no record, if a handler fails there."""
+"""Where what had come is in no record, if a handler fails there or breaks the run off."""
 
 
 class Constant(World):
@@ -65,7 +66,8 @@ class Constant(World):
             self.random = Random(place)
             self._marks = 1000 * (1 + context.round)
             try:
-                return handler(context)
+                answer = handler(context)
+                return None if point in UNRECORDED and isinstance(answer, Break) else answer
             except ValueError:
                 if point in UNRECORDED:
                     return None
