@@ -153,11 +153,13 @@ class ReplayPorts:
         result: Any = await self._hooks.fire(point, context, _hook_failed)
         match result:
             case SessionStart() | RoundStart():
-                result = replace(result, append=self._named(result.append))
+                started = cast("SessionStart[Any] | RoundStart[Any]", result)
+                result = replace(started, append=self._named(started.append))
             case ShortCircuit(response=LLMResponse(parts=parts)):
                 self._own.update([repaired_text(p.id) for p in parts if isinstance(p, ToolCall)])
             case MessageAppend():
-                result = self._as_stored(cast("MessageAppend[Any]", context), result)
+                appended = cast("MessageAppend[Any]", result)
+                result = self._as_stored(cast("MessageAppend[Any]", context), appended)
             case LlmAfter() if self._outside:
                 result = self._kept(context)
             case ToolAfter() | MemoryRecalled():
