@@ -196,7 +196,7 @@ class ReplayPorts:
     def _kept(self, context: object) -> object:
         """The answer as it is stored; a handler broke the run off if its calls are missing."""
         coming = _first(self._script, 2)
-        if coming and isinstance(coming[0], MessageAppended):
+        if coming and isinstance(coming[0], MessageAppended) and coming[0].attempt is not None:
             del coming[0]
         match coming:
             case [RunClosed(outcome=Stopped(reason=reason)), *_] if self._lost_calls:

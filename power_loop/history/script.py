@@ -10,7 +10,7 @@ from llm_client.types import Message, ToolResult
 from power_loop.events import Stamped, is_record
 from power_loop.history.compare import Difference, first_difference, same_bytes
 from power_loop.history.outcomes import result_of_call
-from power_loop.session.closing import TRUTH, closing
+from power_loop.session.closing import closing
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import (
@@ -216,7 +216,7 @@ class Script:
     def cancelled(self, after: int, *, rewritten: bool) -> str | None:
         """Why the run gives up, if all that comes after the next `after` records is that.
 
-        `rewritten`: handlers may have rewritten what the calls are told.
+        `rewritten`: handlers may have added something to what the calls are told.
         """
         outcome = self.outcome
         if self.next is None or not isinstance(outcome, Cancelled) or not self._ends:
@@ -264,9 +264,7 @@ class Script:
 
 def _tells_the_same(record: Record, other: Record) -> bool:
     if isinstance(record, ToolSettled) and isinstance(other, ToolSettled):
-        told = TRUTH.get(other.how, "")
-        is_told = result_of_call(record).text.startswith(told) or record.how == "finished"
-        return record.message.id == other.message.id and record.how == other.how and is_told
+        return record.how == other.how and record.message.parts == other.message.parts
     return type(record) is type(other)
 
 
