@@ -102,6 +102,11 @@ class TimeVerbs:
         store now is compared with what is stored, to the byte. The model's name and the bound of
         rounds that a run was given are taken from its record.
 
+        What came from outside is taken as it was stored, after `llm.after`, `tool.after` and
+        `message.append` had rewritten it: their handlers run, but do not rewrite it again. Those of
+        `tool.error` and `session.end` are not run. What a handler does must follow from what it is
+        told: one that counts, or looks at the clock, differs from itself.
+
         Args:
             session_id: the session.
             run: the id of the only run to replay; all if None.
