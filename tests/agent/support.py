@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from power_loop import AgentLoop, MemoryStore, SQLiteStore
+from power_loop.agent.toolset import AnyTool
 from power_loop.events import Event, Stamped
 from power_loop.runtime.stores.base import Store
 from power_loop.session.records import Record
@@ -34,10 +35,24 @@ async def log_of(loop: AgentLoop[Any], session: str) -> list[Record]:
     return records_of(await loop.store.read(session))
 
 
-async def check_log(loop: AgentLoop[Any], session: str) -> list[Record]:
-    """All records of a session, found legal, with every run closed."""
+async def check_log(
+    loop: AgentLoop[Any],
+    session: str,
+    *,
+    deps: Any = None,
+    tools: Iterable[AnyTool] | None = None,
+    output_type: type[Any] | None = None,
+    does_the_same: bool = True,
+) -> list[Record]:
+    """All records of a session, found legal, with every run closed; replayed, it does the same.
+
+    Unless the loop has changed since, or what it did depends on what no record holds.
+    """
     log = await log_of(loop, session)
     assert violations(log, closed=True) == []
+    if does_the_same:
+        again = await loop.replay(session, deps=deps, tools=tools, output_type=output_type)
+        assert again.divergence is None, str(again.divergence)
     return log
 
 
