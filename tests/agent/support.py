@@ -11,7 +11,7 @@ from power_loop import AgentLoop, MemoryStore, SQLiteStore
 from power_loop.agent.toolset import AnyTool
 from power_loop.events import Event, Stamped
 from power_loop.runtime.stores.base import Store
-from power_loop.session.records import Record
+from power_loop.session.records import Record, RunOpened
 from tests.agent.stores import records_of
 from tests.session.checker import violations
 
@@ -43,15 +43,24 @@ async def check_log(
     tools: Iterable[AnyTool] | None = None,
     output_type: type[Any] | None = None,
     does_the_same: bool = True,
+    only_last: bool = False,
 ) -> list[Record]:
     """All records of a session, found legal, with every run closed; replayed, it does the same.
 
-    Unless the loop has changed since, or what it did depends on what no record holds.
+    Unless the loop has changed since, or what it did depends on what no record holds. `only_last`:
+    the runs before the last one were not made by a loop, so they are not replayed.
     """
     log = await log_of(loop, session)
     assert violations(log, closed=True) == []
     if does_the_same:
-        again = await loop.replay(session, deps=deps, tools=tools, output_type=output_type)
+        run = [record.run for record in log if isinstance(record, RunOpened)][-1]
+        again = await loop.replay(
+            session,
+            run=run if only_last else None,
+            deps=deps,
+            tools=tools,
+            output_type=output_type,
+        )
         assert again.divergence is None, str(again.divergence)
     return log
 
