@@ -21,6 +21,7 @@ from power_loop.runtime.stores.base import (
     Lease,
     Lifecycle,
     Posted,
+    Snapshot,
     Steer,
 )
 from power_loop.runtime.stores.memory import MemoryStore
@@ -359,6 +360,20 @@ class ForgetsFences(SQLiteStore):
         return await super().append(self.real[lease.fence], expected_seq, records, **options)
 
 
+class KeepsSnapshotsByName(SQLiteStore):
+    """Gives a session the snapshot of one that had its id before."""
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self._kept: dict[str, Snapshot] = {}
+
+    async def keep_snapshot(self, session: str, snapshot: Snapshot) -> None:
+        self._kept[session] = snapshot
+
+    async def snapshot(self, session: str) -> Snapshot | None:
+        return self._kept.get(session)
+
+
 class StealsFromOthers(SQLiteStore):
     """Takes a lease away from another handle."""
 
@@ -417,6 +432,7 @@ MEMORY_MUTANTS: Sequence[tuple[Callable[[], MemoryStore], str]] = (
 
 SQLITE_MUTANTS: Sequence[tuple[Callable[[Any], SQLiteStore], str]] = (
     (DeafToOthers, "what_is_acknowledged_is_there_for_others"),
+    (KeepsSnapshotsByName, "a_snapshot_is_of_its_session_and_no_older_than_another"),
     (ForgetsFences, "what_is_acknowledged_outlives_the_handle"),
     (StealsFromOthers, "a_holder_keeps_other_handles_out"),
     (DeafToPosts, "a_watcher_is_told_of_posts_by_other_handles"),
