@@ -117,6 +117,43 @@ class LosesBytes(MemoryStore):
         return [replace(r, run=r.run.upper()) for r in await super().read(session, after, limit)]
 
 
+class DropsARecord(MemoryStore):
+    """Acknowledges an append, and has lost its last record when it is read."""
+
+    async def read(
+        self, session: str, after: int = 0, limit: int | None = None
+    ) -> Sequence[Stamped]:
+        records = await super().read(session, after, limit)
+        return [r for r in records if r.seq != 3]
+
+
+class Reorders(MemoryStore):
+    """Reads two neighbours in the order in which they did not come."""
+
+    async def read(
+        self, session: str, after: int = 0, limit: int | None = None
+    ) -> Sequence[Stamped]:
+        records = list(await super().read(session, after, limit))
+        records[1:3] = records[1:3][::-1]
+        return records
+
+
+class CommitsByHalves(MemoryStore):
+    """Appends what an append holds; consuming what it takes is another transaction, and fails."""
+
+    async def append(
+        self,
+        lease: Lease,
+        expected_seq: int,
+        records: Sequence[Stamped],
+        *,
+        take: Sequence[str] = (),
+        final: bool = False,
+        refuse_if_inbox: bool = False,
+    ) -> Appended:
+        return await super().append(lease, expected_seq, records, final=final)
+
+
 class ReadsTheLastAgain(MemoryStore):
     """Reads from a position on, that position included."""
 
@@ -401,6 +438,9 @@ class AppendsNothingRefused(MemoryStore):
 
 
 MEMORY_MUTANTS: Sequence[tuple[Callable[[], MemoryStore], str]] = (
+    (DropsARecord, "what_is_appended_is_read_back_whole"),
+    (Reorders, "what_is_appended_is_read_back_whole"),
+    (CommitsByHalves, "taking_consumes_in_the_same_transaction"),
     (LosesBytes, "what_is_appended_is_read_back_whole"),
     (ReadsTheLastAgain, "a_log_is_read_in_order_from_a_position_up_to_a_limit"),
     (IgnoresLimits, "a_log_is_read_in_order_from_a_position_up_to_a_limit"),
