@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import re
@@ -295,6 +296,7 @@ def _look_everywhere(journal: _Journal) -> Hooks:
 
 def run(case: Case) -> None:
     """Runs the program until it is done or dies."""
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it tells of every lost connection
     anyio.run(_main, case)
 
 
