@@ -1,5 +1,6 @@
 """`python -m benchmarks [a b c …] [--against floor,…] [--json FILE]`; instead of letters, `clients`
-or `codecs` for the tables of the client alone. See docs/performance.md."""
+or `codecs` for the tables of the client alone, or `stores` for the stores beside their drivers. See
+docs/performance.md."""
 
 from __future__ import annotations
 
@@ -12,11 +13,15 @@ from benchmarks.clients import table as clients
 from benchmarks.clients.worker import missing_sdks
 from benchmarks.harness import measure, serving
 from benchmarks.scenarios import FULL, LETTERS, TINY, WrongResult
+from benchmarks.stores import servers
+from benchmarks.stores import table as stores
 from benchmarks.table import as_json, as_table
 from benchmarks.worker import SIDES
 
 CLIENTS = "clients"
 CODECS = "codecs"
+STORES = "stores"
+ALONE = (CLIENTS, CODECS, STORES)
 
 
 def main() -> int:
@@ -25,7 +30,7 @@ def main() -> int:
     parser.add_argument(
         "scenarios",
         nargs="*",
-        metavar=f"a…h | {CLIENTS} | {CODECS}",
+        metavar=f"a…h | {' | '.join(ALONE)}",
         help="all letters if nothing is named",
     )
     parser.add_argument("--against", default="floor", help="sides to compare with, by comma")
@@ -35,10 +40,11 @@ def main() -> int:
     letters: list[str] = options.scenarios or list(LETTERS)
     against: list[str] = options.against.split(",")
     others = sorted(set(SIDES) - {"ours"})
-    if letters not in ([CLIENTS], [CODECS]) and (unknown := set(letters) - set(LETTERS)):
+    alone = len(letters) == 1 and letters[0] in ALONE
+    if not alone and (unknown := set(letters) - set(LETTERS)):
         parser.error(
             f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(LETTERS)}, "
-            f"and, each alone, {CLIENTS} and {CODECS}"
+            f"and, each alone, {' and '.join(ALONE)}"
         )
     if unknown := set(against) - set(others):
         parser.error(f"no side {', '.join(sorted(unknown))}; there is {', '.join(others)}")
@@ -67,6 +73,11 @@ def measured(letters: list[str], against: list[str], *, tiny: bool) -> tuple[str
             say_what_is_missing()
             beside = clients.measure_clients("tiny" if tiny else "full", url)
             return clients.as_table(beside), clients.as_json(beside)
+        if letters == [STORES]:
+            if missing := servers.missing():
+                raise WrongResult(f"PostgreSQL needs {missing}: pip install 'power-loop[dev]'")
+            found_stores = stores.measure_stores("tiny" if tiny else "full", url)
+            return stores.as_table(found_stores), stores.as_json(found_stores)
         rows = measure(letters, against, TINY if tiny else FULL, url)
         return as_table(rows), as_json(rows)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import httpx
 __all__ = ["HandWritten", "StoredHistory", "opened"]
 
 Message = dict[str, Any]
+Save = Callable[[list[Message]], Awaitable[None]]
 
 _TOOLS = [
     {
@@ -55,7 +56,9 @@ class HandWritten:
         self.tokens = 0
 
     async def run(
-        self, messages: list[Message], save: Callable[[list[Message]], None] | None = None
+        self,
+        messages: list[Message],
+        save: Callable[[list[Message]], Awaitable[None]] | None = None,
     ) -> str:
         """Asks and runs tools until the model has answered; `messages` grows."""
         while True:
@@ -63,7 +66,7 @@ class HandWritten:
             messages.append(message)
             calls = message.get("tool_calls")
             if save is not None:
-                save([message])
+                await save([message])
             if not calls:
                 return message["content"]
             if len(calls) == 1:
@@ -72,7 +75,7 @@ class HandWritten:
                 results = await asyncio.gather(*[self._call(call) for call in calls])
             messages += results
             if save is not None:
-                save(results)
+                await save(results)
 
     async def stream(self, messages: list[Message]) -> AsyncGenerator[str]:
         """The pieces of one streamed answer."""
@@ -125,7 +128,7 @@ class StoredHistory:
             "CREATE TABLE IF NOT EXISTS messages (id INTEGER PRIMARY KEY, session TEXT, body TEXT)"
         )
 
-    def save(self, session: str, messages: list[Message]) -> None:
+    async def save(self, session: str, messages: list[Message]) -> None:
         """Appends messages in one transaction."""
         rows = [(session, json.dumps(m, separators=(",", ":"))) for m in messages]
         if len(rows) == 1:

@@ -149,7 +149,7 @@ async def _stored(loop: HandWritten, size: Size, directory: Path) -> Mapping[str
     with shares() as laps:
         for _ in range(size.stored):
             messages += asked()
-            save(messages[-1:])
+            await save(messages[-1:])
             expect(await loop.run(messages, save), ANSWER, "the answer")
             laps.lap()
     sample = watch.sample(size.stored)

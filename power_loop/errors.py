@@ -31,6 +31,7 @@ from collections.abc import Sequence
 __all__ = [
     "Conflict",
     "Fenced",
+    "FollowUpQueued",
     "HookError",
     "InvalidInput",
     "NothingToResume",
@@ -141,6 +142,23 @@ class SessionBusy(SessionError):
             session_id,
         )
         self.owner = owner
+
+
+class FollowUpQueued(SessionError):
+    """No failure: with `on_busy="steer"`, a run was going on, and it has been given the message.
+
+    The message is stored. The run hears it at its next round; should it end before that, for
+    another reason than an answer, the next run does. Do not send it again. `item_id` is its id in
+    the inbox.
+    """
+
+    def __init__(self, session_id: str, item_id: str) -> None:
+        super().__init__(
+            f"session {session_id!r} is running: the message waits in its inbox as {item_id!r}, "
+            "and is answered there",
+            session_id,
+        )
+        self.item_id = item_id
 
 
 class NothingToResume(SessionError):

@@ -252,6 +252,7 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         Raises:
             InvalidInput, CallerError: nothing was stored.
             SessionNotFound, SessionPendingError, SessionBusy: nothing was changed.
+            FollowUpQueued: with `on_busy="steer"`; a run that goes on has got the message.
             LLMError: the model refused for a reason that trying again does not mend.
             OutputInvalid: the answer does not fit `output_type` after all re-asks.
             StoreError: the store failed; what it had acknowledged is safe.

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import isfinite
-from typing import Any, Generic, TypedDict, get_args
+from typing import Any, Generic, Literal, TypedDict, get_args
 
 from typing_extensions import TypeVar
 
 from llm_client.providers import PROVIDERS
 from power_loop.agent.deciding import Answer, Decision
-from power_loop.agent.sessions import OnBusy
 from power_loop.agent.toolset import AnyTool
 from power_loop.driver.hub import Overflow
 from power_loop.errors import UsageError
 from power_loop.tools.registry import ToolRegistry
 
-__all__ = ["ResumeOptions", "RunOptions", "check_options", "check_overflow"]
+__all__ = [
+    "OnBusy",
+    "ResumeOptions",
+    "RunOptions",
+    "check_one_of",
+    "check_options",
+    "check_overflow",
+]
+
+OnBusy = Literal["wait", "fail", "steer"]
+"""What a second `send` on a busy session does: wait for its turn, fail with `SessionBusy`, or say
+it to the run that is going on and raise `FollowUpQueued`."""
 
 DepsT = TypeVar("DepsT", default=Any)
 
@@ -36,7 +46,9 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     """Seconds after which the run is cancelled. They count from its opening: the wait for a busy
     session is not among them; see `on_busy`."""
     on_busy: OnBusy
-    """Wait for a session that somebody else is running (the default), or fail."""
+    """What to do about a session that somebody else is running: wait for it (the default); `fail`
+    with `SessionBusy`; or `steer`: post the message into that run's inbox instead and raise
+    `FollowUpQueued`. A resumed run has no message, so it cannot steer."""
 
 
 class ResumeOptions(RunOptions[DepsT], Generic[DepsT], total=False):
@@ -74,7 +86,7 @@ def check_options(options: Mapping[str, object], *, resumes: bool = False) -> No
             case "timeout":
                 _check_timeout(value)
             case "on_busy":
-                _check_one_of("on_busy", value, get_args(OnBusy))
+                check_one_of("on_busy", value, get_args(OnBusy))
             case _:
                 names = (*_NAMES, "answers", "decisions") if resumes else _NAMES
                 raise UsageError(f"there is no option {name!r}; there are {', '.join(names)}")
@@ -82,10 +94,11 @@ def check_options(options: Mapping[str, object], *, resumes: bool = False) -> No
 
 def check_overflow(overflow: object) -> None:
     """Raises UsageError: there is no such way to deal with a slow reader."""
-    _check_one_of("overflow", overflow, get_args(Overflow))
+    check_one_of("overflow", overflow, get_args(Overflow))
 
 
-def _check_one_of(name: str, value: object, legal: tuple[str, ...]) -> None:
+def check_one_of(name: str, value: object, legal: tuple[str, ...]) -> None:
+    """Raises UsageError: the value is none of the legal ones."""
     if value not in legal:
         raise UsageError(f"{name} is one of {', '.join(map(repr, legal))}, not {value!r}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -17,14 +18,16 @@ from llm_client.types import LLMRequest, Message, Text, new_id
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.deciding import check_answers, check_decided, verdicts
+from power_loop.agent.follow_up import own_or_steer
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import for_input, for_resume, text_message
 from power_loop.agent.options import ResumeOptions, RunOptions, check_options
 from power_loop.agent.prepared import PreparedRun
-from power_loop.agent.sessions import OnBusy, Owned, Sessions
+from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
 from power_loop.agent.toolset import Toolset
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
+from power_loop.driver.inbox import is_interrupt
 from power_loop.driver.ports import RunSetup
 from power_loop.driver.run import INSIDE, Run
 from power_loop.errors import SessionBusy, SessionError, StoreError, UsageError
@@ -87,17 +90,20 @@ class Runner:
         self._idle = anyio.Event()
         self._open = False
 
-    def owned(self, session_id: str, on_busy: OnBusy) -> AbstractAsyncContextManager[Owned]:
+    def owned(self, session_id: str, on_busy: WaitOrFail) -> AbstractAsyncContextManager[Owned]:
         """See `Sessions.owned`.
 
         Raises:
             SessionBusy: at once, if a hook or a tool of the session's own run asks: it would wait
                 for itself.
         """
+        self._refuse_its_own_run(session_id)
+        return self.sessions.owned(session_id, on_busy)
+
+    def _refuse_its_own_run(self, session_id: str) -> None:
         run = self._running.get(session_id)
         if run is not None and run.run_id in INSIDE.get():
             raise SessionBusy(session_id, "the very run that asks for it")
-        return self.sessions.owned(session_id, on_busy)
 
     def settings(
         self,
@@ -199,6 +205,7 @@ class Runner:
 
         Raises:
             UsageError, SessionError, CallerError: nothing was stored.
+            FollowUpQueued: a run was going on and has been given the message, as was wished.
         """
         self._check_open()
         settings = self.settings(output_type, options)
@@ -208,13 +215,28 @@ class Runner:
             session_id = new_id("sess_")
             await self._store.create(session_id, at=time.time())
         try:
-            async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
+            async with self._turn(session_id, message, options) as (owned, taken):
                 opening = for_input(owned.session, new_id(), message, settings.limits)
-                yield self.prepare(owned, opening, settings)
+                yield self.prepare(owned, opening, settings, taken)
         except Exception:
             if is_new:
                 await self._discard_if_empty(session_id)
             raise
+
+    @asynccontextmanager
+    async def _turn(
+        self, session_id: str, message: Message, options: RunOptions[Any]
+    ) -> AsyncGenerator[tuple[Owned, tuple[str, ...]]]:
+        """The session, and what of its inbox the message came from."""
+        on_busy = options.get("on_busy", "wait")
+        if on_busy == "steer":
+            self._refuse_its_own_run(session_id)
+            claim = partial(self.owned, session_id, "fail")
+            async with own_or_steer(self._store, claim, session_id, message) as found:
+                yield found
+        else:
+            async with self.owned(session_id, on_busy) as owned:
+                yield owned, ()
 
     @asynccontextmanager
     async def resumed(
@@ -232,7 +254,10 @@ class Runner:
         settings = self.settings(output_type, options, resumes=True)
         answers, decisions = options.get("answers") or {}, options.get("decisions") or {}
         go_on = text_message(self._config.continue_prompt, new_id())
-        async with self.owned(session_id, options.get("on_busy", "wait")) as owned:
+        on_busy = options.get("on_busy", "wait")
+        if on_busy == "steer":
+            raise UsageError("on_busy='steer' is for a message: resume() waits or fails")
+        async with self.owned(session_id, on_busy) as owned:
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)
             check_answers(owned.session, answers)
             tools = settings.tools.by_name()
@@ -258,9 +283,13 @@ class Runner:
             raise UsageError("open the loop first: `async with AgentLoop(…) as loop:`")
 
     def prepare(
-        self, owned: Owned, opening: Sequence[Record], settings: _Settings
+        self,
+        owned: Owned,
+        opening: Sequence[Record],
+        settings: _Settings,
+        taken: tuple[str, ...] = (),
     ) -> PreparedRun[Any]:
-        """A run of a session that is ours, ready to go."""
+        """A run of a session that is ours, ready to go; its input is what was `taken` there."""
         config, session = self._config, owned.session
         template = replace(settings.plan.template, cache_key=session.id)
         setup = RunSetup(
@@ -271,7 +300,7 @@ class Runner:
             hub=self._hub,
             hooks=self._hooks,
             tools=settings.tools.by_name(),
-            plan=replace(settings.plan, template=template),
+            plan=replace(settings.plan, template=template, taken=taken),
             root=session.id,
             deps=settings.deps,
             tool_concurrency=config.tool_concurrency,
@@ -292,7 +321,7 @@ class Runner:
         if not self._open:
             raise UsageError("the loop was closed before this run had its turn")
         session_id = owned.session.id
-        run.ports.ignored = await self._stale_cancels(session_id)
+        await self._look_at_what_waits(run)
         self._running[session_id] = run
         try:
             yield
@@ -305,12 +334,15 @@ class Runner:
             if not self._running:
                 self._idle.set()
 
-    async def _stale_cancels(self, session_id: str) -> tuple[str, ...]:
-        """Wishes to cancel that were meant for a run before this one."""
+    async def _look_at_what_waits(self, run: Run) -> None:
+        """Some items were meant for a run before this one, or to stop what nobody was doing."""
+        session_id, inbox = run.session_id, run.ports.inbox
         if not self._store.inbox_hint(session_id):
-            return ()
+            return
         items = await self._store.inbox(session_id)
-        return tuple([item.id for item in items if isinstance(item.item, CancelRequested)])
+        inbox.ignored = tuple([i.id for i in items if isinstance(i.item, CancelRequested)])
+        if not run.follows_a_crash:
+            inbox.calm = frozenset([item.id for item in items if is_interrupt(item)])
 
     async def append(self, owned: Owned, records: Sequence[Record]) -> None:
         """Appends records outside of a run, as one unit, and gives the session back.

@@ -18,10 +18,10 @@ from power_loop.log import logger
 from power_loop.runtime.stores.base import Lease, Store
 from power_loop.session.machine import Session
 
-__all__ = ["OnBusy", "Owned", "Sessions"]
+__all__ = ["Owned", "Sessions", "WaitOrFail"]
 
-OnBusy = Literal["wait", "fail"]
-"""What a second `send` on a busy session does: wait for its turn, or fail with `SessionBusy`."""
+WaitOrFail = Literal["wait", "fail"]
+"""What whoever wants a busy session does: wait for its turn, or fail with `SessionBusy`."""
 
 _READ_PAGE = 2000
 _RETRY_SECONDS = 0.2
@@ -71,7 +71,7 @@ class Sessions:
         self._turns: dict[str, _Turn] = {}
 
     @asynccontextmanager
-    async def owned(self, session_id: str, on_busy: OnBusy) -> AsyncGenerator[Owned]:
+    async def owned(self, session_id: str, on_busy: WaitOrFail) -> AsyncGenerator[Owned]:
         """The session, folded up to date, for as long as the block lasts.
 
         Raises:
@@ -109,7 +109,7 @@ class Sessions:
         """The session as the store has it now, to look at only."""
         return await self._fold(Session(session_id))
 
-    async def _claim(self, session_id: str, on_busy: OnBusy) -> Lease:
+    async def _claim(self, session_id: str, on_busy: WaitOrFail) -> Lease:
         while True:
             try:
                 return await self._store.claim(session_id, ttl=self._lease_seconds)

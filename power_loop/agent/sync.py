@@ -17,7 +17,7 @@ from power_loop.agent.opening import PendingCall
 from power_loop.agent.options import ResumeOptions, RunOptions
 from power_loop.agent.result import RunResult
 from power_loop.errors import SyncInAsyncError, UsageError
-from power_loop.runtime.stores.base import Posted
+from power_loop.runtime.stores.base import Posted, SteerMode
 
 if TYPE_CHECKING:
     from power_loop.agent.loop import AgentLoop
@@ -145,9 +145,17 @@ class SyncLoop(Generic[DepsT]):
         """See `AgentLoop.cancel`."""
         return self._call(partial(self._loop.cancel, session_id, reason))
 
-    def steer(self, session_id: str, input: Input, *, dedupe_key: str | None = None) -> Posted:
+    def steer(
+        self,
+        session_id: str,
+        input: Input,
+        *,
+        mode: SteerMode = "next_round",
+        dedupe_key: str | None = None,
+    ) -> Posted:
         """See `AgentLoop.steer`."""
-        return self._call(partial(self._loop.steer, session_id, input, dedupe_key=dedupe_key))
+        call = partial(self._loop.steer, session_id, input, mode=mode, dedupe_key=dedupe_key)
+        return self._call(call)
 
     def get_messages(
         self, session_id: str, *, include_compacted: bool = False

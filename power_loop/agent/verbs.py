@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from llm_client.types import Message, new_id
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import PendingCall, abandonment, pending_calls
+from power_loop.agent.options import check_one_of
 from power_loop.agent.running import Runner
-from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, Store
+from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, SteerMode, Store
 from power_loop.session.text import repaired_text
 from power_loop.session.view import full_history
 
@@ -44,7 +46,7 @@ class SessionVerbs:
     async def cancel(self, session_id: str, reason: str = "cancelled") -> bool:
         """Has the session's run end `cancelled`; False if none runs, or it has just ended.
 
-        A run of this loop is cancelled at once, one of another process at its next round.
+        At once, wherever it runs: also in the middle of a model call of another process.
 
         Raises:
             SessionNotFound: there is none of that id.
@@ -58,19 +60,37 @@ class SessionVerbs:
         return (await self.store.post(session_id, CancelRequested(repaired_text(reason)))).running
 
     async def steer(
-        self, session_id: str, input: Input, *, dedupe_key: str | None = None
+        self,
+        session_id: str,
+        input: Input,
+        *,
+        mode: SteerMode = "next_round",
+        dedupe_key: str | None = None,
     ) -> Posted:
         """Says something to a session while it runs, from any process.
 
-        It is stored at once and enters at the next round, never between a call and its result. If
-        nothing is running it waits for the next run. A `dedupe_key` that was used before posts
-        nothing.
+        It is stored at once and delivered exactly once, never between a call and its result.
+        `posted.running` says whether somebody runs the session; if not, it waits for the next run.
+
+        Args:
+            session_id: the session.
+            input: text, an image, a file, or several parts in order.
+            mode: when it enters. `next_round`: when the run next asks the model. `when_idle`: when
+                it has its answer and would end; it then goes on with this message, with another
+                set of rounds. A run that ends otherwise leaves it for the next one, also to be
+                heard at that one's end. `interrupt`: at once. The model call under way is closed;
+                the text that had arrived stays, as a message with `meta={"interrupted": "true"}`.
+                Calls of tools that run are stopped and told as interrupted, finished ones keep
+                their results, and all others are told as not run, also those that wait for
+                approval. Where nothing is running there is nothing to stop: it is as `next_round`.
+            dedupe_key: if it was used before in the session, nothing is posted.
 
         Raises:
-            InvalidInput, CallerError, SessionNotFound: nothing was stored.
+            InvalidInput, CallerError, UsageError, SessionNotFound: nothing was stored.
         """
+        check_one_of("mode", mode, get_args(SteerMode))
         message = self._runner.checked(to_message(input, new_id()))
-        return await self.store.post(session_id, Steer(message), dedupe_key=dedupe_key)
+        return await self.store.post(session_id, Steer(message, mode), dedupe_key=dedupe_key)
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────────
 

@@ -17,6 +17,7 @@ from power_loop.cli.display import make_display
 from power_loop.cli.keyboard import Lines, at_keyboard, read_lines
 from power_loop.cli.turn import Opener, warm_up, when_free
 from power_loop.errors import PowerLoopError
+from power_loop.runtime.stores.base import SteerMode
 from power_loop.runtime.stores.sqlite import SQLiteStore
 
 __all__ = ["chat"]
@@ -24,6 +25,7 @@ __all__ = ["chat"]
 HELP = """\
 Type a message and press Enter. While the agent works:
   /steer TEXT   say something to it; it hears it at its next round
+  /steer! TEXT  stop what it is doing, and say something to it
   Ctrl-C        cancel what it is doing
 Anything else waits until it is done:
   /resume       carry on what was cancelled or interrupted
@@ -112,11 +114,11 @@ class _Conversation:
             case "/abort":
                 count = await self._loop.abort_pending(self._session or "")
                 print(f"gave up {count} open calls", flush=True)
-            case "/steer" if rest.strip():
+            case "/steer" | "/steer!" if rest.strip():
                 _say("(nothing is running; sending it)")
                 await self._send(rest)
-            case "/steer":
-                _say("/steer TEXT says something to a run that is going on")
+            case "/steer" | "/steer!":
+                _say(f"{command} TEXT says something to a run that is going on")
             case _ if command.startswith("/"):
                 _say(f"there is no command {command}; /help lists them")
             case _:
@@ -143,13 +145,15 @@ class _Conversation:
             display.close()
 
     async def _steer(self) -> None:
-        """Says what was typed with /steer to whoever runs the session."""
+        """Says what was typed with /steer or /steer! to whoever runs the session."""
         while True:
-            text = await self._steering.get()
-            assert text is not None
+            line = await self._steering.get()
+            assert line is not None
             assert self._session is not None
+            command, _, text = line.partition(" ")
+            mode: SteerMode = "interrupt" if command == "/steer!" else "next_round"
             try:
-                posted = await self._loop.steer(self._session, text)
+                posted = await self._loop.steer(self._session, text, mode=mode)
             except PowerLoopError as error:
                 _say(f"! {error}")
             else:
@@ -176,8 +180,8 @@ class _Conversation:
     def _typed(self, line: str | None) -> None:
         command, _, text = (line or "").partition(" ")
         busy = self._turn is not None and self._session is not None
-        if busy and command == "/steer" and text.strip():
-            self._steering.put(text.strip())
+        if busy and command in ("/steer", "/steer!") and text.strip():
+            self._steering.put(f"{command} {text.strip()}")
         else:
             self._lines.put(line)
 

@@ -9,14 +9,14 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from llm_client.local import LocalLLMService
 from llm_client.service import LLMService
 from power_loop.agent.result import RunResult
-from power_loop.agent.sessions import OnBusy
+from power_loop.agent.sessions import WaitOrFail
 from power_loop.agent.stream import RunStream
 from power_loop.cli.display import Display
 from power_loop.errors import SessionBusy
 
 __all__ = ["Opener", "show_run", "warm_up", "when_free"]
 
-Opener = Callable[[OnBusy], AbstractAsyncContextManager[RunStream[None]]]
+Opener = Callable[[WaitOrFail], AbstractAsyncContextManager[RunStream[None]]]
 
 
 async def warm_up(service: LLMService) -> None:

@@ -22,7 +22,7 @@ from power_loop import events
 from power_loop.driver.hub import Hub
 from power_loop.driver.shield import own_cancellation
 from power_loop.events import Transient
-from power_loop.pipeline.ports import AttemptFailed
+from power_loop.pipeline.ports import AttemptFailed, Interrupted
 from power_loop.session.text import repaired_strings, repaired_text
 
 __all__ = ["Asking", "estimated"]
@@ -54,6 +54,13 @@ class Asking:
     def spent(self) -> Usage | None:
         """What the request that is on its way may have cost by now, None if none is."""
         return None if self._request is None else self._estimated(self._request)
+
+    def broken_off(self) -> Interrupted:
+        """What there is to tell of a request that was stopped, or of none."""
+        spent = self.spent
+        stopped = Interrupted(self.partial, spent or Usage(0, 0), measured=spent is None)
+        self._request = self._arrived = None
+        return stopped
 
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """Exactly one request: streamed if anybody reads deltas, whole otherwise."""

@@ -86,6 +86,7 @@ class Committer:
         self._n = 0
         self._held: list[tuple[int, Transient]] = []
         self._last: tuple[Outcome, Mapping[str, ToolResult], str, Usage | None] | None = None
+        self._last_take: Sequence[str] = ()
         self._closer: _Unit | None = None
         self._over = False
         self._ended: anyio.Event | None = None
@@ -201,6 +202,8 @@ class Committer:
         finished: Mapping[str, ToolResult],
         partial: str,
         spent: Usage | None,
+        *,
+        take: Sequence[str] = (),
     ) -> None:
         """No more commits will come. What is still open is closed with `outcome`.
 
@@ -208,6 +211,7 @@ class Committer:
         on its way, `spent` what it may have cost.
         """
         self._last = (outcome, finished, partial, spent)
+        self._last_take = take
         if self._store.immediate:
             _run_at_once(self._finish_at_once())
         else:
@@ -243,7 +247,7 @@ class Committer:
             # A defect of ours, which must not leave anybody waiting for the end.
             self.failure = error
             return
-        await self._append(unit, (), final=True)
+        await self._append(unit, self._last_take, final=True)
 
     async def _flush(self) -> None:
         queue, self._queue = self._queue, []

@@ -27,6 +27,7 @@ from power_loop.driver.batch import side_by_side
 from power_loop.driver.committer import Committer
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
+from power_loop.driver.inbox import Inbox
 from power_loop.driver.tooling import CancelReason, Toolbox, ToolRunner
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import HookPoint
@@ -35,12 +36,13 @@ from power_loop.pipeline.ports import (
     AttemptFailed,
     Found,
     InboxTake,
+    Interrupted,
     Job,
     RunPlan,
     ToolTraits,
     Used,
 )
-from power_loop.runtime.stores.base import CancelRequested, InboxItem, Lease, Steer, Store
+from power_loop.runtime.stores.base import CancelRequested, Lease, Store
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -60,7 +62,6 @@ R = TypeVar("R")
 Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
 Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
 
-_EMPTY = InboxTake()
 _SUSPENDED = AwaitingApproval | WaitingForInput | PendingTools
 _NOT_OVER_YET = Completed | _SUSPENDED
 """Endings that an undelivered item in the inbox may forbid."""
@@ -105,7 +106,7 @@ class RunPorts:
 
     Attributes:
         cancelled: why the run is being cancelled.
-        ignored: ids of inbox items that are not meant for this run; it consumes them unread.
+        inbox: what was posted to the session.
     """
 
     def __init__(self, setup: RunSetup) -> None:
@@ -128,7 +129,7 @@ class RunPorts:
         self.new_id = setup.new_id
         self.random = setup.random
         self._setup = setup
-        self.ignored: tuple[str, ...] = ()
+        self.inbox = Inbox(setup.store, setup.session.id, self._stop)
         self.asking = Asking(setup.llm, setup.hub, setup.session.id, self.emit)
         self.tooling = ToolRunner(
             setup.tools,
@@ -136,10 +137,14 @@ class RunPorts:
             deps=setup.deps,
             emit=self.emit,
             cancel_reason=self.cancelled,
+            interrupted=self.interrupted,
             timeout=setup.tool_timeout,
             result_limit=setup.result_limit,
         )
         self._places: anyio.Semaphore | None = None
+        self._may_break = False
+        self._breakable: anyio.CancelScope
+        self._late: Interrupted | None = None
 
     # ── hooks ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,6 +172,8 @@ class RunPorts:
 
     async def commit(self, *records: Record, later: bool = False, take: Sequence[str] = ()) -> None:
         """See `Committer.commit`."""
+        if take:
+            self.inbox.take(take)
         await self.committer.commit(records, later=later, take=take)
 
     async def close(self, outcome: Outcome) -> bool:
@@ -175,42 +182,54 @@ class RunPorts:
         await anyio.lowlevel.checkpoint_if_cancelled()
         refuse = isinstance(outcome, _NOT_OVER_YET)
         if isinstance(outcome, _SUSPENDED):
-            # Steering waits for the results of the open calls; only a wish to cancel does not.
-            waiting = await self._waiting()
-            if any(isinstance(item.item, CancelRequested) for item in waiting):
+            # Steering waits for the results of the open calls; what is not to wait does not.
+            waiting = await self.inbox.waiting()
+            cancelled = any(isinstance(item.item, CancelRequested) for item in waiting)
+            if cancelled or self.inbox.interrupted:
                 return False
             refuse = not waiting
-        return await self.committer.close(outcome, refuse=refuse, take=self.ignored)
-
-    async def _waiting(self) -> Sequence[InboxItem]:
-        """Items of the inbox that are meant for this run."""
-        store, session_id = self._setup.store, self.session.id
-        if not store.inbox_hint(session_id):
-            return ()
-        return [item for item in await store.inbox(session_id) if item.id not in self.ignored]
+        return await self.committer.close(outcome, refuse=refuse, take=self.inbox.ignored)
 
     async def drain(self) -> InboxTake:
         """What waits in the inbox."""
-        waiting = await self._waiting()
-        if not waiting:
-            return _EMPTY
-        messages: list[Message] = []
-        steered: list[str] = []
-        cancel: str | None = None
-        for item in waiting:
-            if isinstance(item.item, Steer):
-                messages.append(item.item.message)
-                steered.append(item.id)
-            else:
-                cancel = item.item.reason
-                self.ignored = (*self.ignored, item.id)
-        return InboxTake(tuple(messages), tuple(steered), cancel)
+        return await self.inbox.drain()
+
+    def interrupted(self) -> bool:
+        """Whether a message waits that cannot wait."""
+        return self.inbox.interrupted
+
+    def _stop(self) -> None:
+        """Stops what is under way, as the run is interrupted."""
+        self.tooling.interrupt("a message came that could not wait")
+        if self._may_break:
+            self._breakable.cancel()
 
     # ── model and tools ───────────────────────────────────────────────────────────────────────────
 
+    async def breakable(self, work: Callable[[], Awaitable[R]]) -> R | Interrupted:
+        """Does `work`, which is broken off in `ask` or `sleep` if the run is interrupted there."""
+        self._late = None
+        with anyio.CancelScope() as self._breakable:
+            return await work()
+        self._may_break = False
+        return self._late or self.asking.broken_off()
+
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """Exactly one request to the model."""
-        return await self.asking.ask(request, attempt)
+        if self.inbox.interrupted:
+            await self._break_off(Interrupted())
+        self._may_break = True
+        answer = await self.asking.ask(request, attempt)
+        self._may_break = False
+        if self._breakable.cancel_called:
+            await self._break_off(_late(request, answer))
+        return answer
+
+    async def _break_off(self, told: Interrupted) -> None:
+        """Leaves `breakable`, between two steps that could be stopped."""
+        self._late = told
+        self._breakable.cancel()
+        await anyio.lowlevel.checkpoint()
 
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
         """What an answer may have cost whose provider has not counted."""
@@ -259,7 +278,11 @@ class RunPorts:
 
     async def sleep(self, seconds: float) -> None:
         """Waits."""
+        if self.inbox.interrupted:
+            await self._break_off(Interrupted())
+        self._may_break = True
         await self._setup.sleep(seconds)
+        self._may_break = False
 
     async def compact(self, view: Transcript) -> ViewChanged | None:
         """How the view is to shrink."""
@@ -276,6 +299,15 @@ class RunPorts:
         for reader in self._setup.hub.readers(self.session.id):
             if reader.behind:
                 await reader.drained()
+
+
+def _late(request: LLMRequest, answer: LLMResponse | AttemptFailed) -> Interrupted:
+    """An answer that came when it was being stopped already."""
+    if isinstance(answer, AttemptFailed):
+        return Interrupted(answer.partial, answer.usage, measured=answer.measured)
+    measured = answer.usage.output_tokens is not None
+    usage = answer.usage if measured else estimated(request, answer)
+    return Interrupted(answer.text, usage, measured=measured)
 
 
 class _Ample:

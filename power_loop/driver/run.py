@@ -18,7 +18,7 @@ from power_loop.hooks import SESSION_END, SessionEnd
 from power_loop.pipeline.run import run_pipeline
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Completed, Failed, Outcome, RoundLimit
-from power_loop.session.records import Record, RunOpened
+from power_loop.session.records import Record, RunClosed, RunOpened
 
 __all__ = ["INSIDE", "Run", "final_text"]
 
@@ -33,6 +33,8 @@ class Run:
 
     Attributes:
         run_id: the run's id.
+        session_id: the id of its session.
+        follows_a_crash: whether it carries on what was under way when a process died.
         outcome: how it ended; None while it has not, and for good if an error kept it from opening.
         opened: whether it is in the session's log. One cancelled early enough is not.
         error: the exception that ended it, to be raised to the caller; None if none did.
@@ -42,6 +44,8 @@ class Run:
         self, setup: RunSetup, opening: Sequence[Record], *, timeout: float | None
     ) -> None:
         self.run_id = next(r.run for r in opening if isinstance(r, RunOpened))
+        self.session_id = setup.session.id
+        self.follows_a_crash = any(isinstance(r, RunClosed) for r in opening)
         self.outcome: Outcome | None = None
         self.opened = False
         self.error: Exception | None = None
@@ -72,6 +76,7 @@ class Run:
         async with anyio.create_task_group() as tasks:
             if not self._setup.store.immediate:
                 tasks.start_soon(self.ports.committer.run)
+            self.ports.inbox.open(tasks, self.cancel)
             tasks.start_soon(self._in_child_task)
 
     async def _in_child_task(self) -> None:
@@ -94,8 +99,11 @@ class Run:
         finally:
             # A synchronous tool that is still at work sees that nobody waits for it.
             ports.cancelled.text = ports.cancelled.text or "the run has ended"
-            asking = ports.asking
-            ports.committer.finish(ending, ports.finished(), asking.partial, asking.spent)
+            asking, inbox = ports.asking, ports.inbox
+            inbox.close()
+            ports.committer.finish(
+                ending, ports.finished(), asking.partial, asking.spent, take=inbox.ignored
+            )
             with anyio.CancelScope(shield=True):
                 await self._settle(ending)
 

@@ -17,6 +17,7 @@ from power_loop.errors import ToolError
 from power_loop.events import ReconcileFailed, ToolEmitted, ToolProgress, Transient
 from power_loop.log import logger
 from power_loop.pipeline.ports import Found, ToolTraits, Used
+from power_loop.session.closing import told
 from power_loop.session.records import ToolStarted
 from power_loop.session.text import repaired_strings
 from power_loop.tools.base import Reconciler, Tool, ToolContent, ToolContext, ToolOutput, Unsettled
@@ -45,15 +46,18 @@ class ToolRunner:
         deps: Any,
         emit: Callable[[Transient], None],
         cancel_reason: Callable[[], str | None],
+        interrupted: Callable[[], bool],
         timeout: float,
         result_limit: int,
     ) -> None:
         self.finished: dict[str, ToolResult] = {}
+        self._running: dict[str, tuple[anyio.CancelScope, ToolContext[Any]]] = {}
         self._tools = tools
         self._session_id = session_id
         self._deps = deps
         self._emit = emit
         self._cancel_reason = cancel_reason
+        self._interrupted = interrupted
         self._timeout = timeout
         self._limit = result_limit
         self._home: _Home | None = None
@@ -66,6 +70,12 @@ class ToolRunner:
         if isinstance(tool, ToolSpec):
             return _EXTERNAL
         return ToolTraits(tool.exclusive, tool.idempotent, reconciles=tool.reconcile is not None)
+
+    def interrupt(self, reason: str) -> None:
+        """Stops the calls that are running, to be called once the run is interrupted."""
+        for scope, context in self._running.values():
+            context.abandon(reason)
+            scope.cancel()
 
     async def use(self, run_id: str, started: ToolStarted) -> Used:
         """Runs one call. What the tool raises is told, not raised."""
@@ -147,8 +157,11 @@ class ToolRunner:
     async def _invoke(self, tool: Tool, started: ToolStarted, context: ToolContext[Any]) -> Used:
         bound = self._timeout if tool.timeout is None else tool.timeout
         call_id = started.call_id
+        if self._interrupted():
+            return _stopped(call_id)
         try:
-            with anyio.move_on_after(bound):
+            with anyio.move_on_after(bound) as scope:
+                self._running[call_id] = scope, context
                 output = await own_cancellation(tool.invoke(started.arguments, context))
                 return Used(ToolResult(call_id, self._capped(output.content), output.is_error))
         except ToolError as error:
@@ -156,6 +169,10 @@ class ToolRunner:
         except Exception as error:  # noqa: BLE001  foreign code; the model and the hooks are told
             logger.warning("tool %r failed: %s", started.name, type(error).__name__, exc_info=True)
             return Used(_failure(call_id, f"{type(error).__name__}: {error}"), error)
+        finally:
+            self._running.pop(call_id, None)
+        if self._interrupted():
+            return _stopped(call_id)
         context.abandon(f"it took longer than {bound:g} s")
         error = TimeoutError(f"tool {started.name!r} was stopped after {bound:g} s")
         text = f"[interrupted] The call was stopped after {bound:g} s. Its effects are unknown."
@@ -242,6 +259,12 @@ def call_soon(loop: Any, callback: Callable[[Any], None], value: object, *, on_t
         loop.run_sync_soon(callback, value)
     else:
         loop.call_soon_threadsafe(callback, value)
+
+
+def _stopped(call_id: str) -> Used:
+    part = told(call_id, "interrupted").message.parts[0]
+    assert isinstance(part, ToolResult)
+    return Used(part, how="interrupted")
 
 
 def _failure(call_id: str, text: str) -> ToolResult:

@@ -34,7 +34,7 @@ from power_loop.hooks import (
     Skip,
 )
 from power_loop.pipeline.attempts import Answer, ask_model
-from power_loop.pipeline.ports import Ports
+from power_loop.pipeline.ports import Interrupted, Ports
 from power_loop.pipeline.progress import (
     Progress,
     append_messages,
@@ -50,10 +50,11 @@ from power_loop.pipeline.settle import round_limit_reached
 from power_loop.session.closing import result_message
 from power_loop.session.machine import Phase
 from power_loop.session.outcome import Cancelled, Outcome, Stopped
-from power_loop.session.records import MessageAppended, Recalled, ToolSettled
+from power_loop.session.records import MessageAppended, ModelEnded, Recalled, ToolSettled
 from power_loop.session.state import result_id
+from power_loop.session.text import repaired_text
 
-__all__ = ["model_phase", "take_inbox"]
+__all__ = ["cut_short", "model_phase", "take_inbox"]
 
 
 async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
@@ -167,6 +168,23 @@ async def _take_answer(io: Ports, answer: Answer) -> Outcome | None:
     if io.session.phase is not Phase.TOOLS:
         await end_round(io, message.text, has_tools=bool(message.tool_calls))
     return None
+
+
+async def cut_short(io: Ports, stopped: Interrupted) -> None:
+    """A model call was stopped: keeps the text that had arrived, and nothing else of the answer."""
+    asked, text = io.session.asked, repaired_text(stopped.partial)
+    if asked is not None:
+        ended = ModelEnded(
+            asked.attempt, "cancelled", stopped.usage, measured=stopped.measured, partial=text
+        )
+        await io.commit(ended, later=True)
+        if text.strip():
+            message = Message(
+                "assistant", (Text(text),), id=io.new_id(), meta={"interrupted": "true"}
+            )
+            record = MessageAppended(await filtered(io, message), asked.attempt)
+            await io.commit(record, later=True)
+    await end_round(io, text, has_tools=False)
 
 
 async def _append_text(io: Ports, answer: Answer) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "AttemptFailed",
     "Found",
     "InboxTake",
+    "Interrupted",
     "Job",
     "Ports",
     "RunPlan",
@@ -62,6 +63,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
         decisions: what the host decided about calls that are its business, by call id.
         in_doubt: whether the model is told of a call whose outcome stays unknown, or the host is
             asked.
+        taken: inbox items that the run's input came from; the commit that opens it takes them.
     """
 
     template: LLMRequest
@@ -75,6 +77,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     answers: Mapping[str, str] = {}
     decisions: Mapping[str, Verdict] = {}
     in_doubt: Literal["tell", "ask"] = "tell"
+    taken: tuple[str, ...] = ()
 
 
 class ToolTraits(Struct, frozen=True):
@@ -108,12 +111,29 @@ class AttemptFailed(Struct, frozen=True):
     measured: bool = False
 
 
+class Interrupted(Struct, frozen=True):
+    """A model call was stopped by a message that could not wait, or the pause before the next one.
+
+    `partial` is the text that had arrived by then, `usage` what it may have cost; `measured` is
+    False when that is an estimate.
+    """
+
+    partial: str = ""
+    usage: Usage = Usage(0, 0)
+    measured: bool = True
+
+
 class InboxTake(Struct, frozen=True):
-    """What waits in the inbox: messages to append, ids to consume, a wish to cancel."""
+    """What waits in the inbox: messages to append, ids to consume, a wish to cancel.
+
+    `idle` and `idle_ids` are those that enter only where the run would end.
+    """
 
     messages: tuple[Message, ...] = ()
     ids: tuple[str, ...] = ()
     cancel: str | None = None
+    idle: tuple[Message, ...] = ()
+    idle_ids: tuple[str, ...] = ()
 
 
 class Job(Struct, frozen=True):
@@ -168,13 +188,25 @@ class Ports(Protocol):
     async def close(self, outcome: Outcome) -> bool:
         """Closes the run, durably. False when the inbox holds what the run must take first.
 
-        An answer must take steering and cancels first. A suspension can take cancels only: steering
-        waits for the results of the open calls, so it must not be a reason to answer False then.
+        An answer must take steering and cancels first. A suspension can take cancels and
+        interrupting messages only: other steering waits for the results of the open calls, so it
+        must not be a reason to answer False then.
         """
         ...
 
+    def interrupted(self) -> bool:
+        """Whether a message waits that cannot wait: nothing new is to be begun before it is taken.
+
+        True until a commit takes it.
+        """
+        ...
+
+    async def breakable(self, work: Callable[[], Awaitable[R]]) -> R | Interrupted:
+        """Does `work`, which is broken off in `ask` or `sleep` if the run is interrupted there."""
+        ...
+
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
-        """Exactly one request to the model."""
+        """Exactly one request to the model; none if the run is interrupted already."""
         ...
 
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
@@ -182,7 +214,10 @@ class Ports(Protocol):
         ...
 
     async def use(self, started: ToolStarted) -> Used:
-        """Runs a tool that has been recorded as started. Never raises what the tool raises."""
+        """Runs a tool that has been recorded as started. Never raises what the tool raises.
+
+        Stopped if the run is interrupted; not touched if it is already.
+        """
         ...
 
     async def reconcile(self, started: ToolStarted) -> Found:

@@ -49,9 +49,11 @@ class Progress:
         completions: how often the end has been put to complete.decide.
         stop_reason: why a hook broke the batch off, if one did.
         suspended: all that this run can do about its open calls has been done.
+        accepted: position of the log at which everybody had agreed that the run is complete.
     """
 
     __slots__ = (
+        "accepted",
         "completions",
         "deferred",
         "limit",
@@ -71,6 +73,7 @@ class Progress:
         self.completions = 0
         self.stop_reason: str | None = None
         self.suspended = False
+        self.accepted = 0
 
 
 def where(io: Ports) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
 from llm_client.types import Message, Text
 from power_loop.hooks import SESSION_START, SessionStart
-from power_loop.pipeline.model import model_phase
-from power_loop.pipeline.ports import Ports
+from power_loop.pipeline.model import cut_short, model_phase
+from power_loop.pipeline.ports import Interrupted, Ports
 from power_loop.pipeline.progress import (
     Progress,
     append_messages,
@@ -39,6 +40,14 @@ async def run_pipeline(io: Ports, opening: Sequence[Record]) -> Outcome:
     progress = Progress(io.plan.max_rounds)
     await _open(io, progress, opening)
     while True:
+        outcome = await io.breakable(partial(_phases, io, progress))
+        if not isinstance(outcome, Interrupted):
+            return outcome
+        await cut_short(io, outcome)
+
+
+async def _phases(io: Ports, progress: Progress) -> Outcome:
+    while True:
         match io.session.phase:
             case Phase.MODEL:
                 outcome = await model_phase(io, progress)
@@ -63,7 +72,7 @@ async def _open(io: Ports, progress: Progress, opening: Sequence[Record]) -> Non
         else:
             records.append(record)
     # Rides with the first ModelAsked: until then nothing has happened that could be lost.
-    await io.commit(*records, later=True)
+    await io.commit(*records, later=True, take=io.plan.taken)
     if goes_on and io.session.phase is Phase.SETTLE:
         # The last word of the limited run is no answer to settle for.
         await append_messages(io, [Message("user", (Text(GO_ON),), id=io.new_id())])

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from llm_client.types import Message, StopReason, Text
 from power_loop.errors import OutputInvalid
 from power_loop.hooks import COMPLETE_DECIDE, CompleteDecide, Continue
-from power_loop.pipeline.ports import Ports
+from power_loop.pipeline.ports import InboxTake, Ports
 from power_loop.pipeline.progress import Progress, append_messages, from_hook, where
 from power_loop.session.outcome import Cancelled, Completed, Outcome, RoundLimit
 
@@ -36,11 +36,24 @@ async def settle_phase(io: Ports, progress: Progress) -> Outcome | None:
         return None
     last = io.session.last_message
     text = last.text if last is not None else ""
-    if await _asked_again(io, progress, text):
-        return None
-    if await _goes_on(io, progress, "completed", text):
+    # Not twice of one answer: a message that came while the run was closing brings it here again.
+    if progress.accepted != io.session.seq:
+        if await _asked_again(io, progress, text):
+            return None
+        if await _goes_on(io, progress, "completed", text):
+            return None
+        progress.accepted = io.session.seq
+    if taken.idle:
+        await _follow_up(io, progress, taken)
         return None
     return Completed(text)
+
+
+async def _follow_up(io: Ports, progress: Progress, taken: InboxTake) -> None:
+    """The run would end: what has waited for that is asked next, as a `send` would."""
+    await append_messages(io, taken.idle, take=taken.idle_ids)
+    progress.limit = io.session.round + progress.skipped + io.plan.max_rounds
+    progress.reasks = 0
 
 
 async def round_limit_reached(io: Ports, progress: Progress, text: str) -> Outcome | None:

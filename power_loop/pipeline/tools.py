@@ -59,20 +59,21 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
         # Steering waits for the next round; a wish to cancel does not.
         await _give_up(io)
         return Cancelled(taken.cancel)
-    if progress.suspended:
+    if progress.suspended and not io.interrupted():
         # The run could not close at once; hooks have had their say about these calls.
         return _suspension(s.open_calls)
     order = s.order
     text = s.messages[-1].text
-    if all(call.state == "asked" for call in s.open_calls.values()):
+    if not io.interrupted() and all(call.state == "asked" for call in s.open_calls.values()):
         outcome = await _decide_batch(io, text)
         if outcome is not None:
             return outcome
     jobs = await _jobs(io, progress)
     if jobs:
         await io.each(jobs)
-    if progress.stop_reason is not None:
+    if progress.stop_reason is not None or io.interrupted():
         await _give_up(io)
+    if progress.stop_reason is not None:
         return Stopped(progress.stop_reason)
     if s.open_calls:
         progress.suspended = True
@@ -138,12 +139,20 @@ async def _jobs(io: Ports, progress: Progress) -> list[Job]:
     broke the batch off."""
     jobs: list[Job] = []
     for call in list(io.session.open_calls.values()):
+        if io.interrupted() and not _given(io, call):
+            continue
         job = await _admit(io, progress, call)
         if progress.stop_reason is not None:
             return []
         if job is not None:
             jobs.append(job)
     return jobs
+
+
+def _given(io: Ports, call: OpenCall) -> bool:
+    """Whether what is to become of a call has come from outside: that is not lost."""
+    plan = io.plan
+    return call.state == "answered" or call.call.id in plan.decisions or call.token in plan.answers
 
 
 # ── one call ──────────────────────────────────────────────────────────────────────────────────────
@@ -258,6 +267,8 @@ async def _run_call(
 ) -> bool:
     """Runs one call to its settlement; False to have its siblings cancelled."""
     async with io.slot():
+        if io.interrupted():
+            return True
         await io.commit(started)
         used = await io.use(started)
     if used.error is not None and io.listens(TOOL_ERROR):
@@ -278,7 +289,7 @@ async def _after_error(
     match await io.fire(TOOL_ERROR, context):
         case Skip(output=output):
             return Used(ToolResult(started.call_id, (Text(output),)))
-        case Retry():
+        case Retry() if not io.interrupted():
             again = ToolStarted(
                 started.call_id,
                 started.name,

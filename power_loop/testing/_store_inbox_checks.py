@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Any
 
 import anyio
 
 from power_loop.errors import Conflict, SessionBusy, SessionNotFound, Undelivered, UsageError
-from power_loop.runtime.stores.base import CancelRequested, SessionQuery
+from power_loop.runtime.stores.base import (
+    CancelRequested,
+    SessionQuery,
+    Steer,
+    SteerMode,
+    Store,
+)
 from power_loop.testing._store_harness import (
     StoreCheck,
     Stores,
@@ -31,13 +38,15 @@ async def posted_items_wait_in_order(stores: Stores) -> None:
     await store.create("s")
     demand(not (await store.post("s", steer("one"))).running, "nobody runs the session")
     lease = await leased(store, "t")
+    modes: tuple[SteerMode, ...] = ("when_idle", "interrupt")
     items = [steer("two"), CancelRequested("stop"), steer("vier 🐈 \x00")]
+    items += [Steer(steer(mode).message, mode) for mode in modes]
     receipts = [await store.post("t", item) for item in items]
     demand(all(r.running and not r.duplicate for r in receipts), "somebody runs this one")
     waiting = await store.inbox("t")
     demand([each.item for each in waiting] == items, "items come back as posted, oldest first")
     demand([each.id for each in waiting] == [r.id for r in receipts], "under the ids given")
-    demand(len({each.id for each in [*waiting, *await store.inbox("s")]}) == 4, "unique ids")
+    demand(len({each.id for each in [*waiting, *await store.inbox("s")]}) == 6, "unique ids")
     demand(store.inbox_hint("t") and store.inbox_hint("s"), "the hint never denies what waits")
     await store.release(lease)
 
@@ -58,7 +67,6 @@ async def taking_consumes_in_the_same_transaction(stores: Stores) -> None:
     demand(
         (await store.inbox("s"), len(await store.read("s"))) == ((), 1), "taking needs no record"
     )
-    demand(not store.inbox_hint("s"), "an empty inbox may be called empty, and here must")
 
 
 async def nothing_is_taken_twice(stores: Stores) -> None:
@@ -146,6 +154,72 @@ async def a_post_is_seen_by_other_handles_at_once(stores: Stores) -> None:
         demand(not await other.inbox("s"), "what one handle takes is gone for the other")
 
 
+class _Watch:
+    """Hears of the posts to one session."""
+
+    def __init__(self, store: Store, session: str = "s") -> None:
+        self._news = anyio.Event()
+        self._home = get_ident()
+        self.away = False
+        self.calls = 0
+        self.end = store.watch(session, self._notify)
+
+    def _notify(self) -> None:
+        self.calls += 1
+        self.away = self.away or get_ident() != self._home
+        if not self.away:
+            self._news.set()
+
+    async def heard(self) -> None:
+        """Returns once something was heard since it was called last."""
+        await self._news.wait()
+        self._news = anyio.Event()
+
+
+async def a_watcher_is_told_of_posts(stores: Stores) -> None:
+    """As often as somebody posts, all who watch, and nobody who has ended that."""
+    store = await stores.new()
+    await store.create("s")
+    one, two = _Watch(store), _Watch(store)
+    for n in range(3):
+        posted = await store.post("s", steer(str(n)))
+        await one.heard()
+        await two.heard()
+        demand(posted.id in [i.id for i in await store.inbox("s")], "it is there by then")
+    two.end()
+    before = two.calls
+    for _ in range(3):
+        await store.post("s", CancelRequested("stop"))
+        await one.heard()
+    demand(two.calls == before, "who has ended it is told of nothing more")
+    demand(not one.away, "one is told in the event loop that one watches from")
+    one.end()
+
+
+async def a_watcher_is_told_of_posts_by_other_handles(stores: Stores) -> None:
+    """As another process would post: soon, and in the watcher's own event loop."""
+    store = await stores.new()
+    other = await stores.other(store)
+    lease = await leased(store)
+    seq = 0
+    watch = _Watch(store)
+    for n in range(5):
+        posted = await other.post("s", steer(str(n)))
+        while posted.id not in [i.id for i in await store.inbox("s")] or not watch.calls:
+            await watch.heard()
+        watch.calls = 0
+        # What this handle itself writes meanwhile hides nothing.
+        seq = (await append(store, lease, seq, *answer(), take=[posted.id])).seq
+    demand(not watch.away, "one is told in the event loop that one watches from")
+    watch.end()
+    before = watch.calls
+    second = _Watch(store)
+    await other.post("s", steer())
+    await second.heard()
+    demand(watch.calls == before, "who has ended it is told of nothing more")
+    second.end()
+
+
 async def a_session_tells_its_status_and_title(stores: Stores) -> None:
     """Status follows the runs; the title is the first line of the first user message."""
     store = await stores.new()
@@ -186,7 +260,7 @@ async def sessions_are_found_by_what_is_known_of_them(stores: Stores) -> None:
     """By metadata, status, parent and what was said, and by all of it together."""
     store = await stores.new()
     await store.create("a", metadata={"user": "u1", "team": "ü"}, at=1.0)
-    await store.create("b", metadata={"user": "u2"}, at=2.0)
+    await store.create("b", lifecycle="detached", metadata={"user": "u2"}, at=2.0)
     await store.create("a/c", parent="a", metadata={"user": "u1"}, at=3.0)
     await append(store, await store.claim("a"), 0, opening('The "Grünes Haus"\nof 1984'))
     await append(store, await store.claim("b"), 0, opening("hello"), *answer("a GREEN house"))
@@ -200,6 +274,7 @@ async def sessions_are_found_by_what_is_known_of_them(stores: Stores) -> None:
     demand(await found(metadata={"user": "u"}) == [], "a value is compared whole")
     demand(await found(status="running") == ["a", "b"], "by status")
     demand(await found(parent="a") == ["a/c"], "by parent")
+    demand(await found(lifecycle="detached") == ["b"], "by lifecycle")
     demand(await found(text="green HOUSE") == ["b"], "by what was said, in either case")
     demand(await found(text='"Grünes haus"\nof') == ["a"], "whatever JSON makes of it")
     demand(await found(text="run_opened") == [], "by what was said, not by how it is stored")
@@ -293,6 +368,8 @@ INBOX_CHECKS = (
     StoreCheck(a_run_cannot_end_past_its_inbox),
     StoreCheck(concurrent_posts_all_arrive_once),
     StoreCheck(a_post_is_seen_by_other_handles_at_once, needs_reopen=True),
+    StoreCheck(a_watcher_is_told_of_posts),
+    StoreCheck(a_watcher_is_told_of_posts_by_other_handles, needs_reopen=True),
     StoreCheck(a_session_tells_its_status_and_title),
     StoreCheck(sessions_are_listed_by_their_last_change),
     StoreCheck(sessions_are_found_by_what_is_known_of_them),

@@ -33,6 +33,7 @@ class World:
         self.lock = threading.Lock()
         self.statuses: list[str] = []
         self.steered = False
+        self.followed = False
 
     def note(self, what: str, context: ToolContext[World]) -> None:
         """Something happened in the outer world; from any thread."""
@@ -53,9 +54,9 @@ class Scenario(Struct, frozen=True):
     sqlite: bool = False
     suspends: bool = False
 
-    def loop(self, world: World) -> AgentLoop[World]:
-        """A loop for it."""
-        world.llm = Scripted(by=self.model())
+    def loop(self, world: World, steps: int = 1) -> AgentLoop[World]:
+        """A loop for it, with a model that takes so many steps between any two of its words."""
+        world.llm = Scripted(by=self.model(), steps=steps)
         return AgentLoop[World](
             world.llm,
             tools=[work, alone, in_thread],
@@ -179,6 +180,26 @@ async def _steered(world: World, loop: AgentLoop[World]) -> None:
         await _send(world, loop)
 
 
+async def _interrupted(world: World, loop: AgentLoop[World]) -> None:
+    """Somebody says what cannot wait, and somebody else what can; the run is streamed."""
+
+    async def steer() -> None:
+        for _ in range(12):
+            await anyio.lowlevel.checkpoint()
+        await loop.steer(world.sessions[0], "steered", mode="interrupt", dedupe_key="steer")
+        world.steered = True
+
+    async def follow() -> None:
+        await anyio.lowlevel.checkpoint()
+        await loop.steer(world.sessions[0], "follow up", mode="when_idle", dedupe_key="follow")
+        world.followed = True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(steer)
+        tasks.start_soon(follow)
+        await _stream(world, loop)
+
+
 async def _both(world: World, loop: AgentLoop[World]) -> None:
     async def one(session: str) -> None:
         result = await loop.send("go", session, deps=world)
@@ -238,6 +259,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("tool in a thread", lambda: _threaded, _send),
     Scenario("hooks everywhere", lambda: _three_tools, _send, hooks=True),
     Scenario("steering", lambda: _one_tool, _steered),
+    Scenario("interrupted", lambda: _three_tools, _interrupted),
     Scenario("retry with backoff", _FailsAtFirst, _stream, config=_QUICK),
     Scenario("typed output asked again", lambda: _typed, _typed_send),
     Scenario("round limit", lambda: _endless, _send, config=AgentConfig(max_rounds=2)),

@@ -14,7 +14,7 @@ import pytest
 
 from llm_client.types import ToolSpec
 from power_loop import AgentLoop, MemoryStore, SQLiteStore, tool
-from power_loop.errors import SessionBusy, SessionNotFound, SessionPendingError
+from power_loop.errors import FollowUpQueued, SessionBusy, SessionNotFound, SessionPendingError
 from power_loop.runtime.stores.base import Lease
 from power_loop.session.outcome import Cancelled
 from power_loop.session.records import RunClosed, RunOpened
@@ -58,6 +58,9 @@ async def main(path, verb):
     async with AgentLoop(Scripted(), store=store) as loop:
         if verb == "cancel":
             assert await loop.cancel("s", "from another process")
+        elif verb == "interrupt":
+            posted = await loop.steer("s", "from another process", mode="interrupt")
+            assert posted.running
         else:
             assert (await loop.steer("s", "from another process")).running
     await store.aclose()
@@ -276,7 +279,7 @@ async def test_two_processes_on_one_file_lose_and_interleave_nothing(tmp_path: P
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("verb", ["steer", "cancel"])
 async def test_another_process_can_steer_and_cancel_a_run(tmp_path: Path, verb: str) -> None:
-    """It reaches the run at its next round, once."""
+    """While a tool works; it reaches the run once."""
     path = tmp_path / "s.db"
 
     @tool
@@ -302,6 +305,63 @@ async def test_another_process_can_steer_and_cancel_a_run(tmp_path: Path, verb: 
                 assert len(llm.requests) == 1
             await check_log(loop, "s")
         await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("verb", ["interrupt", "cancel"])
+async def test_another_process_is_heard_in_the_middle_of_a_model_call(
+    tmp_path: Path, verb: str
+) -> None:
+    """The stream would go on for ever: it is closed when the other process has spoken."""
+    path = tmp_path / "s.db"
+    gate = Gate()
+    store = SQLiteStore(path)
+    llm = Scripted(hangs(gate, "It was a dark and"), says("as you like"))
+    program = [sys.executable, "-W", "error", "-c", POSTER, str(path), verb]
+    with anyio.fail_after(60):
+        async with AgentLoop(llm, store=store) as loop:
+            await store.create("s")
+            async with loop.stream("go", "s") as run:
+                await gate.reached.wait()
+                done = await anyio.run_process(program, cwd=ROOT, check=False)
+                assert done.returncode == 0, done.stderr.decode()
+                result = await run.result()
+            assert await store.inbox("s") == ()
+            texts = [m.text for m in await loop.get_messages("s")]
+            if verb == "cancel":
+                assert result.outcome == Cancelled("from another process")
+                assert texts == ["go"]
+            else:
+                assert result.final_text == "as you like"
+                assert texts == ["go", "It was a dark and", "from another process", "as you like"]
+            assert llm.under_way == 0
+            await check_log(loop, "s")
+        await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_another_process_can_send_into_a_run_that_is_going_on(tmp_path: Path) -> None:
+    """With `on_busy="steer"` the message of one server's user reaches the run of another."""
+    gate = Gate()
+    stores = [SQLiteStore(tmp_path / "s.db") for _ in range(2)]
+    llm = Scripted(says("one", gate=gate), says("two"))
+    with anyio.fail_after(20):
+        async with (
+            AgentLoop(llm, store=stores[0]) as one,
+            AgentLoop(Scripted(), store=stores[1]) as two,
+        ):
+            await stores[0].create("s")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(one.send, "first", "s")
+                await gate.reached.wait()
+                with pytest.raises(FollowUpQueued):
+                    await two.send("second", "s", on_busy="steer")
+                gate.opened.set()
+            texts = [m.text for m in await one.get_messages("s")]
+            assert texts == ["first", "one", "second", "two"]
+            await check_log(one, "s")
+        for store in stores:
+            await store.aclose()
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_round": 1}, "no option 'max_round'; there are .*max_rounds"),
-    ({"on_busy": "bogus"}, "'wait', 'fail', not 'bogus'"),
+    ({"on_busy": "bogus"}, "'wait', 'fail', 'steer', not 'bogus'"),
     ({"max_rounds": 0}, "whole number"),
     ({"max_rounds": 2.5}, "whole number"),
     ({"max_rounds": True}, "whole number"),
@@ -76,4 +76,4 @@ def test_the_names_told_are_those_of_the_type() -> None:
     """One list, written twice."""
     hints = get_type_hints(RunOptions, {**globals()}, include_extras=True)
     assert tuple(hints) == _NAMES
-    assert get_args(hints["on_busy"]) == ("wait", "fail")
+    assert get_args(hints["on_busy"]) == ("wait", "fail", "steer")

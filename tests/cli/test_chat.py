@@ -81,6 +81,31 @@ def test_what_is_said_while_the_agent_works_reaches_the_same_run(place: Path) ->
     assert "user: look at notes.txt" in shown
 
 
+def test_what_cannot_wait_stops_what_the_agent_is_doing(place: Path) -> None:
+    """The answer under way is closed; the next one knows what was said."""
+    gate = Gate()
+    with model_server(gate) as variables, started(place, "chat", variables=variables) as chat:
+        assert chat.stdin is not None
+        assert chat.stderr is not None
+        chat.stdin.write("Hello\n")
+        chat.stdin.flush()
+        assert gate.asked.wait(SECONDS)
+        gate.asked.clear()
+        chat.stdin.write("/steer! look at notes.txt\n")
+        chat.stdin.flush()
+        assert chat.stderr.readline() == "(it will hear: look at notes.txt)\n"
+        assert gate.asked.wait(SECONDS), "it was not asked again"
+        gate.open.set()
+        chat.stdin.write("/session\n/steer!\n/quit\n")
+        chat.stdin.flush()
+        out, errors = chat.communicate(timeout=SECONDS)
+        assert chat.returncode == 0, errors
+        assert "/steer! TEXT says something" in errors
+    shown = run(place, "sessions", "show", session_in(out)).stdout
+    assert shown.count("run opened") == 1
+    assert "user: look at notes.txt" in shown
+
+
 def test_what_is_said_while_a_resumed_run_works_reaches_it_too(place: Path) -> None:
     """`/resume` is a run like any other: it is shown, steered and cancelled."""
     gate = Gate()

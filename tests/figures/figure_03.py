@@ -107,7 +107,7 @@ class _Trial:
         for session in world.sessions:
             self._judge(session, interrupted[session], logs[session])
         self.bad += world.llm.illegal
-        if self.case.scenario.name == "steering":
+        if self.case.scenario.name in ("steering", "interrupted"):
             await self._judge_steering(logs[world.sessions[0]])
 
     async def _drive(self) -> None:
@@ -222,10 +222,12 @@ class _Trial:
         self.bad += [f"{call} ran {n} times" for call, n in begun.items() if n > 1]
 
     async def _judge_steering(self, log: list[Record]) -> None:
-        seen = sum(isinstance(r, MessageAppended) and r.message.text == "steered" for r in log)
         waiting = len(await self.world.store.inbox(self.world.sessions[0]))
-        if seen > 1 or waiting or (self.world.steered and not seen):
-            self.bad.append(f"steering was delivered {seen} times, {waiting} are left")
+        said = {"steered": self.world.steered, "follow up": self.world.followed}
+        for text, acknowledged in said.items():
+            seen = sum(isinstance(r, MessageAppended) and r.message.text == text for r in log)
+            if seen > 1 or waiting or (acknowledged and not seen):
+                self.bad.append(f"{text!r} was delivered {seen} times, {waiting} items are left")
 
 
 class _Sweep:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 from msgspec.structs import replace
 
@@ -36,6 +36,7 @@ from power_loop.hooks import (
     Suspend,
 )
 from power_loop.pipeline.ports import AttemptFailed, Found, ToolTraits, Verdict
+from power_loop.runtime.stores.base import Steer, SteerMode
 from power_loop.session.records import Record, ToolStarted, ViewChanged
 from power_loop.session.state import OpenCall
 from power_loop.session.view import COMPACT_NOTE
@@ -47,6 +48,7 @@ __all__ = ["World", "is_idempotent"]
 TEXTS = ("", "hello", "ünï 🎈", "half \ud800", "nul \x00", '{"a":1}')
 ARGUMENTS = ("", "[1]", '"x"', '{"a', "null", '{"a":1,}')
 STOPS = (StopReason.TOOL_CALLS, StopReason.END, StopReason.LENGTH, StopReason.CONTENT_FILTER)
+MODES: tuple[SteerMode, ...] = get_args(SteerMode)
 NAMES = ("read", "put", "alone", "flaky", "pay", "book", "sure", "nobody")
 TRAITS = {
     "read": ToolTraits(),
@@ -162,11 +164,12 @@ class World:
             case _:
                 return "unknown"
 
-    def _said(self, n: int) -> Message | str:
+    def _said(self, n: int) -> Steer | str:
         if self.sometimes(6):
             return "cancelled by somebody"
         id = "steer" if self.sometimes(3) else f"steer{self.processes}/{n}"
-        return Message("user", (Text("by the way"),), id=id)
+        words = f"by the way, {self.processes}/{n}"
+        return Steer(Message("user", (Text(words),), id=id), self.random.choice(MODES))
 
     # ── hooks ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -231,8 +234,8 @@ class World:
         note = Message("user", (Text("so far"),), id=f"sum{self._marks}", name=COMPACT_NOTE)
         return ViewChanged(self.random.choice(cuts), note)
 
-    def ports(self, log: Sequence[Record]) -> FakePorts:
-        """A process with this session."""
+    def ports(self, log: Sequence[Record], inbox: Sequence[Steer] = ()) -> FakePorts:
+        """A process with this session, and what waits for it."""
         r = self.random
         self.processes += 1
         io = FakePorts(
@@ -245,6 +248,7 @@ class World:
                 check_output=self._check if self.sometimes(5) else None,
             ),
             log=log,
+            inbox=inbox,
             compact=self._compact if self.sometimes(3) else None,
             recall=(lambda _: (Message.user("tea"),) * 2) if self.sometimes(3) else None,
             choose=r.randrange,

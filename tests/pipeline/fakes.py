@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
+    Awaitable,
     Callable,
     Coroutine,
     Generator,
@@ -36,11 +37,14 @@ from power_loop.pipeline.ports import (
     AttemptFailed,
     Found,
     InboxTake,
+    Interrupted,
     Job,
     RunPlan,
     ToolTraits,
     Used,
 )
+from power_loop.runtime.stores.base import Steer
+from power_loop.session.closing import told
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -68,6 +72,14 @@ SPEECHLESS = LLMResponse((Text("(nothing left to say)"),), StopReason.END)
 
 class Killed(BaseException):
     """The process dies here."""
+
+
+class _BrokenOff(BaseException):
+    """The work is left here."""
+
+    def __init__(self, told: Interrupted) -> None:
+        super().__init__()
+        self.told = told
 
 
 class _Pause:
@@ -121,7 +133,7 @@ class FakePorts:
         *,
         plan: RunPlan | None = None,
         log: Sequence[Record] = (),
-        inbox: Iterable[Message | str] = (),
+        inbox: Iterable[Message | Steer | str] = (),
         compact: Callable[[Transcript], ViewChanged | None] | None = None,
         recall: Callable[[Transcript], tuple[Message, ...]] | None = None,
         choose: Callable[[int], int] = lambda _: 0,
@@ -142,7 +154,7 @@ class FakePorts:
         self.sleeps: list[float] = []
         self.steps = 0
         self.kill_at: int | None = None
-        self.arrives: dict[int, Message | str] = {}
+        self.arrives: dict[int, Message | Steer | str] = {}
         self.refusals = 0
         self.paces = 0
         self.at_most = 0
@@ -152,7 +164,10 @@ class FakePorts:
         }
         self.tools = dict(tools or {})
         self._answers = deque(answers)
-        self._inbox: dict[str, Message | str] = {}
+        self._inbox: dict[str, Steer | str] = {}
+        self._posted = 0
+        self._takes: list[tuple[int, str, Steer | str]] = []
+        self._calm: frozenset[str] = frozenset()
         self._finished: dict[str, ToolResult] = {}
         self._compact = compact
         self._recall = recall
@@ -164,12 +179,22 @@ class FakePorts:
         self._running = 0
         for item in inbox:
             self.post(item)
+        # As for a run that carries on what was suspended: nothing was going on to be interrupted.
+        if self.session.run is None:
+            self._calm = frozenset(self._inbox)
 
     # ── for tests ─────────────────────────────────────────────────────────────────────────────────
 
-    def post(self, item: Message | str) -> None:
+    def post(self, item: Message | Steer | str) -> None:
         """Puts a message, or a reason to cancel, into the inbox."""
-        self._inbox[f"item{len(self._inbox)}/{self.steps}"] = item
+        self._posted += 1
+        self._inbox[f"item{self._posted}"] = Steer(item) if isinstance(item, Message) else item
+
+    def left(self, durable: int) -> list[Steer]:
+        """The messages that wait once only the first `durable` records have survived, in order."""
+        back = [(key, item) for at, key, item in self._takes if at > durable]
+        waiting = sorted((*self._inbox.items(), *back), key=lambda pair: int(pair[0][4:]))
+        return [item for _, item in waiting if isinstance(item, Steer)]
 
     def waiting(self) -> int:
         """How many items wait in the inbox."""
@@ -228,11 +253,20 @@ class FakePorts:
         """Results that no settlement holds yet."""
         return self._finished
 
+    def interrupted(self) -> bool:
+        """Whether a message waits that cannot wait."""
+        return any(
+            isinstance(item, Steer) and item.mode == "interrupt" and key not in self._calm
+            for key, item in self._inbox.items()
+        )
+
     async def sleep(self, seconds: float) -> None:
         """Moves the clock."""
         self._step()
         self.sleeps.append(seconds)
         self._clock += seconds
+        if self.interrupted():
+            raise _BrokenOff(Interrupted())
 
     async def pace(self) -> None:
         """Counted."""
@@ -267,7 +301,7 @@ class FakePorts:
         self.session.apply(*records)
         self.log.extend(records)
         for item in take:
-            del self._inbox[item]
+            self._takes.append((len(self.log), item, self._inbox.pop(item)))
         if not later:
             await self._pause()
             self.durable = len(self.log)
@@ -281,7 +315,8 @@ class FakePorts:
             return False
         if isinstance(outcome, Completed) and self._inbox:
             return False
-        if isinstance(outcome, AwaitingApproval | WaitingForInput | PendingTools) and cancels:
+        suspends = isinstance(outcome, AwaitingApproval | WaitingForInput | PendingTools)
+        if suspends and (cancels or self.interrupted()):
             return False
         record = RunClosed(self.session.run or "", outcome)
         self.session.apply(record)
@@ -294,12 +329,16 @@ class FakePorts:
     async def drain(self) -> InboxTake:
         """Everything that waits."""
         self._step()
-        messages = [(key, item) for key, item in self._inbox.items() if not isinstance(item, str)]
+        said = [(key, item) for key, item in self._inbox.items() if isinstance(item, Steer)]
+        due = [(key, item.message) for key, item in said if item.mode != "when_idle"]
+        idle = [(key, item.message) for key, item in said if item.mode == "when_idle"]
         reasons = [item for item in self._inbox.values() if isinstance(item, str)]
         return InboxTake(
-            tuple([item for _, item in messages]),
-            tuple([key for key, _ in messages]),
+            tuple([message for _, message in due]),
+            tuple([key for key, _ in due]),
             reasons[-1] if reasons else None,
+            tuple([message for _, message in idle]),
+            tuple([key for key, _ in idle]),
         )
 
     # ── model and tools ───────────────────────────────────────────────────────────────────────────
@@ -308,8 +347,17 @@ class FakePorts:
         """Nothing is known here."""
         return response.usage
 
+    async def breakable(self, work: Callable[[], Awaitable[R]]) -> R | Interrupted:
+        """Ends `work` where it is interrupted."""
+        try:
+            return await work()
+        except _BrokenOff as broken:
+            return broken.told
+
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """The next scripted answer, to a request that was recorded first."""
+        if self.interrupted():
+            raise _BrokenOff(Interrupted())
         self._step()
         asked = self.session.asked
         assert asked is not None
@@ -317,6 +365,10 @@ class FakePorts:
         assert self.durable == len(self.log), "the model is asked before that is durable"
         self.requests.append(request)
         answer = self._answers.popleft() if self._answers else SPEECHLESS
+        if self.interrupted():
+            words = answer.text if isinstance(answer, LLMResponse) else ""
+            part = words[: len(words) // 2]
+            raise _BrokenOff(Interrupted(part, Usage(3, 1), measured=False))
         match answer:
             case LLMError():
                 return AttemptFailed(answer)
@@ -330,9 +382,13 @@ class FakePorts:
         self._step()
         assert started in self.log[: self.durable], "a tool runs before its start is durable"
         self._finished.pop(started.call_id, None)
+        if self.interrupted():
+            return _stopped(started.call_id)
         self.effects.append((started.call_id, started.name, started.arguments))
         await self._pause()
         self._step()
+        if self.interrupted():
+            return _stopped(started.call_id)
         output = self.tools[started.name].next(started)
         used = _used(started.call_id, output)
         self._finished[started.call_id] = used.result
@@ -414,6 +470,12 @@ class FakePorts:
         self._step()
         assert self._recall is not None
         return self._recall(view)
+
+
+def _stopped(call_id: str) -> Used:
+    part = told(call_id, "interrupted").message.parts[0]
+    assert isinstance(part, ToolResult)
+    return Used(part, how="interrupted")
 
 
 def _used(call_id: str, output: Output) -> Used:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_client.types import Message
+from power_loop.runtime.stores.base import Steer
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Failed, Outcome
 from power_loop.session.records import (
@@ -33,9 +34,10 @@ PROCESSES = 4
 def live(world: World) -> tuple[FakePorts, list[FakePorts]]:
     """A session through several processes, some of which die; the last one and all of them."""
     log: list[Record] = []
+    inbox: list[Steer] = []
     lived: list[FakePorts] = []
     for number in range(PROCESSES):
-        io = world.ports(log)
+        io = world.ports(log, inbox)
         lived.append(io)
         last = number == PROCESSES - 1
         io.kill_at = None if last or world.sometimes(2) else world.random.randrange(1, 50)
@@ -46,6 +48,7 @@ def live(world: World) -> tuple[FakePorts, list[FakePorts]]:
             log = io.log if world.sometimes(2) else io.log[: io.durable]
         else:
             log = io.log
+        inbox = io.left(len(log))
     return lived[-1], lived
 
 
@@ -70,6 +73,22 @@ def appended(log: list[Record]) -> list[Message]:
             case _:
                 pass
     return messages
+
+
+def check_said(lived: list[FakePorts], log: list[Record]) -> None:
+    """What was said is in the log once, or still waits: whatever died, and whenever."""
+    said = Counter(message.text for message in appended(log) if message.text.startswith("by the "))
+    left = Counter(item.message.text for item in lived[-1].left(len(log)))
+    for io in lived:
+        for step, item in io.arrives.items():
+            if isinstance(item, Steer) and step <= io.steps:
+                words = item.message.text
+                assert said[words] + left[words] == 1, words
+    assert all(
+        record.message.meta is None or not record.message.tool_calls
+        for record in log
+        if isinstance(record, MessageAppended) and record.message.meta == {"interrupted": "true"}
+    )
 
 
 def check_effects(world: World, lived: list[FakePorts], log: list[Record]) -> None:
@@ -141,6 +160,7 @@ def check_world(seed: int) -> None:
         for request in io.requests:
             assert transcript_violations(request.messages, stored=True) == []
     check_effects(world, lived, log)
+    check_said(lived, log)
     folded = Session("s", [msgspec.json.decode(msgspec.json.encode(r), type=type(r)) for r in log])
     assert folded.phase is last.session.phase
     assert list(folded.view) == list(last.session.view)

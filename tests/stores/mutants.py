@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from threading import Thread
 from time import monotonic
 from typing import Any, Literal
 
@@ -19,9 +20,12 @@ from power_loop.runtime.stores.base import (
     CancelRequested,
     Lease,
     Lifecycle,
+    Posted,
+    Steer,
 )
 from power_loop.runtime.stores.memory import MemoryStore
 from power_loop.runtime.stores.sqlite import SQLiteStore
+from power_loop.runtime.stores.waiting import Watchers, wake
 from tests.stores.mutants_inbox import INBOX_MUTANTS
 
 
@@ -308,6 +312,31 @@ class HintsFromMemory(SQLiteStore):
         return False
 
 
+class DeafToPosts(SQLiteStore):
+    """Tells its watchers only of what it has posted itself."""
+
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        return self._watchers_here.add(session, notify)
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self._watchers_here = Watchers()
+
+    async def post(
+        self, session: str, item: Steer | CancelRequested, *, dedupe_key: str | None = None
+    ) -> Posted:
+        receipt = await super().post(session, item, dedupe_key=dedupe_key)
+        wake(self._watchers_here.of(session))
+        return receipt
+
+
+class TellsInAnyThread(SQLiteStore):
+    """Calls those who watch from a thread of its own."""
+
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        return super().watch(session, lambda: Thread(target=notify).start())
+
+
 class ForgetsFences(SQLiteStore):
     """Counts fences anew each time it is opened."""
 
@@ -390,5 +419,7 @@ SQLITE_MUTANTS: Sequence[tuple[Callable[[Any], SQLiteStore], str]] = (
     (DeafToOthers, "what_is_acknowledged_is_there_for_others"),
     (ForgetsFences, "what_is_acknowledged_outlives_the_handle"),
     (StealsFromOthers, "a_holder_keeps_other_handles_out"),
+    (DeafToPosts, "a_watcher_is_told_of_posts_by_other_handles"),
+    (TellsInAnyThread, "a_watcher_is_told_of_posts_by_other_handles"),
     (HintsFromMemory, "a_post_is_seen_by_other_handles_at_once"),
 )

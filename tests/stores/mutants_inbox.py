@@ -133,6 +133,36 @@ class ChecksKeysInTwoSteps(MemoryStore):
         return receipt
 
 
+class TellsNobody(MemoryStore):
+    """Forgets those who watch."""
+
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        super().watch(session, notify)()
+        return lambda: None
+
+
+class TellsOnce(MemoryStore):
+    """Tells of the first post only."""
+
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        ends: list[Callable[[], None]] = []
+
+        def once() -> None:
+            ends.pop()()
+            notify()
+
+        ends.append(super().watch(session, once))
+        return lambda: None
+
+
+class TellsForEver(MemoryStore):
+    """Goes on telling those who have ended it."""
+
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        super().watch(session, notify)
+        return lambda: None
+
+
 class NeverUpdatesStatus(MemoryStore):
     """Says that every session is new."""
 
@@ -209,6 +239,9 @@ INBOX_MUTANTS: Sequence[tuple[Callable[[], MemoryStore], str]] = (
     (ForgetsKeys, "a_dedupe_key_counts_once_for_ever"),
     (EndsPastTheInbox, "a_run_cannot_end_past_its_inbox"),
     (ChecksKeysInTwoSteps, "concurrent_posts_all_arrive_once"),
+    (TellsNobody, "a_watcher_is_told_of_posts"),
+    (TellsOnce, "a_watcher_is_told_of_posts"),
+    (TellsForEver, "a_watcher_is_told_of_posts"),
     (NeverUpdatesStatus, "a_session_tells_its_status_and_title"),
     (ListsInOrderOfCreation, "sessions_are_listed_by_their_last_change"),
     (FindsWhatIsStored, "sessions_are_found_by_what_is_known_of_them"),

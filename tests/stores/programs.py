@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from power_loop.errors import Fenced, PowerLoopError, SessionBusy
+from power_loop.runtime.stores._sqlite_open import Settings, connect
 from power_loop.runtime.stores.base import CancelRequested
 from tests.stores.places import DurableStore, open_place
 from tests.stores.support import say
@@ -139,6 +143,49 @@ async def fork(place: str, when: str) -> None:
     await store.aclose()
 
 
+def migrate_killed(path: str) -> None:
+    """Opens copies of a database, killed at its first statement, its second, and so on.
+
+    Prints the version that each death leaves, and how many records; then what a whole one has.
+    """
+    statement, alive = 0, False
+    while not alive:
+        statement += 1
+        copy = f"{path}.{statement}"
+        if Path(path).exists():
+            shutil.copy(path, copy)
+        child = os.fork()
+        if child == 0:
+            _open_and_die(copy, statement)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        alive = status == 0
+        assert alive or status == -signal.SIGKILL
+        connection = sqlite3.connect(copy)
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        version = records = 0
+        if tables:
+            version = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[
+                0
+            ]
+            records = connection.execute("SELECT count(*) FROM records").fetchone()[0]
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+        _print(f"{version} {records}")
+
+
+def _open_and_die(path: str, at: int) -> None:
+    left = at
+
+    def trace(statement: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    connect(Settings(path, prepare=lambda cx: cx.set_trace_callback(trace))).close()
+    os._exit(0)
+
+
 def _as_child(store: DurableStore) -> None:
     signal.alarm(20)
     try:
@@ -168,4 +215,7 @@ VERBS: Mapping[str, Callable[..., Coroutine[Any, Any, None]]] = {
 }
 
 if __name__ == "__main__":
-    asyncio.run(VERBS[sys.argv[1]](*sys.argv[2:]))
+    if sys.argv[1] == "migrate_killed":
+        migrate_killed(sys.argv[2])
+    else:
+        asyncio.run(VERBS[sys.argv[1]](*sys.argv[2:]))

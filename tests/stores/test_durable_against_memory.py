@@ -156,6 +156,7 @@ class BothStores(RuleBasedStateMachine):
         metadata=st.dictionaries(st.sampled_from(["n", "l", "x"]), NAMES, max_size=1),
         status=st.sampled_from([None, None, "new", "running", "cancelled"]),
         parent=st.one_of(st.none(), NAMES),
+        lifecycle=st.one_of(st.none(), LIFECYCLES),
         limit=st.integers(0, 3),
     )
     def find(self, limit: int, **query: Any) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import partial
+from threading import get_ident
 from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from power_loop.errors import SessionBusy
@@ -78,3 +81,27 @@ def test_event_loops_in_several_threads_share_it() -> None:
                 seen += len(await store.read("s", after=seen))
 
     in_threads(("trio", follow), ("asyncio", follow), ("asyncio", write, "a"), ("trio", write, "b"))
+
+
+@pytest.mark.anyio
+async def test_a_watcher_is_told_in_its_own_event_loop_of_posts_from_another() -> None:
+    """The store may be used from several event loops at once, each in a thread of its own."""
+    store = MemoryStore()
+    await store.create("s")
+    told = anyio.Event()
+    where: list[int] = []
+
+    def notify() -> None:
+        where.append(get_ident())
+        told.set()
+
+    unwatch = store.watch("s", notify)
+
+    async def post() -> None:
+        await store.post("s", CancelRequested("stop"))
+
+    await anyio.to_thread.run_sync(partial(anyio.run, post))
+    with anyio.fail_after(5):
+        await told.wait()
+    unwatch()
+    assert where == [get_ident()]

@@ -277,3 +277,16 @@ def test_a_loop_that_ended_while_it_waited_disturbs_nobody(tmp_path: Path) -> No
         anyio.run(abandon, backend=backend)
     assert anyio.run(go_on) == 1
     anyio.run(store.aclose)
+
+
+async def test_watching_a_store_that_is_closed_or_was_never_opened_does_no_harm(
+    tmp_path: Path,
+) -> None:
+    """It neither waits nor raises, and leaves no thread behind."""
+    store = SQLiteStore(tmp_path / "s.db")
+    unwatch = store.watch("s", lambda: None)
+    unwatch()
+    await store.aclose()
+    before = threading.active_count()
+    store.watch("s", lambda: None)()
+    assert threading.active_count() == before

@@ -92,6 +92,8 @@ async def main() -> None:
             assert_type(await again.result(), RunResult[None])
         assert_type(await loop.cancel("s"), bool)
         assert_type(await loop.steer("s", "go"), Posted)
+        assert_type(await loop.steer("s", "go", mode="interrupt", dedupe_key="k"), Posted)
+        assert_type(await loop.send("hi", "s", on_busy="steer"), RunResult[None])
         assert_type(await loop.get_pending("s"), tuple[PendingCall, ...])
         assert_type(await loop.close_session("s"), int)
         loop.events.subscribe(hear, types=[RunClosed])

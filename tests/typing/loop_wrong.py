@@ -76,6 +76,8 @@ def blocking() -> None:
         s.send("hi", timeout="soon")  # pyright: ignore[reportArgumentType]
         s.resume("s", decisions={"a": None})  # pyright: ignore[reportArgumentType]
         s.steer("s", 5)  # pyright: ignore[reportArgumentType]
+        s.steer("s", "hi", mode="asap")  # pyright: ignore[reportArgumentType]
+        s.send("hi", "s", on_busy="interrupt")  # pyright: ignore[reportArgumentType]
     loop.send_sync("hi", deps=Other())  # pyright: ignore[reportArgumentType]
     loop.send_sync("hi", timeout="soon")  # pyright: ignore[reportArgumentType]
     loop.send_sync("hi", rounds=3)  # pyright: ignore[reportCallIssue]

@@ -1,8 +1,7 @@
 """News of what any process has changed, by the server's own notifications.
 
-A listener lives as long as its connection. When that ends, everybody who waits is woken: they look
-for themselves, and whoever still has to wait starts a new one. So nothing that was told while
-nobody listened can be missed.
+One thread listens while somebody waits or watches. What was told while it could not listen is made
+up for: whenever it listens again, everybody is woken and looks.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from importlib.util import find_spec
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
-from power_loop.errors import PowerLoopError
-from power_loop.runtime.stores._postgres_errors import translate
-from power_loop.runtime.stores._postgres_open import Settings, listen
-from power_loop.runtime.stores.waiting import Signal, Waiters, wake
+from power_loop.errors import PowerLoopError, StoreError
+from power_loop.runtime.stores._postgres_errors import is_lost, translate
+from power_loop.runtime.stores._postgres_open import Settings, connect, pauses
+from power_loop.runtime.stores.waiting import Home, Signal, Waiters, Watchers, wake
 
 if TYPE_CHECKING or find_spec("psycopg") is not None:
     from psycopg import Connection
@@ -28,13 +27,17 @@ if TYPE_CHECKING or find_spec("psycopg") is not None:
 
 __all__ = ["Listener"]
 
+_RETRY = 1.0
+"""Seconds between attempts to listen again, for those who watch and have nobody to tell."""
+
 
 class Listener:
-    """A thread that listens while anybody has asked for it."""
+    """Starts the thread that listens when it is needed; it ends by itself when it is not."""
 
-    def __init__(self, settings: Settings, waiters: Waiters) -> None:
+    def __init__(self, settings: Settings, waiters: Waiters, watchers: Watchers) -> None:
         self._settings = settings
         self._waiters = waiters
+        self._watchers = watchers
         self.reset()
 
     def reset(self) -> None:
@@ -48,44 +51,49 @@ class Listener:
         Raises:
             StoreError: the server cannot be reached.
         """
+        attending = self.ensure().attend()
+        if attending is not None:
+            await attending.event.wait()
+            if attending.error is not None:
+                raise attending.error
+
+    def ensure(self) -> _Ear:
+        """Has a thread listen, or try to."""
         with self._lock:
             ear = self._current
-            if ear is None or ear.ended:
-                ear = self._current = _Ear(self._settings, self._waiters)
+            if ear is None or not ear.goes_on():
+                ear = self._current = _Ear(self._settings, self._waiters, self._watchers)
                 ear.start()
-            signal = ear.attend()
-        if signal is not None:
-            await signal.event.wait()
-        if not ear.begun:
-            assert ear.error is not None
-            raise type(ear.error)(*ear.error.args)
+            return ear
 
     def stop(self) -> None:
-        """Ends the thread and waits for that; `listen` starts another one."""
+        """Ends the thread and waits for that; `ensure` starts another one."""
         with self._lock:
             ear, self._current = self._current, None
         if ear is not None:
             ear.stop()
 
 
-class _Ear:
-    """One connection that listens, in a thread of its own.
+class _Attending(Signal):
+    """Somebody who waits until the thread listens, or knows why it cannot."""
 
-    Attributes:
-        begun: it has heard, or hears.
-        error: why it could not begin, or hears no more.
-        ended: it hears nothing any more.
-    """
+    __slots__ = ("error",)
 
-    def __init__(self, settings: Settings, waiters: Waiters) -> None:
-        self.begun = False
+    def __init__(self) -> None:
+        super().__init__()
         self.error: PowerLoopError | None = None
-        self.ended = False
+
+
+class _Ear:
+    """A thread that listens."""
+
+    def __init__(self, settings: Settings, waiters: Waiters, watchers: Watchers) -> None:
         self._settings = settings
         self._waiters = waiters
+        self._watchers = watchers
         self._lock = Lock()
-        self._ready = False
-        self._attending: list[Signal] = []
+        self._listening = self._stopped = self._ended = False
+        self._attending: list[_Attending] = []
         self._wake_in, self._wake_out = socket.socketpair()
         self._thread = Thread(target=self._run, name="power_loop store listener", daemon=True)
 
@@ -93,49 +101,91 @@ class _Ear:
         """Begins."""
         self._thread.start()
 
-    def attend(self) -> Signal | None:
-        """A signal for when it listens, or has failed to; None if that is settled."""
+    def goes_on(self) -> bool:
+        """Whether it can still be attended to."""
         with self._lock:
-            if self._ready:
+            return not self._ended
+
+    def attend(self) -> _Attending | None:
+        """A signal for when it listens, or has failed to; None if it listens already."""
+        with self._lock:
+            if self._listening:
                 return None
-            signal = Signal()
-            self._attending.append(signal)
-            return signal
+            attending = _Attending()
+            self._attending.append(attending)
+            return attending
 
     def stop(self) -> None:
         """Ends it, and waits for that."""
         with self._lock:
-            if not self.ended:
+            self._stopped = True
+            if not self._ended:
                 self._wake_in.send(b"x")
         self._thread.join()
 
     def _run(self) -> None:
-        connection: Connection[TupleRow] | None = None
-        try:
-            connection = listen(self._settings)
-            self.begun = True
-            self._settle()
-            self._hear(connection)
-        except PowerLoopError as error:
-            self.error = error
-        except (DriverError, OSError) as error:
-            self.error = translate(error, self._settings.place, self._settings.patience)
-        finally:
-            if connection is not None:
-                connection.close()
+        left = pauses(self._settings.patience)
+        while True:
+            error: StoreError | None = None
+            try:
+                with connect(self._settings) as connection:
+                    connection.execute(self._settings.sql('LISTEN "@channel"'))
+                    left = pauses(self._settings.patience)
+                    self._settle(None)
+                    self._hear(connection)
+            except (StoreError, DriverError, OSError) as raised:
+                error = self._typed(raised)
+                pause = next(left, None) if is_lost(raised.__cause__ or raised) else None
+            else:
+                pause = 0.0
             with self._lock:
-                self.ended = True
-                self._wake_in.close()
-                self._wake_out.close()
-            self._settle()
-            for session in self._waiters.sessions():
-                wake(self._waiters.below(session, None))
+                self._listening = False
+                if error is not None and pause is None:
+                    self._tell(error)
+                if self._stopped or not self._is_needed():
+                    self._ended = True
+                    self._tell(error)
+                    self._wake_in.close()
+                    self._wake_out.close()
+                    break
+            wake(self._everybody_waiting())
+            self._rest(_RETRY if pause is None else pause)
+        wake(self._everybody_waiting())
 
-    def _settle(self) -> None:
+    def _is_needed(self) -> bool:
+        return bool(self._attending or self._watchers or self._waiters.sessions())
+
+    def _typed(self, error: Exception) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        return translate(error, self._settings.place, self._settings.patience)
+
+    def _settle(self, error: StoreError | None) -> None:
         with self._lock:
-            self._ready = True
-            attending, self._attending = self._attending, []
+            self._listening = error is None
+            self._tell(error)
+        wake([*self._everybody_waiting(), *self._watchers.everybody()])
+
+    def _tell(self, error: StoreError | None) -> None:
+        """Wakes those who wait for it to listen. To be called with the lock held."""
+        attending, self._attending = self._attending, []
+        for each in attending:
+            if error is not None:  # one for each, as raising changes it
+                each.error = type(error)(*error.args)
+                each.error.__cause__ = error.__cause__
         wake(attending)
+
+    def _everybody_waiting(self) -> Iterable[Home]:
+        return [
+            waiter
+            for session in self._waiters.sessions()
+            for waiter in self._waiters.below(session, None)
+        ]
+
+    def _rest(self, seconds: float) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_out, selectors.EVENT_READ)
+            selector.select(seconds)
 
     def _hear(self, connection: Connection[TupleRow]) -> None:
         with selectors.DefaultSelector() as selector:
@@ -145,21 +195,23 @@ class _Ear:
                 if any(key.fileobj is self._wake_out for key, _ in selector.select()):
                     return
                 connection.pgconn.consume_input()
-                signals: list[Signal] = []
-                while (news := connection.pgconn.notifies()) is not None:
-                    signals += self._understood(news.extra.decode())
-                wake(signals)
+                news: list[str] = []
+                while (told := connection.pgconn.notifies()) is not None:
+                    news.append(told.extra.decode())
+                wake(self._understood(news))
 
-    def _understood(self, news: str) -> Iterable[Signal]:
-        kind, topic, seq = news[:1], *news[1:].partition(":")[::2]
-        if kind == "i":
-            return ()
-        return [
-            signal
-            for session in self._waiters.sessions()
-            if topic_of(session) == topic
-            for signal in self._waiters.below(session, int(seq) if kind == "r" else None)
-        ]
+    def _understood(self, news: Iterable[str]) -> Iterable[Home]:
+        waited_for = {topic_of(session): session for session in self._waiters.sessions()}
+        watched = {topic_of(session): session for session in self._watchers.sessions()}
+        homes: list[Home] = []
+        for each in news:
+            kind, topic, seq = each[:1], *each[1:].partition(":")[::2]
+            if kind == "i":
+                homes += self._watchers.of(watched.get(topic, ""))
+            else:
+                session = waited_for.get(topic, "")
+                homes += self._waiters.below(session, int(seq) if kind == "r" else None)
+        return homes
 
 
 @lru_cache(maxsize=4096)

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.util import find_spec
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from power_loop.errors import StoreUnavailable, UsageError
-from power_loop.runtime.stores._postgres_errors import is_lost, translate
+from power_loop.errors import UsageError
+from power_loop.runtime.stores._postgres_errors import translate
 
 # Whoever lists or reads the package's names must not need every extra.
 _INSTALLED = find_spec("psycopg") is not None
@@ -22,7 +22,7 @@ if TYPE_CHECKING or _INSTALLED:
     from psycopg.conninfo import conninfo_to_dict
     from psycopg.rows import TupleRow
 
-__all__ = ["SchemaPolicy", "Settings", "connect", "listen", "make_settings", "pauses"]
+__all__ = ["SchemaPolicy", "Settings", "connect", "make_settings", "pauses"]
 
 SchemaPolicy = Literal["create", "verify"]
 """What is done with a schema that is missing or old: mended, or refused with the DDL to run."""
@@ -138,26 +138,6 @@ def pauses(patience: float) -> Iterator[float]:
     while monotonic() + pause <= until:
         yield pause
         pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-def listen(settings: Settings) -> Connection[TupleRow]:
-    """A connection that listens, to a server that may be away for a moment.
-
-    Raises:
-        StoreError: it stays away for longer than the store has patience, or refuses.
-    """
-    left = pauses(settings.patience)
-    while True:
-        try:
-            connection = connect(settings)
-            connection.execute(settings.sql('LISTEN "@channel"'))
-        except (StoreUnavailable, psycopg.Error) as error:
-            pause = next(left, None)
-            if pause is None or not is_lost(error.__cause__ or error):
-                raise
-            sleep(pause)
-        else:
-            return connection
 
 
 def _without_secrets(error: BaseException) -> BaseException | None:

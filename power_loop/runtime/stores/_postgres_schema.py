@@ -6,18 +6,23 @@ its DDL, under a lock that all hosts share: whatever dies in the middle leaves t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TypeVar
 
 from power_loop.errors import StoreCorrupt, StoreSchemaError, StoreTooNew
-from power_loop.runtime.stores._postgres_open import Settings
+from power_loop.runtime.stores._postgres_errors import translate
+from power_loop.runtime.stores._postgres_open import Settings, connect
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or find_spec("psycopg") is not None:
+    import psycopg
     from psycopg import Connection
     from psycopg.rows import TupleRow
 
-__all__ = ["SCHEMA_VERSION", "ddl_from", "ensure", "migrate", "version_of"]
+__all__ = ["SCHEMA_VERSION", "brought_up_to_date", "ensure", "vacuum", "version_of"]
+
+T = TypeVar("T")
 
 _FILES = ("postgres_1.sql", "postgres_2.sql")
 """The steps: the first makes version 1 of nothing, the next version 2 of that, and so on."""
@@ -31,7 +36,7 @@ _LOCK = 7_092_653_114
 """An advisory lock of ours: of several programs that find no schema, one makes it."""
 
 
-def ddl_from(settings: Settings, version: int) -> Sequence[str]:
+def _ddl_from(settings: Settings, version: int) -> Sequence[str]:
     """The steps that bring a schema of `version` up to date, each to be run as one transaction."""
     steps: list[str] = []
     for number, name in enumerate(_FILES[version:], version + 1):
@@ -92,12 +97,12 @@ def ensure(connection: Connection[TupleRow], settings: Settings) -> None:
         return
     if settings.policy == "verify":
         state = "is missing" if version == 0 else f"is of version {version}, not {SCHEMA_VERSION}"
-        steps = [*ddl_from(settings, version), _grants(connection, settings)]
+        steps = [*_ddl_from(settings, version), _grants(connection, settings)]
         raise StoreSchemaError(
             f"the schema of the store at {settings.place} {state}. Have a privileged user run",
             "\n".join(f"BEGIN;\n{step}COMMIT;\n" for step in steps),
         )
-    migrate(connection, settings)
+    _migrate(connection, settings)
 
 
 def _grants(connection: Connection[TupleRow], settings: Settings) -> str:
@@ -113,7 +118,7 @@ def _grants(connection: Connection[TupleRow], settings: Settings) -> str:
     return settings.sql(text.replace("USER", row[0])).decode()
 
 
-def migrate(connection: Connection[TupleRow], settings: Settings) -> int:
+def _migrate(connection: Connection[TupleRow], settings: Settings) -> int:
     """Brings the schema up to date, whatever other programs do meanwhile; returns steps taken."""
     taken = 0
     while True:
@@ -122,5 +127,25 @@ def migrate(connection: Connection[TupleRow], settings: Settings) -> int:
             version = version_of(connection, settings)
             if version == SCHEMA_VERSION:
                 return taken
-            connection.execute(ddl_from(settings, version)[0].encode(), prepare=False)
+            connection.execute(_ddl_from(settings, version)[0].encode(), prepare=False)
             taken += 1
+
+
+def brought_up_to_date(settings: Settings) -> int:
+    """See `PostgresStore.migrate`."""
+    return _on(settings, lambda connection: _migrate(connection, settings))
+
+
+def vacuum(settings: Settings) -> None:
+    """See `PostgresStore.vacuum`."""
+    tables = ", ".join(f"@{name}" for name in _TABLES)
+    command = settings.sql(f"VACUUM (ANALYZE) {tables}")
+    _on(settings, lambda connection: connection.execute(command, prepare=False))
+
+
+def _on(settings: Settings, act: Callable[[Connection[TupleRow]], T]) -> T:
+    with connect(settings) as connection:
+        try:
+            return act(connection)
+        except psycopg.Error as error:
+            raise translate(error, settings.place, settings.patience) from error

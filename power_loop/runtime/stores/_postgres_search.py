@@ -42,13 +42,16 @@ def search(
     before: float | None,
 ) -> Sequence[SessionInfo]:
     """See `Store.list`."""
-    conditions: list[tuple[str, *tuple[Any, ...]]] = []
-    if before is not None:
-        conditions.append(("s.updated < %s", before))
-    if query.status is not None:
-        conditions.append(("s.status = %s", query.status))
-    if query.parent is not None:
-        conditions.append(("p.id = %s", query.parent))
+    conditions: list[tuple[str, *tuple[Any, ...]]] = [
+        (condition, value)
+        for condition, value in (
+            ("s.updated < %s", before),
+            ("s.status = %s", query.status),
+            ("p.id = %s", query.parent),
+            ("s.lifecycle = %s", query.lifecycle),
+        )
+        if value is not None
+    ]
     if query.metadata:
         known = msgspec.json.encode(dict(query.metadata)).decode()
         conditions.append(("s.metadata @> %s::jsonb", known))

@@ -26,7 +26,7 @@ from power_loop.runtime.stores._postgres_schema import ensure
 from power_loop.runtime.stores._postgres_work import Me, Transaction, Write
 from power_loop.runtime.stores._postgres_writes import RenewAll, uncertain
 from power_loop.runtime.stores.lease import this_process
-from power_loop.runtime.stores.waiting import Signal, Waiters
+from power_loop.runtime.stores.waiting import Home, Waiters, Watchers
 from power_loop.runtime.stores.workers import Work, Worker, signals_of
 
 if TYPE_CHECKING or find_spec("psycopg") is not None:
@@ -121,8 +121,11 @@ class PostgresWorker(Worker):
 class Writer(PostgresWorker):
     """Commits everything queued in one transaction, and renews the leases of this store."""
 
-    def __init__(self, settings: Settings, waiters: Waiters, reached: Event) -> None:
+    def __init__(
+        self, settings: Settings, waiters: Waiters, watchers: Watchers, reached: Event
+    ) -> None:
         self._waiters = waiters
+        self._watchers = watchers
         super().__init__(settings, "power_loop store writer", reached)
 
     def reset(self) -> None:
@@ -136,7 +139,7 @@ class Writer(PostgresWorker):
     def _patience(self) -> float | None:
         return max(0.0, self._renewal - monotonic()) if self._held else None
 
-    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Signal]:
+    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Home]:
         ready: list[Write[Any]] = []
         for work in works:
             assert isinstance(work, Write)
@@ -144,7 +147,7 @@ class Writer(PostgresWorker):
         renewal = RenewAll() if self._held and monotonic() >= self._renewal else None
         if renewal is not None:
             ready.append(renewal)
-        signals: list[Signal] = []
+        signals: list[Home] = []
         while ready:
             again, woken = self._attempt(ready)
             signals += woken
@@ -153,7 +156,7 @@ class Writer(PostgresWorker):
             self._renewed(renewal)
         return [*signals_of(works), *signals]
 
-    def _attempt(self, works: Sequence[Write[Any]]) -> tuple[list[Write[Any]], Iterable[Signal]]:
+    def _attempt(self, works: Sequence[Write[Any]]) -> tuple[list[Write[Any]], Iterable[Home]]:
         """One transaction; if it cannot be had because of one of them, one for each.
 
         Returns those that are to be asked again, and whom to wake.
@@ -202,9 +205,9 @@ class Writer(PostgresWorker):
             if not work.repeatable and work.error is None:
                 work.error = uncertain(self.settings.place)
 
-    def _one_by_one(self, works: Sequence[Write[Any]]) -> tuple[list[Write[Any]], Iterable[Signal]]:
+    def _one_by_one(self, works: Sequence[Write[Any]]) -> tuple[list[Write[Any]], Iterable[Home]]:
         again: list[Write[Any]] = []
-        signals: list[Signal] = []
+        signals: list[Home] = []
         for work in works:
             more, woken = self._attempt([work])
             again += more
@@ -213,7 +216,7 @@ class Writer(PostgresWorker):
 
     def _settle(
         self, works: Sequence[Write[Any]], answers: Sequence[Sequence[TupleRow] | None]
-    ) -> tuple[list[Write[Any]], Iterable[Signal]]:
+    ) -> tuple[list[Write[Any]], Iterable[Home]]:
         tx = Transaction(self.me)
         again: list[Write[Any]] = []
         for work, rows in zip(works, answers, strict=True):
@@ -229,7 +232,9 @@ class Writer(PostgresWorker):
             self._schedule(monotonic())
         for fence in tx.released:
             self._held.pop(fence, None)
-        signals: list[Signal] = []
+        signals: list[Home] = []
+        for session in tx.posted:
+            signals += self._watchers.of(session)
         for session, seq in tx.grown.items():
             signals += self._waiters.below(session, seq)
         for session in tx.gone:
@@ -280,7 +285,7 @@ class Reader(PostgresWorker):
     def _patience(self) -> float | None:
         return None
 
-    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Signal]:
+    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Home]:
         for work in works:
             assert isinstance(work, Read)
             try:

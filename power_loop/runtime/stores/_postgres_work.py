@@ -31,12 +31,14 @@ class Me(Struct, frozen=True):
 class Transaction:
     """One transaction of the writer, and what of it matters to others once it is committed."""
 
-    __slots__ = ("gone", "grown", "held", "me", "released")
+    __slots__ = ("gone", "grown", "held", "me", "posted", "released")
 
     def __init__(self, me: Me) -> None:
         self.me = me
         self.grown: dict[str, int] = {}
         """Sessions appended to, with the number of their last record."""
+        self.posted: list[str] = []
+        """Sessions posted to."""
         self.gone: list[str] = []
         """Sessions deleted."""
         self.held: dict[int, float] = {}

@@ -304,6 +304,8 @@ class Post(Write[Posted]):
         else:
             running = owner is not None and not over and not is_dead(owner, tx.me)
             self.result = Posted(f"i{id}", duplicate=code == "duplicate", running=running)
+            if code == "ok":
+                tx.posted.append(self._session)
         return False
 
 

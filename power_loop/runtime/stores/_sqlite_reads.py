@@ -20,7 +20,7 @@ from power_loop.runtime.stores._sqlite_rows import (
 )
 from power_loop.runtime.stores.base import InboxItem
 
-__all__ = ["check", "head", "inbox", "read", "read_tree"]
+__all__ = ["check", "head", "inbox", "posted_after", "read", "read_tree"]
 
 _CHUNK = 512
 """Records read in one transaction. While it lasts, the write-ahead log cannot be reset."""
@@ -116,6 +116,13 @@ def inbox(connection: Connection, path: str, session: str) -> Sequence[InboxItem
             "SELECT id, body FROM inbox WHERE sid = ? ORDER BY id", row
         ).fetchall()
     return tuple([read_item(id, body, path) for id, body in rows])
+
+
+def posted_after(connection: Connection, item: int) -> Sequence[tuple[int, str]]:
+    """The numbers and sessions of inbox items that were posted after number `item`."""
+    return connection.execute(
+        "SELECT i.id, s.id FROM inbox i JOIN sessions s ON s.sid = i.sid WHERE i.id > ?", (item,)
+    ).fetchall()
 
 
 def check(connection: Connection, path: str) -> int:

@@ -44,6 +44,7 @@ def search(
         ("s.updated < ?", before),
         ("s.status = ?", query.status),
         ("p.id = ?", query.parent),
+        ("s.lifecycle = ?", query.lifecycle),
     ):
         if value is not None:
             conditions.append(condition)

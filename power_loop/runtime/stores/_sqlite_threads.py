@@ -20,11 +20,11 @@ from power_loop.log import logger as _log
 from power_loop.runtime.stores._sqlite_errors import concerns_all, translate
 from power_loop.runtime.stores._sqlite_open import Settings, connect
 from power_loop.runtime.stores._sqlite_peek import Peek
-from power_loop.runtime.stores._sqlite_reads import head
+from power_loop.runtime.stores._sqlite_reads import head, posted_after
 from power_loop.runtime.stores._sqlite_work import Transaction, Write
 from power_loop.runtime.stores._sqlite_writes import RenewAll
 from power_loop.runtime.stores.lease import this_process
-from power_loop.runtime.stores.waiting import Signal, Waiters
+from power_loop.runtime.stores.waiting import Home, Waiters, Watchers
 from power_loop.runtime.stores.workers import Work, Worker, signals_of
 
 __all__ = ["Read", "Reader", "Writer"]
@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 _POLL = 0.025
 """Seconds between two looks at what other processes wrote, while somebody waits for it."""
+_LINGER = 2.0
+"""Seconds for which a reader goes on looking out when nobody waits any more: the next run need not
+wake it."""
 _RENEWALS = 3
 """Renewals of a lease within its time to live."""
 
@@ -84,8 +87,11 @@ class _SQLiteWorker(Worker):
 class Writer(_SQLiteWorker):
     """Commits everything queued in one transaction, and renews the leases of this store."""
 
-    def __init__(self, settings: Settings, waiters: Waiters, peek: Peek) -> None:
+    def __init__(
+        self, settings: Settings, waiters: Waiters, watchers: Watchers, peek: Peek
+    ) -> None:
         self._waiters = waiters
+        self._watchers = watchers
         self._peek = peek
         super().__init__(settings, "power_loop store writer")
 
@@ -99,7 +105,7 @@ class Writer(_SQLiteWorker):
     def _patience(self) -> float | None:
         return max(0.0, self._renewal - monotonic()) if self._held else None
 
-    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Signal]:
+    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Home]:
         ready: list[Write[Any]] = []
         for work in works:
             assert isinstance(work, Write)
@@ -117,7 +123,7 @@ class Writer(_SQLiteWorker):
             self._renewed(renewal)
         return [*signals_of(works), *signals]
 
-    def _attempt(self, works: Sequence[Write[Any]]) -> Iterable[Signal]:
+    def _attempt(self, works: Sequence[Write[Any]]) -> Iterable[Home]:
         """One transaction; if it cannot be had because of one of them, one for each."""
         try:
             connection = self._connect()
@@ -145,13 +151,15 @@ class Writer(_SQLiteWorker):
             return ()
         return self._settle(tx)
 
-    def _settle(self, tx: Transaction) -> Iterable[Signal]:
+    def _settle(self, tx: Transaction) -> Iterable[Home]:
         if tx.held:
             self._held |= tx.held
             self._schedule(monotonic())
         for fence in tx.released:
             self._held.pop(fence, None)
-        signals: list[Signal] = []
+        signals: list[Home] = []
+        for session in tx.posted:
+            signals += self._watchers.of(session)
         for session, seq in tx.grown.items():
             signals += self._waiters.below(session, seq)
         for session in tx.gone:
@@ -205,16 +213,36 @@ class Read(Work[T]):
 class Reader(_SQLiteWorker):
     """Answers questions; while somebody waits, it looks out for what other processes wrote."""
 
-    def __init__(self, settings: Settings, waiters: Waiters) -> None:
+    def __init__(self, settings: Settings, waiters: Waiters, watchers: Watchers) -> None:
         self._waiters = waiters
+        self._watchers = watchers
         super().__init__(settings, "power_loop store reader")
 
     def reset(self) -> None:
         super().reset()
         self._version: int | None = None
+        self._newest = 0
+        """The newest inbox item that watchers have been told of."""
+        self._looks_out = False
+        self._until = 0.0
+
+    def look_out(self) -> None:
+        """To be called when somebody has begun to watch: the thread may be waiting for work."""
+        if not self._looks_out:
+            self.put(Read(_nothing))
 
     def _patience(self) -> float | None:
-        return _POLL if self._waiters.sessions() else None
+        if self._wanted():
+            self._until = monotonic() + _LINGER
+            self._looks_out = True
+        elif self._looks_out and monotonic() >= self._until:
+            # Somebody may begin between a look and the wait: the flag goes first.
+            self._looks_out = False
+            self._looks_out = self._wanted()
+        return _POLL if self._looks_out else None
+
+    def _wanted(self) -> bool:
+        return bool(self._watchers) or bool(self._waiters.sessions())
 
     def _connect(self) -> Connection:
         fresh = self._connection is None
@@ -224,7 +252,7 @@ class Reader(_SQLiteWorker):
             self._version = None
         return connection
 
-    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Signal]:
+    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Home]:
         for work in works:
             assert isinstance(work, Read)
             try:
@@ -234,12 +262,12 @@ class Reader(_SQLiteWorker):
                 work.error = self._typed(error)
         return [*signals_of(works), *self._news()]
 
-    def _news(self) -> Iterable[Signal]:
-        """Those whose session another process has written to, or deleted."""
-        sessions = self._waiters.sessions()
-        if not sessions:
+    def _news(self) -> Iterable[Home]:
+        """Those whose session another process has written to, posted to, or deleted."""
+        if not self._wanted():
             return ()
-        signals: list[Signal] = []
+        sessions = self._waiters.sessions()
+        signals: list[Home] = []
         try:
             connection = self._connect()
             version: int = connection.execute("PRAGMA data_version").fetchone()[0]
@@ -247,6 +275,9 @@ class Reader(_SQLiteWorker):
                 return ()
             for session in sessions:
                 signals += self._waiters.below(session, head(connection, session))
+            for item, session in posted_after(connection, self._newest):
+                self._newest = max(self._newest, item)
+                signals += self._watchers.of(session)
             self._version = version
         except (StoreError, sqlite3.Error) as error:
             # They look for themselves, and are told what is wrong.
@@ -254,3 +285,7 @@ class Reader(_SQLiteWorker):
             for session in sessions:
                 signals += self._waiters.below(session, None)
         return signals
+
+
+def _nothing(_: Connection) -> None:
+    """Asks nothing."""

@@ -20,7 +20,18 @@ T = TypeVar("T")
 class Transaction:
     """One transaction of the writer, and what of it matters to others once it is committed."""
 
-    __slots__ = ("connection", "gone", "grown", "held", "holder", "me", "now", "path", "released")
+    __slots__ = (
+        "connection",
+        "gone",
+        "grown",
+        "held",
+        "holder",
+        "me",
+        "now",
+        "path",
+        "posted",
+        "released",
+    )
 
     def __init__(self, connection: Connection, path: str, holder: str, me: Owner) -> None:
         self.connection = connection
@@ -30,6 +41,8 @@ class Transaction:
         self.now = Moment.now()
         self.grown: dict[str, int] = {}
         """Sessions appended to, with the number of their last record."""
+        self.posted: list[str] = []
+        """Sessions with new items in their inbox."""
         self.gone: list[str] = []
         """Sessions deleted."""
         self.held: dict[int, float] = {}

@@ -333,6 +333,7 @@ class Post(Write[Posted]):
         ).lastrowid
         if key is not None:
             connection.execute("INSERT INTO posted VALUES (?, ?, ?)", (sid, key, id))
+        tx.posted.append(self.session)
         return Posted(f"i{id}", duplicate=False, running=running)
 
 

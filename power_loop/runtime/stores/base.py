@@ -8,7 +8,7 @@ of it; and a fence number is never given out twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -27,14 +27,20 @@ __all__ = [
     "SessionInfo",
     "SessionQuery",
     "Steer",
+    "SteerMode",
     "Store",
 ]
 
+SteerMode = Literal["next_round", "when_idle", "interrupt"]
+"""When a message enters that is for a run that goes on: at its next round; when it has answered and
+would end; or at once, stopping what it is doing."""
 
-class Steer(Struct, frozen=True, tag="steer"):
-    """A user message for a session, to enter at its next round."""
+
+class Steer(Struct, frozen=True, omit_defaults=True, tag="steer"):
+    """A user message for a session, to enter when `mode` says."""
 
     message: Message
+    mode: SteerMode = "next_round"
 
 
 class CancelRequested(Struct, frozen=True, tag="cancel"):
@@ -98,12 +104,14 @@ class SessionQuery(Struct, frozen=True, kw_only=True):
         metadata: they have these keys with these values, and perhaps others.
         status: see `SessionInfo.status`.
         parent: they are directly below this session.
+        lifecycle: see `Lifecycle`.
     """
 
     text: str = ""
     metadata: Mapping[str, str] = {}
     status: str | None = None
     parent: str | None = None
+    lifecycle: Lifecycle | None = None
 
 
 EVERY_SESSION = SessionQuery()
@@ -253,7 +261,22 @@ class Store(Protocol):
     def inbox_hint(self, session: str) -> bool:
         """False if the inbox is certainly empty, without waiting. True means: look.
 
-        What another process has posted before counts too.
+        What another process has posted before counts too. A store that cannot know without waiting
+        answers True.
+        """
+        ...
+
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        """Has `notify` called whenever something is posted to the session, by any process.
+
+        To be called in an event loop, and `notify` is called in its thread, in a task or not, soon
+        after each post that is made from now on; several posts may share one call, and one may come
+        without cause. It is not told what was posted: it looks into the inbox. It must neither
+        raise nor wait. A post may be in the inbox, or even gone from it, before the call comes.
+
+        Returns what ends it, to be called in the same event loop; no call comes after that.
+        Neither waits nor raises: a store that cannot hear of posts for a while makes up for it with
+        a call once it can. A session that does not exist is one to which nothing is posted.
         """
         ...
 

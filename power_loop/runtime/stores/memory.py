@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from threading import Lock
 from typing import Literal
@@ -41,7 +41,7 @@ from power_loop.runtime.stores.common import (
     title_of,
     tree_position,
 )
-from power_loop.runtime.stores.waiting import Waiters, wake
+from power_loop.runtime.stores.waiting import Waiters, Watchers, wake
 
 __all__ = ["MemoryStore"]
 
@@ -109,10 +109,13 @@ class _Log:
 
     def fits(self, query: SessionQuery) -> bool:
         """Whether the session is one of those asked for."""
-        if query.status is not None and self.status != query.status:
-            return False
-        if query.parent is not None and (self.parent is None or self.parent.id != query.parent):
-            return False
+        for wanted, actual in (
+            (query.status, self.status),
+            (query.lifecycle, self.lifecycle),
+            (query.parent, self.parent.id if self.parent else None),
+        ):
+            if wanted is not None and wanted != actual:
+                return False
         if not query.metadata.items() <= self.metadata.items():
             return False
         text = folded(query.text)
@@ -147,6 +150,7 @@ class MemoryStore:
         self._lock = Lock()
         self._logs: dict[str, _Log] = {}
         self._waiters = Waiters()
+        self._watchers = Watchers()
         self._fences = count(1)
         self._generations = count(1)
         self._items = count(1)
@@ -272,7 +276,8 @@ class MemoryStore:
             log.inbox[id] = InboxItem(id, item)
             if dedupe_key is not None:
                 log.posted[dedupe_key] = id
-            return Posted(id, duplicate=False, running=running)
+        wake(self._watchers.of(session))
+        return Posted(id, duplicate=False, running=running)
 
     async def inbox(self, session: str) -> Sequence[InboxItem]:
         """See `Store.inbox`."""
@@ -283,6 +288,10 @@ class MemoryStore:
         """See `Store.inbox_hint`. Always exact."""
         log = self._logs.get(session)
         return log is not None and bool(log.inbox)
+
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        """See `Store.watch`."""
+        return self._watchers.add(session, notify)
 
     async def info(self, session: str) -> SessionInfo:
         """See `Store.info`."""

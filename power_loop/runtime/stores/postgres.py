@@ -14,12 +14,14 @@ from threading import Event
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from power_loop.errors import StoreUnavailable
 from power_loop.events import Stamped
 from power_loop.runtime.stores import _postgres_reads as reads
 from power_loop.runtime.stores._postgres_listener import Listener
 from power_loop.runtime.stores._postgres_open import SchemaPolicy, make_settings
+from power_loop.runtime.stores._postgres_schema import brought_up_to_date, vacuum
 from power_loop.runtime.stores._postgres_search import info, search
 from power_loop.runtime.stores._postgres_threads import Read, Reader, Writer
 from power_loop.runtime.stores._postgres_writes import (
@@ -46,7 +48,7 @@ from power_loop.runtime.stores.base import (
 )
 from power_loop.runtime.stores.common import check_append, check_new
 from power_loop.runtime.stores.forks import survive_forks
-from power_loop.runtime.stores.waiting import Waiters
+from power_loop.runtime.stores.waiting import Waiters, Watchers
 from power_loop.runtime.stores.workers import Work, Worker
 
 if TYPE_CHECKING:
@@ -102,9 +104,10 @@ class PostgresStore:
         self._settings = make_settings(url, schema, prefix, schema_policy, patience)
         self._waiters = Waiters()
         reached = Event()
-        self._writer = Writer(self._settings, self._waiters, reached)
+        self._watchers = Watchers()
+        self._writer = Writer(self._settings, self._waiters, self._watchers, reached)
         self._reader = Reader(self._settings, reached)
-        self._listener = Listener(self._settings, self._waiters)
+        self._listener = Listener(self._settings, self._waiters, self._watchers)
         self._closed = False
         survive_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
 
@@ -209,6 +212,13 @@ class PostgresStore:
         """See `Store.inbox_hint`. Always True: what others have posted the server alone knows."""
         return True
 
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        """See `Store.watch`."""
+        unwatch = self._watchers.add(session, notify)
+        if not self._closed:
+            self._listener.ensure()
+        return unwatch
+
     async def info(self, session: str) -> SessionInfo:
         """See `Store.info`."""
         settings = self._settings
@@ -237,6 +247,18 @@ class PostgresStore:
         """
         settings = self._settings
         return await self._ask(lambda cursor: reads.check(cursor, settings))
+
+    async def migrate(self) -> int:
+        """Makes the tables or brings them up to date, whatever the policy; returns steps taken.
+
+        Raises:
+            StoreUnavailable: the user of the URL may not.
+        """
+        return await anyio.to_thread.run_sync(brought_up_to_date, self._settings)
+
+    async def vacuum(self) -> None:
+        """Makes the room of what was deleted usable again, and updates the planner's statistics."""
+        await anyio.to_thread.run_sync(vacuum, self._settings)
 
     async def aclose(self) -> None:
         """See `Store.aclose`. Finishes what is queued and gives back all leases.
@@ -271,9 +293,12 @@ class PostgresStore:
     def _after_fork_in_parent(self) -> None:
         self._reader.thaw()
         self._writer.thaw()
+        if self._watchers:
+            self._listener.ensure()
 
     def _after_fork_in_child(self) -> None:
         self._waiters.reset()
+        self._watchers.reset()
         self._listener.reset()
         self._reader.reset()
         self._writer.reset()

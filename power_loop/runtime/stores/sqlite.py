@@ -15,6 +15,7 @@ from sqlite3 import Connection
 from typing import Literal, Self, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from power_loop.errors import StoreUnavailable, UsageError
 from power_loop.events import Stamped
@@ -24,6 +25,7 @@ from power_loop.runtime.stores._sqlite_open import Settings
 from power_loop.runtime.stores._sqlite_peek import Peek
 from power_loop.runtime.stores._sqlite_search import info, search
 from power_loop.runtime.stores._sqlite_threads import Read, Reader, Writer
+from power_loop.runtime.stores._sqlite_upkeep import back_up, checkpoint, vacuum
 from power_loop.runtime.stores._sqlite_writes import (
     Append,
     Claim,
@@ -47,7 +49,7 @@ from power_loop.runtime.stores.base import (
 )
 from power_loop.runtime.stores.common import check_append, check_new
 from power_loop.runtime.stores.forks import survive_forks
-from power_loop.runtime.stores.waiting import Waiters
+from power_loop.runtime.stores.waiting import Waiters, Watchers
 from power_loop.runtime.stores.workers import Work, Worker
 
 __all__ = ["SQLiteStore"]
@@ -69,7 +71,7 @@ class SQLiteStore:
 
     The file is opened by the first call; all calls raise a `StoreError` that says what to do when
     that fails. Sessions, leases and inboxes are shared with every other process on the file. What
-    another process wrote wakes `wait` within 25 ms.
+    another process wrote wakes `wait`, and what it posted is told of, within 25 ms.
 
     Cancelling a call leaves it open whether it takes effect, now or a moment later; it does so
     whole or not at all. A caller that must know shields it. A cancelled `claim` gives back what it
@@ -96,11 +98,13 @@ class SQLiteStore:
                 f"{name!r} is no path of a file; for a store in memory use MemoryStore"
             )
         settings = Settings(str(Path(name).absolute()), durability, busy_timeout, prepare)
+        self._settings = settings
         self.path = Path(settings.path)
         self._waiters = Waiters()
+        self._watchers = Watchers()
         self._peek = Peek()
-        self._writer = Writer(settings, self._waiters, self._peek)
-        self._reader = Reader(settings, self._waiters)
+        self._writer = Writer(settings, self._waiters, self._watchers, self._peek)
+        self._reader = Reader(settings, self._waiters, self._watchers)
         self._closed = False
         survive_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
 
@@ -203,6 +207,13 @@ class SQLiteStore:
         """See `Store.inbox_hint`. Exact once the store is open, for items of any process."""
         return self._peek.has_items(session)
 
+    def watch(self, session: str, notify: Callable[[], None]) -> Callable[[], None]:
+        """See `Store.watch`."""
+        unwatch = self._watchers.add(session, notify)
+        if not self._closed:
+            self._reader.look_out()
+        return unwatch
+
     async def info(self, session: str) -> SessionInfo:
         """See `Store.info`."""
         path = str(self.path)
@@ -231,6 +242,27 @@ class SQLiteStore:
         """
         path = str(self.path)
         return await self._ask(lambda cx: reads.check(cx, path))
+
+    async def backup(self, target: str | os.PathLike[str]) -> None:
+        """Writes everything that is committed now into a new file, while the store is in use.
+
+        The file appears when it is whole; nothing is overwritten.
+
+        Raises:
+            UsageError: the file exists, or its directory does not.
+        """
+        await anyio.to_thread.run_sync(back_up, self._settings, Path(target))
+
+    async def vacuum(self) -> None:
+        """Gives the room of what was deleted back to the file system. Writers wait meanwhile."""
+        await anyio.to_thread.run_sync(vacuum, self._settings)
+
+    async def checkpoint(self) -> bool:
+        """Moves the write-ahead log into the file; False if somebody's reading prevents a part.
+
+        That happens by itself, too. Afterwards the file alone is everything.
+        """
+        return await anyio.to_thread.run_sync(checkpoint, self._settings)
 
     async def aclose(self) -> None:
         """See `Store.aclose`. Finishes what is queued and gives back all leases.
@@ -268,6 +300,7 @@ class SQLiteStore:
 
     def _after_fork_in_child(self) -> None:
         self._waiters.reset()
+        self._watchers.reset()
         self._peek.reset()
         self._reader.reset()
         self._writer.reset()

@@ -13,7 +13,7 @@ from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
 from power_loop.errors import PowerLoopError, StoreUnavailable
-from power_loop.runtime.stores.waiting import Signal, wake
+from power_loop.runtime.stores.waiting import Home, Signal, wake
 
 __all__ = ["Work", "Worker", "signals_of"]
 
@@ -154,7 +154,7 @@ class Worker(ABC):
         """Closes the connection, if one is open."""
 
     @abstractmethod
-    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Signal]:
+    def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Home]:
         """Does the work; returns whom to wake."""
 
     @abstractmethod
