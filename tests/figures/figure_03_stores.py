@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llm_client.types import Message
 from power_loop.errors import SessionNotFound
@@ -35,6 +36,8 @@ _NAMES = (
     "three tools, streamed",
 )
 """The scenarios in which a store has the most to do."""
+_LONG = "interrupted"
+"""The one with so many steps that each third has to do."""
 
 
 def run(full: bool) -> FigureResult:
@@ -73,10 +76,14 @@ def _plan(*, full: bool) -> Iterator[tuple[Case, int]]:
             for patience in (False, True):
                 ways = WAYS if full else (WAYS[(number + 2 * turn + patience) % len(WAYS)],)
                 for backend, way in ways:
-                    for second in (0, 2) if full and way != "verb" else (0,):
-                        stride = 1 if full else 9
-                        first = 1 if full else 1 + number
-                        yield Case(scenario, backend, way, kind, first, second, patience), stride
+                    for second in (0, 2) if full and way != "verb" and not patience else (0,):
+                        every = way != "verb" and not patience and not second
+                        stride = (1 if every else 3) * (3 if scenario.name == _LONG else 1)
+                        first = Case(scenario, backend, way, kind, 1, second, patience)
+                        if full:
+                            yield first, stride
+                        else:
+                            yield replace(first, step=1 + number), 9
 
 
 # ── the verbs of a store ──────────────────────────────────────────────────────────────────────────
