@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import pytest
 from msgspec import Struct
 
 from power_loop.events import Stamped, is_record
@@ -93,6 +94,8 @@ class _Sender:
 
 def contend(kind: Kind, contest: Contest) -> Outcome:
     """Has them send; what is wrong with what came of it."""
+    if not hasattr(signal, "SIGSTOP"):
+        pytest.skip("processes can be stopped and woken on POSIX only")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         place, diary = new_place(kind, folder), folder / "diary"

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
+import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -40,6 +41,8 @@ class Bench:
         self._numbers = count(1)
 
     def __enter__(self) -> Self:
+        if not hasattr(signal, "SIGKILL"):
+            pytest.skip("processes can be forked and killed on POSIX only")
         self._folder = Path(tempfile.mkdtemp(prefix="power-loop-kills-"))
         self.zygote.__enter__()
         return self
