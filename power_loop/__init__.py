@@ -8,6 +8,7 @@
     runtime/    leaves: stores
     tools/      @tool, registry, the files of a workspace
     agent/      AgentLoop and its verbs
+    history/    a stored session: replayed, forked, compared, archived
     cli/        the `power-loop` command
 
 Importing this package loads none of that; each name is loaded when it is first used.
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from power_loop.driver.dispatch import Hooks
     from power_loop.errors import PowerLoopError
     from power_loop.events import Stamped
+    from power_loop.history.archive import export_session, import_session
+    from power_loop.history.difference import SessionDiff
+    from power_loop.history.replay import Replayed
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
     from power_loop.runtime.stores.opening import open_store
@@ -88,6 +92,11 @@ __all__ = [  # noqa: RUF022  grouped by use
     "ToolRegistry",
     "tool",
     "workspace_tools",
+    # going back, and elsewhere
+    "Replayed",
+    "SessionDiff",
+    "export_session",
+    "import_session",
     # stores
     "MemoryStore",
     "PostgresStore",
@@ -138,6 +147,9 @@ _HOME = {
     "power_loop.driver.dispatch": ("Hooks",),
     "power_loop.errors": ("PowerLoopError",),
     "power_loop.events": ("Stamped",),
+    "power_loop.history.archive": ("export_session", "import_session"),
+    "power_loop.history.difference": ("SessionDiff",),
+    "power_loop.history.replay": ("Replayed",),
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),
     "power_loop.runtime.stores.opening": ("open_store",),

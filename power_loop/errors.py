@@ -12,6 +12,7 @@ PowerLoopError
 │  ├─ SessionBusy              another run owns the session
 │  └─ NothingToResume
 ├─ ToolError                   a tool says no; the model is told
+├─ ArchiveInvalid              a file is no archive of a session, or not as it was written
 ├─ OutputInvalid               the model's answer does not fit the type asked for
 └─ StoreError                  the store failed
    ├─ StoreUnavailable         cannot be opened, read or written; says why
@@ -29,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "ArchiveInvalid",
     "Conflict",
     "Fenced",
     "FollowUpQueued",
@@ -167,6 +169,13 @@ class NothingToResume(SessionError):
 
 class ToolError(PowerLoopError):
     """Raised by a tool to tell the model, in `str(error)`, what went wrong."""
+
+
+class ArchiveInvalid(PowerLoopError):
+    """A file is no archive of a session: cut short, altered, not ours, or sealed otherwise.
+
+    It says what is wrong, and in which line. Nothing of it was stored.
+    """
 
 
 class OutputInvalid(PowerLoopError):

@@ -1,6 +1,7 @@
 """What people use: AgentLoop and what goes with it.
 
 loop.py        AgentLoop: the verbs that run the model; verbs.py the others
+time_verbs.py  those that go back in history; travel.py does what they say
 config.py      what holds for all runs of a loop
 result.py      what a run gives back
 intake.py      what callers may pass as input, checked at the edge; options.py for one run
@@ -24,9 +25,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from power_loop.agent import output as output
     from power_loop.agent import sync as sync
+    from power_loop.agent import travel as travel
 
-_LAZY = ("output", "sync")
-"""Modules that load pydantic or an event loop; nobody pays for them at import."""
+_LAZY = ("output", "sync", "travel")
+"""Modules that load pydantic or an event loop, or that few programs need; nobody pays for them at
+import."""
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
@@ -11,16 +11,20 @@ import sniffio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from typing_extensions import TypeVar as DefaultTypeVar
 
-from llm_client.types import Message
+from llm_client.types import Message, Part
 from power_loop.agent.intake import Input
 from power_loop.agent.opening import PendingCall
 from power_loop.agent.options import ResumeOptions, RunOptions
 from power_loop.agent.result import RunResult
+from power_loop.agent.toolset import AnyTool
 from power_loop.errors import SyncInAsyncError, UsageError
 from power_loop.runtime.stores.base import Posted, SteerMode
+from power_loop.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
     from power_loop.agent.loop import AgentLoop
+    from power_loop.history.difference import SessionDiff
+    from power_loop.history.replay import Replayed
 
 __all__ = ["SyncLoop", "open_sync"]
 
@@ -168,6 +172,48 @@ class SyncLoop(Generic[DepsT]):
     def get_pending(self, session_id: str) -> tuple[PendingCall, ...]:
         """See `AgentLoop.get_pending`."""
         return self._call(partial(self._loop.get_pending, session_id))
+
+    def fork(
+        self,
+        session_id: str,
+        at: int | None = None,
+        *,
+        overrides: Mapping[str, str | Sequence[Part]] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> str:
+        """See `AgentLoop.fork`."""
+        return self._call(
+            partial(self._loop.fork, session_id, at, overrides=overrides, metadata=metadata)
+        )
+
+    def rewind(self, session_id: str, *, at: int) -> None:
+        """See `AgentLoop.rewind`."""
+        self._call(partial(self._loop.rewind, session_id, at=at))
+
+    def diff(self, first: str, second: str) -> SessionDiff:
+        """See `AgentLoop.diff`."""
+        return self._call(partial(self._loop.diff, first, second))
+
+    def replay(
+        self,
+        session_id: str,
+        *,
+        run: str | None = None,
+        deps: Any = None,
+        tools: Iterable[AnyTool] | ToolRegistry | None = None,
+        output_type: type[Any] | None = None,
+    ) -> Replayed:
+        """See `AgentLoop.replay`."""
+        return self._call(
+            partial(
+                self._loop.replay,
+                session_id,
+                run=run,
+                deps=deps,
+                tools=tools,
+                output_type=output_type,
+            )
+        )
 
     def close_session(self, session_id: str) -> int:
         """See `AgentLoop.close_session`."""

@@ -9,23 +9,16 @@ from llm_client.types import Message, new_id
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import PendingCall, abandonment, pending_calls
 from power_loop.agent.options import check_one_of
-from power_loop.agent.running import Runner
-from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, SteerMode, Store
+from power_loop.agent.time_verbs import TimeVerbs
+from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, SteerMode
 from power_loop.session.text import repaired_text
 from power_loop.session.view import full_history
 
 __all__ = ["SessionVerbs"]
 
 
-class SessionVerbs:
-    """Base of `AgentLoop`.
-
-    Attributes:
-        store: where sessions live.
-    """
-
-    store: Store
-    _runner: Runner
+class SessionVerbs(TimeVerbs):
+    """Base of `AgentLoop`."""
 
     async def abort_pending(self, session_id: str, reason: str = "given up") -> int:
         """Gives up all open calls of a session; returns how many there were.

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from llm_client.errors import LLMError
-from power_loop.cli import ask, chat, demo, doctor, sessions
+from power_loop.cli import ask, chat, demo, doctor, history, sessions
 from power_loop.cli.settings import CliSettings
 from power_loop.errors import PowerLoopError
 from power_loop.runtime.stores.sqlite import SQLiteStore
@@ -97,18 +97,13 @@ def _parser(settings: CliSettings) -> ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_running(commands, common)
     _add_looking(commands, common)
+    _add_replay(commands, common)
     return parser
 
 
 def _add_running(commands: Any, common: ArgumentParser) -> None:
     running = ArgumentParser(add_help=False)
-    running.add_argument(
-        "--workspace",
-        type=Path,
-        default=Path.cwd(),
-        metavar="DIR",
-        help="the directory whose files the agent may use (the current one)",
-    )
+    _add_workspace(running)
     running.add_argument("--json", action="store_true", help="print events as JSON lines")
     running.add_argument(
         "--max-rounds",
@@ -156,6 +151,7 @@ def _add_looking(commands: Any, common: ArgumentParser) -> None:
     parser = _command(group, "rm", "delete a session", common)
     parser.add_argument("session", metavar="ID")
     parser.set_defaults(command=sessions.remove)
+    _add_history(group, common)
 
     parser = _command(commands, "events", "print the records of a session, and follow it", common)
     parser.add_argument("session", metavar="ID")
@@ -175,6 +171,59 @@ def _add_looking(commands: Any, common: ArgumentParser) -> None:
         help="ask the model what it can do: tools, schemas, images … (some 1,500 tokens)",
     )
     parser.set_defaults(command=doctor.doctor)
+
+
+def _add_history(group: Any, common: ArgumentParser) -> None:
+    parser = _command(group, "fork", "copy a session up to a record, and print the id", common)
+    parser.add_argument("session", metavar="ID")
+    parser.add_argument(
+        "--at", type=_positive, metavar="N", help="the last record to copy (the last there is)"
+    )
+    parser.set_defaults(command=history.fork)
+    parser = _command(group, "diff", "say where two sessions part; status 1 if they do", common)
+    parser.add_argument("session", metavar="ID")
+    parser.add_argument("other", metavar="ID")
+    parser.set_defaults(command=history.diff)
+
+    sealed = ArgumentParser(add_help=False)
+    sealed.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="seal with the key in this file, so that nobody without it can alter anything",
+    )
+    parser = _command(group, "export", "write a session into a file", common, sealed)
+    parser.add_argument("session", metavar="ID")
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.set_defaults(command=history.export)
+    parser = _command(
+        group, "import", "store the session of a file, and print its id", common, sealed
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--as", dest="as_id", metavar="ID", help="as a copy with another id")
+    parser.set_defaults(command=history.import_file)
+
+
+def _add_replay(commands: Any, common: ArgumentParser) -> None:
+    parser = _command(
+        commands, "replay", "do a session once more, without a model, and compare", common
+    )
+    parser.add_argument("session", metavar="ID")
+    parser.add_argument("--run", metavar="RUN", help="only this run of it")
+    _add_workspace(parser)
+    _add_write(parser)
+    # How many rounds a run was given is in its record.
+    parser.set_defaults(command=history.replay, max_rounds=1)
+
+
+def _add_workspace(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--workspace",
+        type=Path,
+        default=Path.cwd(),
+        metavar="DIR",
+        help="the directory whose files the agent may use (the current one)",
+    )
 
 
 def _command(group: Any, name: str, what: str, *parents: ArgumentParser) -> ArgumentParser:

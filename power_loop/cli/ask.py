@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from llm_client.service import LLMService
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.loop import AgentLoop
 from power_loop.cli.display import make_display
@@ -16,7 +17,7 @@ from power_loop.errors import UsageError
 from power_loop.runtime.stores.sqlite import SQLiteStore
 from power_loop.tools.builtin import workspace_tools
 
-__all__ = ["SMALL", "ask", "checked_workspace", "open_loop"]
+__all__ = ["SMALL", "ask", "checked_workspace", "loop_with", "open_loop"]
 
 SYSTEM_PROMPT = (
     "You answer questions about the files in the workspace. Look at the files with the tools "
@@ -36,13 +37,24 @@ def open_loop(args: Namespace, store: SQLiteStore) -> AgentLoop[None]:
         ConfigError: the model is unknown or not configured.
     """
     settings: CliSettings = args.settings
+    checked_workspace(args)
+    return loop_with(args, store, settings.service(args.model))
+
+
+def loop_with(args: Namespace, store: SQLiteStore, service: LLMService) -> AgentLoop[None]:
+    """The loop that the arguments describe, with this service.
+
+    Raises:
+        UsageError: the workspace is no directory.
+    """
+    settings: CliSettings = args.settings
     workspace = checked_workspace(args)
     if settings.local_name(args.model) is not None and not args.write:
         tools, config = small_tools(workspace), small_config(args.max_rounds)
     else:
         tools = workspace_tools(workspace, read_only=not args.write)
         config = AgentConfig(system_prompt=SYSTEM_PROMPT, max_rounds=args.max_rounds)
-    return AgentLoop[None](settings.service(args.model), tools=tools, store=store, config=config)
+    return AgentLoop[None](service, tools=tools, store=store, config=config)
 
 
 def checked_workspace(args: Namespace) -> Path:

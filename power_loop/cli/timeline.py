@@ -10,10 +10,13 @@ from power_loop.session.outcome import status_of
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Forked,
     MessageAppended,
     ModelAsked,
+    ModelConfigured,
     ModelEnded,
     Recalled,
+    Rewound,
     RunClosed,
     RunOpened,
     ToolSettled,
@@ -82,6 +85,12 @@ def _rare(event: Event) -> str:
             return f"memory recalled {len(event.messages)} messages"
         case ViewChanged():
             return "view changed"
+        case ModelConfigured():
+            return f"model configured: {one_line(event.system or 'no system prompt')}"
+        case Rewound():
+            return f"rewound to record {event.at}"
+        case Forked():
+            return f"forked from record {event.at} of {event.source}"
         case _:
             return type(event).__name__
 

@@ -20,9 +20,9 @@ from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Completed, Failed, Outcome, RoundLimit
 from power_loop.session.records import Record, RunClosed, RunOpened
 
-__all__ = ["INSIDE", "Run", "final_text"]
+__all__ = ["INSIDE", "MESSAGE_LIMIT", "Run", "final_text"]
 
-_MESSAGE_LIMIT = 1000
+MESSAGE_LIMIT = 1000
 
 INSIDE: ContextVar[tuple[str, ...]] = ContextVar("power_loop.inside", default=())
 """Ids of the runs that the current code works for, as a hook or a tool."""
@@ -95,7 +95,7 @@ class Run:
                 )
         except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
             self.error = error
-            ending = Failed(type(error).__name__, str(error)[:_MESSAGE_LIMIT])
+            ending = Failed(type(error).__name__, str(error)[:MESSAGE_LIMIT])
         finally:
             # A synchronous tool that is still at work sees that nobody waits for it.
             ports.cancelled.text = ports.cancelled.text or "the run has ended"

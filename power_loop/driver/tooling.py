@@ -22,13 +22,23 @@ from power_loop.session.records import ToolStarted
 from power_loop.session.text import repaired_strings
 from power_loop.tools.base import Reconciler, Tool, ToolContent, ToolContext, ToolOutput, Unsettled
 
-__all__ = ["CancelReason", "ToolRunner", "Toolbox"]
+__all__ = ["CancelReason", "ToolRunner", "Toolbox", "traits_of"]
 
 Toolbox = Mapping[str, Tool | ToolSpec]
 """Tools by name; a bare spec is a tool that the caller runs itself."""
 
 
 _EXTERNAL = ToolTraits(external=True)
+
+
+def traits_of(tools: Toolbox, name: str) -> ToolTraits | None:
+    """What the loop must know of the tool `name`; None if there is none."""
+    tool = tools.get(name)
+    if tool is None:
+        return None
+    if isinstance(tool, ToolSpec):
+        return _EXTERNAL
+    return ToolTraits(tool.exclusive, tool.idempotent, reconciles=tool.reconcile is not None)
 
 
 class ToolRunner:
@@ -64,12 +74,7 @@ class ToolRunner:
 
     def traits(self, name: str) -> ToolTraits | None:
         """What the loop must know of a tool."""
-        tool = self._tools.get(name)
-        if tool is None:
-            return None
-        if isinstance(tool, ToolSpec):
-            return _EXTERNAL
-        return ToolTraits(tool.exclusive, tool.idempotent, reconciles=tool.reconcile is not None)
+        return traits_of(self._tools, name)
 
     def interrupt(self, reason: str) -> None:
         """Stops the calls that are running, to be called once the run is interrupted."""

@@ -29,15 +29,19 @@ class Answer:
         self.attempt = attempt
 
 
-async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Outcome:
+async def ask_model(
+    io: Ports, request: LLMRequest, round: int, digest: str = ""
+) -> Answer | Outcome:
     """The model's answer, or how the run ends without one.
+
+    `digest` is the request's, if a hook has changed it.
 
     Raises:
         LLMError: the call failed for a reason that trying again does not mend.
     """
     hook_may_retry = True
     while True:
-        result = await _until_no_model_is_left(io, request, round)
+        result = await _until_no_model_is_left(io, request, round, digest)
         if isinstance(result, Answer):
             return result
         error, attempts = result
@@ -62,14 +66,14 @@ async def ask_model(io: Ports, request: LLMRequest, round: int) -> Answer | Outc
 
 
 async def _until_no_model_is_left(
-    io: Ports, request: LLMRequest, round: int
+    io: Ports, request: LLMRequest, round: int, digest: str
 ) -> Answer | tuple[LLMError, int]:
     policy = io.plan.fallback
     asked = request.model or io.plan.model
     others = iter([model for model in policy.models if model != asked])
     attempts = 0
     while True:
-        result = await _until_policy_gives_up(io, request, round)
+        result = await _until_policy_gives_up(io, request, round, digest)
         if isinstance(result, Answer):
             return result
         error, made = result
@@ -83,14 +87,15 @@ async def _until_no_model_is_left(
 
 
 async def _until_policy_gives_up(
-    io: Ports, request: LLMRequest, round: int
+    io: Ports, request: LLMRequest, round: int, digest: str
 ) -> Answer | tuple[LLMError, int]:
     began = io.now()
     attempts = 0
     while True:
         attempts += 1
         attempt = io.new_id()
-        await io.commit(ModelAsked(attempt, round, request.model or io.plan.model))
+        model = request.model or io.plan.model
+        await io.commit(ModelAsked(attempt, round, model, request=digest))
         result = await io.ask(request, attempt)
         if not isinstance(result, AttemptFailed):
             measured = result.usage.output_tokens is not None
@@ -133,4 +138,5 @@ def _ended_badly(attempt: str, failed: AttemptFailed) -> ModelEnded:
 def error_info(error: LLMError) -> ErrorInfo:
     """What is stored of an error."""
     text = repaired_text(str(error))
-    return ErrorInfo(type(error).__name__, text, error.retryable, error.status)
+    name = type(error).__name__
+    return ErrorInfo(name, text, error.retryable, error.status, error.retry_after)

@@ -44,6 +44,7 @@ from power_loop.pipeline.progress import (
     filtered_results,
     from_hook,
     repaired,
+    request_digest,
     where,
 )
 from power_loop.pipeline.settle import round_limit_reached
@@ -143,6 +144,7 @@ async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
     # At the tail, so that the prefix stays the same from round to round.
     messages: Sequence[Message] = (*s.view, *s.recalled) if s.recalled else s.view
     request = replace(template, messages=messages, cache_key=s.id)
+    digest = ""
     if io.listens(LLM_BEFORE):
         result = await io.fire(LLM_BEFORE, LlmBefore(**where(io), request=request))
         match result:
@@ -150,9 +152,11 @@ async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
                 return Answer(response, None)
             case Break(reason=reason):
                 return Stopped(reason)
+            case LlmBefore(request=sent) if sent is not request:
+                request, digest = sent, request_digest(sent)
             case _:
-                request = result.request
-    answer = await ask_model(io, request, s.round + 1)
+                pass
+    answer = await ask_model(io, request, s.round + 1, digest)
     if isinstance(answer, Answer) and io.listens(LLM_AFTER):
         context = LlmAfter(**where(io), request=request, response=answer.response)
         result = await io.fire(LLM_AFTER, context)

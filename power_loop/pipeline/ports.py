@@ -149,10 +149,16 @@ class Ports(Protocol):
     session: Session
     plan: RunPlan
     deps: Any
-    compacts: bool
-    """Whether a compactor is there at all."""
-    recalls: bool
-    """Whether a memory is there at all."""
+
+    @property
+    def compacts(self) -> bool:
+        """Whether a compactor is there at all."""
+        ...
+
+    @property
+    def recalls(self) -> bool:
+        """Whether a memory is there at all."""
+        ...
 
     def now(self) -> float:
         """Seconds on a clock that only goes forward."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 from msgspec.structs import replace
 
-from llm_client.types import Audio, File, Image, Message, Part, Text, ToolResult
+from llm_client.types import Audio, File, Image, LLMRequest, Message, Part, Text, ToolResult
 from power_loop.errors import HookError
 from power_loop.events import RoundEnded, TextRepaired
 from power_loop.hooks import MESSAGE_APPEND, ROUND_END, HookPoint, MessageAppend, RoundEnd
@@ -26,6 +26,8 @@ __all__ = [
     "filtered_results",
     "from_hook",
     "repaired",
+    "request_digest",
+    "rewriting_fault",
     "where",
     "with_own_id",
 ]
@@ -93,15 +95,23 @@ async def filtered(io: Ports, message: Message, *, opens: str | None = None) -> 
     changed = result.message
     if changed is message:
         return message
+    why = rewriting_fault(message, changed)
+    if why is not None:
+        raise HookError(f"a handler of {MESSAGE_APPEND.name} {why}")
+    return changed
+
+
+def rewriting_fault(message: Message, changed: object) -> str | None:
+    """What a handler has done to `message` that it may not do; None if `changed` is all right."""
     why = _unfit(changed)
     if why is not None:
-        raise HookError(f"a handler of {MESSAGE_APPEND.name} made of a message {why}")
-    if _identity(changed) != _identity(message):
-        raise HookError(
-            f"a handler of {MESSAGE_APPEND.name} changed the id, role, calls or results of message "
-            f"{message.id!r}; it may change text, images and files only"
+        return f"made of a message {why}"
+    if _identity(cast("Message", changed)) != _identity(message):
+        return (
+            f"changed the id, role, calls or results of message {message.id!r}; "
+            "it may change text, images and files only"
         )
-    return changed
+    return None
 
 
 def from_hook(point: HookPoint[Any, Any], messages: object) -> tuple[Message, ...]:
@@ -163,15 +173,17 @@ def with_own_id(io: Ports, message: Message) -> Message:
 
 
 async def append_messages(
-    io: Ports, messages: Sequence[Message], *, take: Sequence[str] = ()
+    io: Ports, messages: Sequence[Message], *, take: Sequence[str] = (), when_idle: bool = False
 ) -> None:
-    """Appends messages to the session, in order, as one unit."""
+    """Appends messages to the session, in order, as one unit; `take` are their inbox items."""
     records: list[MessageAppended] = []
     for message in messages:
         own = with_own_id(io, message)
         if any(own.id == record.message.id for record in records):
             own = replace(own, id=io.new_id())
-        records.append(MessageAppended(await filtered(io, own)))
+        item = take[len(records)] if take else ""
+        said = await filtered(io, own)
+        records.append(MessageAppended(said, item=item, when_idle=when_idle))
     await io.commit(*records, later=not take, take=take)
 
 
@@ -182,6 +194,23 @@ async def end_round(io: Ports, text: str, *, has_tools: bool) -> None:
     if io.listens(ROUND_END):
         context = RoundEnd(**where(io), response_text=text, has_tools=has_tools, usage=s.run_usage)
         await io.fire(ROUND_END, context)
+
+
+def request_digest(request: LLMRequest) -> str:
+    """What tells a request that a hook has changed from any other of its session.
+
+    Empty for one that has no JSON form: it is refused by name where it is sent.
+    """
+    from hashlib import sha256  # noqa: PLC0415  it loads OpenSSL, which most programs spare
+
+    # Without what is not sent: a message has another id each time that a handler makes it.
+    sent = [(message.role, message.parts, message.name) for message in request.messages]
+    whole = (replace(request, messages=(), cache_key=None), sent)
+    try:
+        encoded = msgspec.json.encode(whole, order="deterministic")
+    except (TypeError, ValueError):
+        return ""
+    return sha256(encoded).hexdigest()[:32]
 
 
 # ── what must not run, what must not be sent ─────────────────────────────────────────────────────

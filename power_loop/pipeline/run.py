@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from llm_client.types import Message, Text
+from llm_client.types import LLMRequest, Message, Text
 from power_loop.hooks import SESSION_START, SessionStart
 from power_loop.pipeline.model import cut_short, model_phase
 from power_loop.pipeline.ports import Interrupted, Ports
@@ -23,12 +23,27 @@ from power_loop.pipeline.settle import settle_phase
 from power_loop.pipeline.tools import tools_phase
 from power_loop.session.machine import Phase
 from power_loop.session.outcome import Outcome, RoundLimit
-from power_loop.session.records import Record, RunOpened
+from power_loop.session.records import ModelConfigured, Record, RunOpened
 
-__all__ = ["GO_ON", "run_pipeline"]
+__all__ = ["GO_ON", "configuration", "run_pipeline"]
 
 GO_ON = "You have another set of rounds. Go on with the task."
 """What the model is told when a run is resumed that had used up its rounds."""
+
+
+def configuration(template: LLMRequest) -> ModelConfigured:
+    """What requests made from `template` hold beside their messages."""
+    return ModelConfigured(
+        template.model,
+        template.system,
+        template.tools,
+        template.parallel_tool_calls,
+        template.max_output_tokens,
+        template.temperature,
+        template.output_schema,
+        template.reasoning_effort,
+        template.cache,
+    )
 
 
 async def run_pipeline(io: Ports, opening: Sequence[Record]) -> Outcome:
@@ -71,6 +86,10 @@ async def _open(io: Ports, progress: Progress, opening: Sequence[Record]) -> Non
             records.append(replace(record, input=tuple(messages)))
         else:
             records.append(record)
+        if isinstance(record, RunOpened):
+            configured = configuration(io.plan.template)
+            if configured != io.session.configured:
+                records.append(configured)
     # Rides with the first ModelAsked: until then nothing has happened that could be lost.
     await io.commit(*records, later=True, take=io.plan.taken)
     if goes_on and io.session.phase is Phase.SETTLE:

@@ -51,7 +51,7 @@ async def settle_phase(io: Ports, progress: Progress) -> Outcome | None:
 
 async def _follow_up(io: Ports, progress: Progress, taken: InboxTake) -> None:
     """The run would end: what has waited for that is asked next, as a `send` would."""
-    await append_messages(io, taken.idle, take=taken.idle_ids)
+    await append_messages(io, taken.idle, take=taken.idle_ids, when_idle=True)
     progress.limit = io.session.round + progress.skipped + io.plan.max_rounds
     progress.reasks = 0
 

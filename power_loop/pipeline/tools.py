@@ -226,13 +226,15 @@ async def _job(
         else:
             await settle(io, text_error(call_id, gone), "not_run")
         return None
+    begun = open_call.started
     from hashlib import sha256  # noqa: PLC0415  it loads OpenSSL, which a program without tools spares
 
     started = ToolStarted(
         call_id,
         name,
         arguments,
-        f"{io.session.id}/{call_id}",
+        # A session that is a copy of another keeps the key of what has begun there.
+        begun.idempotency_key if begun is not None else f"{io.session.id}/{call_id}",
         sha256(arguments.encode()).hexdigest()[:32],
         open_call.attempt + 1,
     )

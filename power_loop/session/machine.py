@@ -26,11 +26,14 @@ from msgspec.structs import replace
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Forked,
     MessageAppended,
     ModelAsked,
+    ModelConfigured,
     ModelEnded,
     Recalled,
     Record,
+    Rewound,
     RunClosed,
     RunOpened,
     ToolSettled,
@@ -43,13 +46,32 @@ from power_loop.session.state import CallState, OpenCall, Phase, State, move
 __all__ = ["LEGAL", "CallState", "IllegalRecord", "OpenCall", "Phase", "Session"]
 
 LEGAL: Mapping[Phase, frozenset[type[Record]]] = {
-    Phase.IDLE: frozenset({RunOpened, ViewChanged}),
-    Phase.SUSPENDED: frozenset({RunOpened}),
+    Phase.IDLE: frozenset({RunOpened, ViewChanged, Rewound, Forked}),
+    Phase.SUSPENDED: frozenset({RunOpened, Forked}),
     Phase.MODEL: frozenset(
-        {MessageAppended, ModelAsked, ModelEnded, Recalled, ViewChanged, RunClosed}
+        {
+            ModelConfigured,
+            MessageAppended,
+            ModelAsked,
+            ModelEnded,
+            Recalled,
+            ViewChanged,
+            Forked,
+            RunClosed,
+        }
     ),
-    Phase.TOOLS: frozenset({ToolStarted, ToolSettled, CallWaiting, CallAnswered, RunClosed}),
-    Phase.SETTLE: frozenset({MessageAppended, RunClosed}),
+    Phase.TOOLS: frozenset(
+        {
+            ModelConfigured,
+            ToolStarted,
+            ToolSettled,
+            CallWaiting,
+            CallAnswered,
+            Forked,
+            RunClosed,
+        }
+    ),
+    Phase.SETTLE: frozenset({ModelConfigured, MessageAppended, Forked, RunClosed}),
 }
 
 
@@ -107,7 +129,7 @@ class Session(State):
             setattr(trial, name, getattr(self, name))
         trial.open_calls = {key: replace(call) for key, call in self.open_calls.items()}
         trial.batch = dict(self.batch)
-        changes_view = any(type(record) is ViewChanged for record in records)
+        changes_view = any(type(record) in (ViewChanged, Rewound) for record in records)
         trial.messages = list(self.messages) if changes_view else []
         trial.ids = set()
         trial.base_ids = self.ids

@@ -11,18 +11,21 @@ from typing import Literal
 
 from msgspec import Struct
 
-from llm_client.types import Message, Part, StopReason, Usage
+from llm_client.types import Message, OutputSchema, Part, StopReason, ToolSpec, Usage
 from power_loop.session.outcome import Outcome
 
 __all__ = [
     "CallAnswered",
     "CallWaiting",
     "ErrorInfo",
+    "Forked",
     "MessageAppended",
     "ModelAsked",
+    "ModelConfigured",
     "ModelEnded",
     "Recalled",
     "Record",
+    "Rewound",
     "RunClosed",
     "RunOpened",
     "Settlement",
@@ -41,12 +44,16 @@ place."""
 
 
 class ErrorInfo(Struct, frozen=True, omit_defaults=True, gc=False):
-    """An error as it is stored: never a traceback, never a key."""
+    """An error as it is stored: never a traceback, never a key.
+
+    `retry_after` are the seconds that the provider asked to wait.
+    """
 
     type: str
     message: str
     retryable: bool = False
     status: int | None = None
+    retry_after: float | None = None
 
 
 class RunOpened(Struct, frozen=True, omit_defaults=True, gc=False, tag="run_opened"):
@@ -63,20 +70,48 @@ class RunOpened(Struct, frozen=True, omit_defaults=True, gc=False, tag="run_open
     limits: dict[str, float] = {}
 
 
+class ModelConfigured(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_configured"):
+    """What every request holds beside its messages, from here on. Written only when it differs.
+
+    The fields are those of `LLMRequest`. Before the first one, all of them are at their defaults.
+    """
+
+    model: str | None = None
+    system: str | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    parallel_tool_calls: bool | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    output_schema: OutputSchema | None = None
+    reasoning_effort: str | None = None
+    cache: Literal["5m", "1h"] | None = None
+
+
 class MessageAppended(Struct, frozen=True, omit_defaults=True, gc=False, tag="message_appended"):
-    """A message enters the view. `attempt` is the model call that an answer came from."""
+    """A message enters the view.
+
+    `attempt` is the model call that an answer came from, `item` the inbox item that brought it.
+    `when_idle`: it had waited until the run would have ended.
+    """
 
     message: Message
     attempt: str | None = None
+    item: str = ""
+    when_idle: bool = False
 
 
 class ModelAsked(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_asked"):
-    """A model call is about to be made; `reserved` tokens are set aside for it."""
+    """A model call is about to be made; `reserved` tokens are set aside for it.
+
+    `request` is a digest of the request, where a hook had changed it; otherwise the view, what was
+    recalled and what is configured say what was asked.
+    """
 
     attempt: str
     round: int
     model: str
     reserved: int = 0
+    request: str = ""
 
 
 class ModelEnded(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_ended"):
@@ -154,6 +189,28 @@ class ViewChanged(Struct, frozen=True, omit_defaults=True, gc=False, tag="view_c
     replaced: dict[str, tuple[Part, ...]] = {}
 
 
+class Rewound(Struct, frozen=True, omit_defaults=True, gc=False, tag="rewound"):
+    """The view is again what it was after record `at`; history keeps what came since.
+
+    The first `keep` messages of the view stay, and `restored` follows them.
+    """
+
+    at: int
+    keep: int
+    restored: tuple[Message, ...] = ()
+
+
+class Forked(Struct, frozen=True, omit_defaults=True, gc=False, tag="forked"):
+    """What stands before is a copy of the session `source` up to its record `at`.
+
+    A run that was open there is over here: its calls stay open, and those that had begun are in
+    doubt.
+    """
+
+    source: str
+    at: int
+
+
 class RunClosed(Struct, frozen=True, omit_defaults=True, gc=False, tag="run_closed"):
     """A run is over."""
 
@@ -163,6 +220,7 @@ class RunClosed(Struct, frozen=True, omit_defaults=True, gc=False, tag="run_clos
 
 Record = (
     RunOpened
+    | ModelConfigured
     | MessageAppended
     | ModelAsked
     | ModelEnded
@@ -172,5 +230,7 @@ Record = (
     | CallAnswered
     | Recalled
     | ViewChanged
+    | Rewound
+    | Forked
     | RunClosed
 )

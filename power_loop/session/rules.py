@@ -21,11 +21,14 @@ from power_loop.session.outcome import (
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Forked,
     MessageAppended,
     ModelAsked,
+    ModelConfigured,
     ModelEnded,
     Recalled,
     Record,
+    Rewound,
     RunClosed,
     RunOpened,
     ToolSettled,
@@ -33,7 +36,7 @@ from power_loop.session.records import (
     ViewChanged,
 )
 from power_loop.session.state import Phase, State, result_id
-from power_loop.session.view import COMPACT_NOTE, shape_fault, view_change_fault
+from power_loop.session.view import COMPACT_NOTE, rewind_fault, shape_fault, view_change_fault
 
 __all__ = ["fault"]
 
@@ -65,6 +68,12 @@ def _check_opened(s: State, r: RunOpened) -> str | None:
 
 def _can_go_on(s: State) -> bool:
     return s.last_outcome is not None and s.last_outcome.resumable
+
+
+def _check_configured(s: State, r: ModelConfigured) -> str | None:
+    if s.asked is not None:
+        return "a model call is under way"
+    return "it is configured like this already" if r == s.configured else None
 
 
 def _check_message(s: State, r: MessageAppended) -> str | None:
@@ -176,6 +185,21 @@ def _check_view(s: State, r: ViewChanged) -> str | None:
     return view_change_fault(s.messages, r)
 
 
+def _check_rewound(s: State, r: Rewound) -> str | None:
+    if r.at < 1:
+        return f"there is no record {r.at}"
+    unknown = [message.id for message in r.restored if not s.knows(message.id)]
+    if unknown:
+        return f"the message {unknown[0]!r} was never in the session"
+    return rewind_fault(s.messages, r)
+
+
+def _check_forked(_: State, r: Forked) -> str | None:
+    if not r.source or r.at < 1:
+        return f"record {r.at} of session {r.source!r} cannot have been copied"
+    return None
+
+
 def _check_closed(s: State, r: RunClosed) -> str | None:
     outcome = r.outcome
     if r.run != s.run:
@@ -234,6 +258,7 @@ def _ids(message: Message) -> Iterator[str]:
 
 _CHECKS: Mapping[type[Record], Callable[[State, Any], str | None]] = {
     RunOpened: _check_opened,
+    ModelConfigured: _check_configured,
     MessageAppended: _check_message,
     ModelAsked: _check_asked,
     ModelEnded: _check_ended,
@@ -243,5 +268,7 @@ _CHECKS: Mapping[type[Record], Callable[[State, Any], str | None]] = {
     CallAnswered: _check_answered,
     Recalled: _check_recalled,
     ViewChanged: _check_view,
+    Rewound: _check_rewound,
+    Forked: _check_forked,
     RunClosed: _check_closed,
 }

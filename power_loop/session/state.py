@@ -9,15 +9,18 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from llm_client.types import Message, StopReason, ToolCall, ToolResult, Transcript, Usage
-from power_loop.session.outcome import Outcome, RoundLimit
+from power_loop.session.outcome import Crashed, Outcome, RoundLimit, Stopped
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Forked,
     MessageAppended,
     ModelAsked,
+    ModelConfigured,
     ModelEnded,
     Recalled,
     Record,
+    Rewound,
     RunClosed,
     RunOpened,
     ToolSettled,
@@ -83,6 +86,9 @@ class OpenCall(Struct):
         return self.begun and self.state != "waiting"
 
 
+_NOTHING = ModelConfigured()
+
+
 class State:
     """What the records so far have come to.
 
@@ -92,6 +98,7 @@ class State:
         open_calls: calls without a result, by id, in call order.
         run: the open run's id, None between runs.
         last_run, last_outcome: the newest closed run.
+        configured: what requests hold beside their messages.
         asked: the model call that is under way.
         round: number of the newest model round, from 1, counted over resumed runs.
         usage: tokens of all attempts so far; run_usage those since the task's input.
@@ -111,6 +118,7 @@ class State:
         "asked",
         "base_ids",
         "batch",
+        "configured",
         "id",
         "ids",
         "last_attempt",
@@ -138,6 +146,7 @@ class State:
         self.run: str | None = None
         self.last_run: str | None = None
         self.last_outcome: Outcome | None = None
+        self.configured = _NOTHING
         self.asked: ModelAsked | None = None
         self.last_attempt: str | None = None
         self.last_attempt_ok = False
@@ -201,6 +210,10 @@ def _move_opened(s: State, r: RunOpened) -> None:
     s.stop_reason = None
     for message in r.input:
         _append(s, message)
+
+
+def _move_configured(s: State, r: ModelConfigured) -> None:
+    s.configured = r
 
 
 def _move_message(s: State, r: MessageAppended) -> None:
@@ -271,6 +284,20 @@ def _move_view(s: State, r: ViewChanged) -> None:
         s.ids.add(r.note.id)
 
 
+def _move_rewound(s: State, r: Rewound) -> None:
+    s.messages = [*s.messages[: r.keep], *r.restored]
+    s.tail = s.messages[-1].role
+    # Whatever the newest run came to, what it came to is not in the view any more.
+    s.last_outcome = Stopped(f"rewound to record {r.at}")
+    s.last_attempt = s.stop_reason = None
+    s.round = 0
+
+
+def _move_forked(s: State, _: Forked) -> None:
+    if s.run is not None:
+        _move_closed(s, RunClosed(s.run, Crashed()))
+
+
 def _move_closed(s: State, r: RunClosed) -> None:
     s.run, s.last_run, s.last_outcome = None, r.run, r.outcome
     if s.asked is not None:
@@ -284,6 +311,7 @@ def _move_closed(s: State, r: RunClosed) -> None:
 
 _MOVES: Mapping[type[Record], Callable[[State, Any], None]] = {
     RunOpened: _move_opened,
+    ModelConfigured: _move_configured,
     MessageAppended: _move_message,
     ModelAsked: _move_asked,
     ModelEnded: _move_ended,
@@ -293,6 +321,8 @@ _MOVES: Mapping[type[Record], Callable[[State, Any], None]] = {
     CallAnswered: _move_answered,
     Recalled: _move_recalled,
     ViewChanged: _move_view,
+    Rewound: _move_rewound,
+    Forked: _move_forked,
     RunClosed: _move_closed,
 }
 

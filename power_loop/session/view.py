@@ -7,9 +7,23 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from llm_client.types import Message, Part, ToolCall, ToolResult
-from power_loop.session.records import MessageAppended, RunOpened, ToolSettled, ViewChanged
+from power_loop.session.records import (
+    MessageAppended,
+    Rewound,
+    RunOpened,
+    ToolSettled,
+    ViewChanged,
+)
 
-__all__ = ["COMPACT_NOTE", "changed_view", "full_history", "shape_fault", "view_change_fault"]
+__all__ = [
+    "COMPACT_NOTE",
+    "changed_view",
+    "full_history",
+    "links_of",
+    "rewind_fault",
+    "shape_fault",
+    "view_change_fault",
+]
 
 COMPACT_NOTE = "compact_note"
 """The `name` of the one message that stands for what has left the view."""
@@ -19,7 +33,7 @@ def shape_fault(message: Message) -> str | None:
     """Why `message` fits into no transcript; None if it does."""
     if not message.parts:
         return f"the message {message.id!r} has no parts"
-    calls, results = _links(message.parts)
+    calls, results = links_of(message.parts)
     if calls and message.role != "assistant":
         return f"the message {message.id!r} has calls, but is not the assistant's"
     if results and message.role != "tool":
@@ -60,9 +74,28 @@ def _replacement_fault(messages: Sequence[Message], change: ViewChanged) -> str 
         message = kept.get(message_id)
         if message is None:
             return f"the replaced message {message_id!r} does not stay in the view"
-        if not parts or _links(parts) != _links(message.parts):
+        if not parts or links_of(parts) != links_of(message.parts):
             return f"the new form of {message_id!r} does not keep its calls or results"
     return None
+
+
+def rewind_fault(messages: Sequence[Message], change: Rewound) -> str | None:
+    """Why `change` must not be applied to `messages`; None if it may be."""
+    if not 0 <= change.keep <= len(messages):
+        return f"the view has {len(messages)} messages, not {change.keep}"
+    view = [*messages[: change.keep], *change.restored]
+    if not view:
+        return "nothing would be left in the view"
+    if len({message.id for message in view}) < len(view):
+        return "a message would be in the view twice"
+    open_calls: set[str] = set()
+    for message in view:
+        calls, results = links_of(message.parts)
+        if (open_calls and not results) or not open_calls.issuperset(results):
+            return f"the message {message.id!r} would stand between a call and its result"
+        open_calls.difference_update(results)
+        open_calls.update([call_id for call_id, _ in calls])
+    return "calls would be left without their results" if open_calls else None
 
 
 def _index(messages: Sequence[Message], id: str) -> int | None:
@@ -99,7 +132,8 @@ def full_history(records: Iterable[object]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _links(parts: Sequence[Part]) -> tuple[list[tuple[str, str]], list[str]]:
+def links_of(parts: Sequence[Part]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The calls of `parts`, by id and name, and the ids of the calls whose results they are."""
     calls = [(part.id, part.name) for part in parts if isinstance(part, ToolCall)]
     results = [part.call_id for part in parts if isinstance(part, ToolResult)]
     return calls, results

@@ -1,10 +1,13 @@
 """For tests of programs that use power_loop, and of their own parts of it.
 
+replaying.py           does a loop still do what it did when a session was recorded?
 store_conformance.py   does a store keep the promises of the Store protocol?
 """
 
 from __future__ import annotations
 
+from power_loop.testing.replaying import ReplayDiverged as ReplayDiverged
+from power_loop.testing.replaying import replay_session as replay_session
 from power_loop.testing.store_conformance import STORE_CHECKS as STORE_CHECKS
 from power_loop.testing.store_conformance import StoreCheck as StoreCheck
 from power_loop.testing.store_conformance import StoreDefect as StoreDefect

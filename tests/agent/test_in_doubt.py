@@ -136,7 +136,7 @@ async def test_what_becomes_of_a_call_in_doubt(
                 assert await store.read("s") == before
                 return
             result = await loop.resume("s", decisions=decisions, deps=bank)
-            log = await check_log(loop, "s")
+            log = await check_log(loop, "s", only_last=True)
             await _judge(loop, bank, became, log)
             assert result.status == ("pending_tools" if became == "pending" else "completed")
     asked = decision == "nothing" and kind != "none"
@@ -212,7 +212,7 @@ async def test_a_synchronous_function_is_asked_in_a_thread_and_abandoned_when_it
         async with AgentLoop[Bank](llm, tools=[pay], store=store) as loop:
             result = await loop.resume("s", deps=Bank())
             assert result.status == "completed"
-            log = await check_log(loop, "s")
+            log = await check_log(loop, "s", only_last=True)
             await anyio.to_thread.run_sync(over.wait)
     texts = [str(r.message) for r in log if isinstance(r, ToolSettled)]
     assert '{"receipt":1}' in texts[0].replace("\\", "")
@@ -280,7 +280,7 @@ async def test_a_tool_of_any_make_may_be_asked(
         async with AgentLoop(llm, tools=[Foreign(answer)], store=store, config=config) as loop:
             loop.events.subscribe(seen.append, inline=True)
             assert (await loop.resume("s")).status == "completed"
-            log = await check_log(loop, "s")
+            log = await check_log(loop, "s", only_last=True)
     (settled,) = [r for r in log if isinstance(r, ToolSettled)]
     assert settled.how == how
     assert told in str(settled.message)
@@ -310,7 +310,7 @@ async def test_a_run_that_is_cancelled_while_a_tool_is_asked_tells_the_truth(
                 tasks.start_soon(loop.resume, "s")
                 await asking.wait()
                 tasks.cancel_scope.cancel()
-            log = await check_log(loop, "s")
+            log = await check_log(loop, "s", only_last=True)
     assert [r.how for r in log if isinstance(r, ToolSettled)] == ["unknown", "not_run"]
     assert isinstance(log[-1], RunClosed)
     assert isinstance(log[-1].outcome, Cancelled)
@@ -328,7 +328,7 @@ async def test_of_two_parallel_calls_the_one_that_had_finished_never_runs_again(
             with pytest.raises(UsageError, match=r"no call 'a' .* open: 'b'"):
                 await loop.resume("s", decisions={"a": "rerun"}, deps=bank)
             assert (await loop.resume("s", decisions={"b": "rerun"}, deps=bank)).final_text == "ok"
-            log = await check_log(loop, "s")
+            log = await check_log(loop, "s", only_last=True)
     assert bank.paid == [("s/b", 2)]
     assert [r.call_id for r in log if isinstance(r, ToolStarted)] == ["a", "b", "b"]
 
@@ -420,7 +420,7 @@ async def test_a_result_may_be_whatever_the_tool_may_return_and_an_error(store: 
                 "b": Result("no such file", is_error=True),
             }
             assert (await loop.resume("s", decisions=decisions)).status == "completed"
-            await check_log(loop, "s")
+            await check_log(loop, "s", only_last=True)
     results = [p for m in llm.requests[0].messages for p in m.parts if isinstance(p, ToolResult)]
     assert [(r.text, r.is_error) for r in results] == [
         ('{"receipt":7}', False),
@@ -502,7 +502,7 @@ async def test_a_guard_forbids_a_rerun_that_the_host_has_decided(
         ) as loop:
             done = await loop.resume("s", decisions={"a": "rerun"}, deps=bank)
             assert done.status == "completed"
-            log = await check_log(loop, "s")
+            log = await check_log(loop, "s", only_last=True)
     assert bank.paid == []
     (settled,) = [r for r in log if isinstance(r, ToolSettled)]
     assert settled.how == "unknown"
@@ -522,7 +522,7 @@ async def test_abort_pending_tells_the_truth_about_each_call(store: Store) -> No
     with anyio.fail_after(10):
         async with AgentLoop[Bank](llm, store=store) as loop:
             assert await loop.abort_pending("s", "enough") == 3
-            log = await check_log(loop, "s")
+            log = await check_log(loop, "s", only_last=True)
             assert (await loop.send("and now?", "s")).status == "completed"
     how = {r.message.id[0]: r.how for r in log if isinstance(r, ToolSettled)}
     assert how == {"a": "unknown", "b": "not_run", "c": "interrupted", "d": "finished"}
@@ -543,6 +543,6 @@ async def test_abort_pending_after_a_regular_ending_knows_what_was_lost_before(
             result = await loop.resume("s", deps=Bank())
             assert result.outcome == PendingTools(("a",))
             assert await loop.abort_pending("s") == 1
-            log = await check_log(loop, "s")
+            log = await check_log(loop, "s", only_last=True)
     assert [r.how for r in log if isinstance(r, ToolSettled)] == ["unknown"]
     assert [r.resumes for r in log if isinstance(r, RunOpened)][1] == "r1"

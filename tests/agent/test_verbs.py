@@ -18,12 +18,12 @@ from power_loop.runtime.stores.base import Store
 from power_loop.session.outcome import Cancelled, Completed, PendingTools, RoundLimit
 from power_loop.session.records import ModelEnded, RunClosed, RunOpened, ToolSettled, ToolStarted
 from tests.agent.scripted import Gate, Scripted, calls, hangs, says
-from tests.agent.support import check_log, log_of, opened_store
+from tests.agent.support import EVERY_STORE, check_log, log_of, opened_store
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=EVERY_STORE)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Store]:
     async with opened_store(request.param, tmp_path) as store:
         yield store

@@ -121,6 +121,7 @@ class _Trial:
             interrupted = {s: records_of(await world.store.read(s)) for s in world.sessions}
             with anyio.fail_after(20):
                 await self._go_on(loop)
+                await self._do_again(loop, interrupted)
         logs = {s: records_of(await world.store.read(s)) for s in world.sessions}
         for session in world.sessions:
             self._judge(session, interrupted[session], logs[session])
@@ -200,6 +201,22 @@ class _Trial:
                 await approve(self.world, loop, session)
             elif result.status not in ("completed", "round_limit"):
                 self.bad.append(f"the next message ended {result.status}")
+
+    async def _do_again(
+        self, loop: AgentLoop[World], interrupted: Mapping[str, list[Record]]
+    ) -> None:
+        """Replays every run, also those that were cancelled: each writes the same bytes again."""
+        for session in self.world.sessions:
+            typed = self.case.scenario.name == "typed output asked again"
+            of_scenario = {r.run for r in interrupted[session] if isinstance(r, RunOpened)}
+            for record in records_of(await self.world.store.read(session)):
+                if isinstance(record, RunOpened):
+                    wanted = int if typed and record.run in of_scenario else None
+                    done = await loop.replay(
+                        session, run=record.run, deps=self.world, output_type=wanted
+                    )
+                    if not done.identical:
+                        self.bad.append(f"a replay diverges: {done.divergence}")
 
     def _judge(self, session: str, interrupted: list[Record], log: list[Record]) -> None:
         self.bad += violations(log, closed=True, idempotent=lambda _: False)

@@ -1,6 +1,8 @@
-"""Scenarios over the fake ports: each runs to its end and gives the session's whole log."""
+"""Scenarios over the fake ports: each runs to its end and gives the processes it took."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 
@@ -24,11 +26,12 @@ from power_loop.session.outcome import (
     PendingTools,
     RoundLimit,
 )
-from power_loop.session.records import Record
 from tests.pipeline.fakes import FakePorts, FakeTool, Killed
 from tests.pipeline.scripts import call, calls, die, failed, plan, run, send, succeed, text
 
 __all__ = [
+    "SCENARIOS",
+    "Lived",
     "approval_and_resume",
     "cancelled_from_the_inbox",
     "complete_decide_continues",
@@ -45,6 +48,9 @@ __all__ = [
     "two_parallel_tools",
 ]
 
+Lived = tuple[FakePorts, ...]
+"""The processes of a session, one after the other; the last has its whole log."""
+
 IDEMPOTENT = ToolTraits(idempotent=True)
 
 
@@ -59,22 +65,22 @@ def approval_for_delete(context: ToolBefore) -> Suspend | Skip | None:
             return None
 
 
-def text_only() -> list[Record]:
+def text_only() -> Lived:
     """A question and its answer."""
     io = FakePorts([text("4")])
     assert send(io, "2+2?") == Completed("4")
-    return io.log
+    return (io,)
 
 
-def one_tool() -> list[Record]:
+def one_tool() -> Lived:
     """A call, its result, the answer."""
     wanted = calls(call("c1", "read", '{"path":"a"}'), words="Let me look.")
     io = FakePorts([wanted, text("It says hi.")], {"read": FakeTool("hi")})
     assert send(io) == Completed("It says hi.")
-    return io.log
+    return (io,)
 
 
-def two_parallel_tools() -> list[Record]:
+def two_parallel_tools() -> Lived:
     """The second settles first; the view has them in call order."""
     io = FakePorts(
         [calls(call("c1", "slow"), call("c2", "fast")), text("done")],
@@ -83,25 +89,25 @@ def two_parallel_tools() -> list[Record]:
     )
     assert send(io) == Completed("done")
     assert list(io.results()) == ["c1", "c2"]
-    return io.log
+    return (io,)
 
 
-def retry_then_ok() -> list[Record]:
+def retry_then_ok() -> Lived:
     """A failed attempt stays in the log with what had arrived of it."""
     io = FakePorts([failed(ServerError("503", status=503), "Hel"), text("Hello")])
     assert send(io) == Completed("Hello")
     assert io.sleeps == [0.5 * 1.125]
-    return io.log
+    return (io,)
 
 
-def retries_exhausted() -> list[Record]:
+def retries_exhausted() -> Lived:
     """The provider does not come back."""
     io = FakePorts([ServerError("503", status=503)] * 3)
     assert isinstance(send(io), Degraded)
-    return io.log
+    return (io,)
 
 
-def round_limit_with_last_word() -> list[Record]:
+def round_limit_with_last_word() -> Lived:
     """Two rounds of calls, then a last word without tools; resumed, it goes on."""
     io = FakePorts(
         [calls(call("c1")), calls(call("c2")), text("read twice"), text("all read")],
@@ -110,10 +116,10 @@ def round_limit_with_last_word() -> list[Record]:
     )
     assert send(io) == RoundLimit(2, "read twice")
     assert succeed(io) == Completed("all read")
-    return io.log
+    return (io,)
 
 
-def approval_and_resume() -> list[Record]:
+def approval_and_resume() -> Lived:
     """Two deletions wait, one is allowed; a third call is skipped, a fourth runs meanwhile."""
     wanted = calls(
         call("c1", "delete", '{"n":1}'), call("c2", "delete", '{"n":2}'), call("c3", "gossip"),
@@ -135,10 +141,10 @@ def approval_and_resume() -> list[Record]:
     )
     assert succeed(again) == Completed("one is gone")
     assert again.effects == [("c1", "delete", '{"n":1}')]
-    return again.log
+    return io, again
 
 
-def external_tool() -> list[Record]:
+def external_tool() -> Lived:
     """A tool that the caller runs: the run ends pending, and goes on with its result."""
     tools = {"pay": FakeTool(traits=ToolTraits(external=True))}
     io = FakePorts([calls(call("c1", "pay"))], tools)
@@ -146,10 +152,10 @@ def external_tool() -> list[Record]:
     given = {"c1": ToolResult("c1", (Text("paid"),))}
     again = FakePorts([text("thanks")], tools, log=io.log, plan=plan(decisions=given), prefix="j")
     assert succeed(again) == Completed("thanks")
-    return again.log
+    return io, again
 
 
-def steer_mid_run() -> list[Record]:
+def steer_mid_run() -> Lived:
     """Somebody speaks up while a tool runs; it enters at the next round."""
     io = FakePorts([calls(call("c1")), text("in French: bonjour")])
 
@@ -159,10 +165,10 @@ def steer_mid_run() -> list[Record]:
 
     io.tools["read"] = FakeTool(read)
     assert send(io) == Completed("in French: bonjour")
-    return io.log
+    return (io,)
 
 
-def crash_in_doubt() -> list[Record]:
+def crash_in_doubt() -> Lived:
     """Dead while two of three tools run: only the one that may is run again."""
     wanted = calls(call("c1", "read"), call("c2", "pay"), call("c3", "put"))
 
@@ -179,10 +185,10 @@ def crash_in_doubt() -> list[Record]:
     assert succeed(again) == Completed("done")
     assert [effect[0] for effect in io.effects] == ["c1", "c2", "c3"]
     assert [effect[0] for effect in again.effects] == ["c3"]
-    return again.log
+    return io, again
 
 
-def complete_decide_continues() -> list[Record]:
+def complete_decide_continues() -> Lived:
     """A hook is not content yet, once."""
 
     def decide(context: CompleteDecide) -> Continue | None:
@@ -190,10 +196,10 @@ def complete_decide_continues() -> list[Record]:
 
     io = FakePorts([text("4"), text("4, checked")], hooks={COMPLETE_DECIDE: decide})
     assert send(io) == Completed("4, checked")
-    return io.log
+    return (io,)
 
 
-def structured_output_asked_again() -> list[Record]:
+def structured_output_asked_again() -> Lived:
     """An answer of the wrong form is given back with what is wrong."""
 
     def check(answer: str) -> str | None:
@@ -201,10 +207,10 @@ def structured_output_asked_again() -> list[Record]:
 
     io = FakePorts([text("here you go"), text("{}")], plan=plan(check_output=check))
     assert send(io) == Completed("{}")
-    return io.log
+    return (io,)
 
 
-def cancelled_from_the_inbox() -> list[Record]:
+def cancelled_from_the_inbox() -> Lived:
     """A cancel that was posted is taken at the next round."""
     io = FakePorts([calls(call("c1"))])
 
@@ -214,11 +220,33 @@ def cancelled_from_the_inbox() -> list[Record]:
 
     io.tools["read"] = FakeTool(read)
     assert send(io) == Cancelled("by the user")
-    return io.log
+    return (io,)
 
 
-def fatal_error() -> list[Record]:
+def fatal_error() -> Lived:
     """An error that trying again does not mend ends the run, and is closed by its driver."""
     io = FakePorts([BadRequest("no such parameter", status=400)])
     run(io)
-    return io.log
+    return (io,)
+
+
+SCENARIOS: dict[str, Callable[[], Lived]] = {
+    function.__name__: function
+    for function in (
+        text_only,
+        one_tool,
+        two_parallel_tools,
+        retry_then_ok,
+        retries_exhausted,
+        round_limit_with_last_word,
+        approval_and_resume,
+        external_tool,
+        steer_mid_run,
+        crash_in_doubt,
+        complete_decide_continues,
+        structured_output_asked_again,
+        cancelled_from_the_inbox,
+        fatal_error,
+    )
+}
+"""All of them, by name."""

@@ -8,36 +8,13 @@ and read the difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 import pytest
 from inline_snapshot import snapshot
 
-from power_loop.session.records import Record
-from tests.pipeline import scenarios
+from tests.pipeline.scenarios import SCENARIOS
 from tests.pipeline.trace import trace
 from tests.session.checker import violations
-
-SCENARIOS: dict[str, Callable[[], list[Record]]] = {
-    function.__name__: function
-    for function in (
-        scenarios.text_only,
-        scenarios.one_tool,
-        scenarios.two_parallel_tools,
-        scenarios.retry_then_ok,
-        scenarios.retries_exhausted,
-        scenarios.round_limit_with_last_word,
-        scenarios.approval_and_resume,
-        scenarios.external_tool,
-        scenarios.steer_mid_run,
-        scenarios.crash_in_doubt,
-        scenarios.complete_decide_continues,
-        scenarios.structured_output_asked_again,
-        scenarios.cancelled_from_the_inbox,
-        scenarios.fatal_error,
-    )
-}
 
 GOLDEN: dict[str, list[str]] = {
     "text_only": snapshot(
@@ -176,7 +153,7 @@ GOLDEN: dict[str, list[str]] = {
             "message_appended message=<assistant i2: read#c1({})> attempt=i1",
             "tool_started call_id=c1 name=read arguments={} idempotency_key=s/c1 args_hash=44136fa355b3678a1146ad16f7e8649e",
             "tool_settled message=<tool c1.result: result#c1 'hello'>",
-            "message_appended message=<user steer1: 'in French, please'>",
+            "message_appended message=<user steer1: 'in French, please'> item=item0/10",
             "model_asked attempt=i3 round=2 model=m",
             "model_ended attempt=i3 status=ok usage=10+5 stop_reason=end",
             "message_appended message=<assistant i4: 'in French: bonjour'> attempt=i3",
@@ -255,7 +232,7 @@ GOLDEN: dict[str, list[str]] = {
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_gives_the_same_bytes_each_time_and_a_legal_log(name: str) -> None:
     """Invariant 10: same inputs, clock, ids and schedule, same records."""
-    first, second = SCENARIOS[name](), SCENARIOS[name]()
+    first, second = SCENARIOS[name]()[-1].log, SCENARIOS[name]()[-1].log
     assert msgspec.json.encode(first) == msgspec.json.encode(second)
     assert violations(first, closed=True, idempotent=lambda tool: tool == "put") == []
 
@@ -263,7 +240,7 @@ def test_a_scenario_gives_the_same_bytes_each_time_and_a_legal_log(name: str) ->
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_records_what_it_always_has(name: str) -> None:
     """Line by line."""
-    assert trace(SCENARIOS[name]()) == GOLDEN[name]
+    assert trace(SCENARIOS[name]()[-1].log) == GOLDEN[name]
 
 
 def test_every_scenario_has_its_lines() -> None:

@@ -21,11 +21,14 @@ from power_loop.session.outcome import (
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Forked,
     MessageAppended,
     ModelAsked,
+    ModelConfigured,
     ModelEnded,
     Recalled,
     Record,
+    Rewound,
     RunClosed,
     RunOpened,
     ToolSettled,
@@ -100,6 +103,7 @@ class _Log:
         self.asked: str | None = None
         self.ended: ModelEnded | None = None
         self.view: list[Message] = []
+        self.configured = ModelConfigured()
         self.batch: dict[str, _CallTrack] = {}
         self.last_role = ""
         self._idempotent = idempotent
@@ -112,9 +116,10 @@ class _Log:
         return {id: track for id, track in self.batch.items() if track.settled is None}
 
     def take(self, record: Record) -> None:
-        if self.run is None and not isinstance(record, RunOpened | ViewChanged):
+        outside = RunOpened | ViewChanged | Rewound | Forked
+        if self.run is None and not isinstance(record, outside):
             self.bad(f"{type(record).__name__} outside a run")
-        if self.asked is not None and not isinstance(record, ModelEnded | RunClosed):
+        if self.asked is not None and not isinstance(record, ModelEnded | RunClosed | Forked):
             self.bad(f"{type(record).__name__} while the model is being asked")
         _RULES[type(record)](self, record)
 
@@ -278,6 +283,31 @@ class _Log:
             self.bad("two compact notes are in the view")
         self._check_view()
 
+    def _configured(self, r: ModelConfigured) -> None:
+        if r == self.configured:
+            self.bad("it is configured like this already")
+        self.configured = r
+
+    def _rewound(self, r: Rewound) -> None:
+        self._between_calls("a rewind")
+        if self.run is not None:
+            self.bad(f"a rewind while run {self.run!r} is open")
+        self.bad_if_unknown(r.restored)
+        self.view = [*self.view[: r.keep], *r.restored]
+        self.last_role = self.view[-1].role
+        self._check_view()
+
+    def bad_if_unknown(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if message.id not in self.ids:
+                self.bad(f"the message {message.id!r} was never there")
+
+    def _forked(self, r: Forked) -> None:
+        if r.at != self.number - 1:
+            self.bad(f"a copy of {r.at} records has {self.number - 1}")
+        if self.run is not None:
+            self.run, self.last_run, self.asked = None, self.run, None
+
     def _closed(self, r: RunClosed) -> None:
         if r.run != self.run:
             self.bad(f"run {r.run!r} closes, {self.run!r} is open")
@@ -308,6 +338,9 @@ class _Log:
 
 _RULES: Mapping[type[Record], Callable[[_Log, Any], None]] = {
     RunOpened: _Log._opened,
+    ModelConfigured: _Log._configured,
+    Rewound: _Log._rewound,
+    Forked: _Log._forked,
     MessageAppended: _Log._appended,
     ModelAsked: _Log._model,
     ModelEnded: _Log._model,

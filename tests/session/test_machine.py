@@ -17,11 +17,14 @@ from power_loop.session.outcome import (
     RoundLimit,
 )
 from power_loop.session.records import (
+    Forked,
     MessageAppended,
     ModelAsked,
+    ModelConfigured,
     ModelEnded,
     Recalled,
     Record,
+    Rewound,
     RunClosed,
     RunOpened,
     ViewChanged,
@@ -81,6 +84,9 @@ EVERY: tuple[Record, ...] = (
     answered("c1"),
     Recalled(()),
     ViewChanged(),
+    ModelConfigured(system="s"),
+    Rewound(1, 1),
+    Forked("source", 1),
     RunClosed("r1", CANCELLED),
 )
 """One record of every type."""
@@ -95,9 +101,11 @@ def test_each_sample_history_ends_in_its_phase(phase: Phase) -> None:
 def test_the_table_is_the_one_that_was_designed() -> None:
     """Row by row; a change here is a change of the design."""
     assert {phase.name: {record.__name__ for record in LEGAL[phase]} for phase in Phase} == {
-        "IDLE": {"RunOpened", "ViewChanged"},
-        "SUSPENDED": {"RunOpened"},
+        "IDLE": {"RunOpened", "ViewChanged", "Rewound", "Forked"},
+        "SUSPENDED": {"RunOpened", "Forked"},
         "MODEL": {
+            "ModelConfigured",
+            "Forked",
             "MessageAppended",
             "ModelAsked",
             "ModelEnded",
@@ -105,8 +113,16 @@ def test_the_table_is_the_one_that_was_designed() -> None:
             "ViewChanged",
             "RunClosed",
         },
-        "TOOLS": {"ToolStarted", "ToolSettled", "CallWaiting", "CallAnswered", "RunClosed"},
-        "SETTLE": {"MessageAppended", "RunClosed"},
+        "TOOLS": {
+            "ModelConfigured",
+            "ToolStarted",
+            "ToolSettled",
+            "CallWaiting",
+            "CallAnswered",
+            "Forked",
+            "RunClosed",
+        },
+        "SETTLE": {"ModelConfigured", "MessageAppended", "Forked", "RunClosed"},
     }
 
 

@@ -280,7 +280,7 @@ def test_what_the_model_is_told_of_a_call_without_a_result_is_pinned() -> None:
             "[interrupted] This call was stopped before it had finished. Its effects are unknown: "
             "none, some or all of them may have happened. It was not run again."
         ),
-        "not_run": "[not run] The run ended before this call had begun. It had no effect.",
+        "not_run": "[not run] This call was stopped before it had begun. It had no effect.",
         "unknown": (
             "[unknown] The program that ran this call died before the call had ended. Its outcome "
             "is unknown: none, some or all of its effects may have happened. It was not run again."

@@ -24,11 +24,14 @@ from power_loop.session.outcome import (
 )
 from power_loop.session.records import (
     CallAnswered,
+    Forked,
     MessageAppended,
     ModelAsked,
+    ModelConfigured,
     ModelEnded,
     Recalled,
     Record,
+    Rewound,
     RunClosed,
     RunOpened,
     ToolSettled,
@@ -69,6 +72,10 @@ def alphabet(s: Session, n: int) -> Iterator[Record]:
     if s.messages:
         note = Message("user", (Text("n"),), id=f"n{n}", name=COMPACT_NOTE)
         yield ViewChanged(s.messages[-1].id, note)
+        yield Rewound(1, 1)
+        yield Rewound(1, len(s.messages) - 1, (s.messages[-1],))
+    yield ModelConfigured(system="x" if s.configured.system is None else None)
+    yield Forked("source", n)
     waiting = tuple([call.token for call in s.open_calls.values() if call.state == "waiting"])
     yield RunClosed(run, CANCELLED)
     yield RunClosed(run, Crashed())
@@ -111,6 +118,7 @@ def key(s: Session) -> tuple[object, ...]:
         (s.last_attempt is None, s.last_attempt_ok),
         s.round,
         bool(s.recalled),
+        s.configured.system,
         tuple([(m.role, m.name) for m in s.messages]),
     )
 

@@ -35,10 +35,12 @@ from tests.session.wire_samples import OUTCOMES, RECORDS, STAMPED, TRANSIENTS
 RECORD_FORMS: dict[str, str] = {
     "run_opened": r'{"type":"run_opened","run":"r1","input":[{"role":"user","parts":[{"type":"text","text":"Grüße 🎈"},{"type":"thinking","text":"hm","seal":{"origin":"anthropic","signature":"sig","id":"th_1","kind":"summary"},"redacted":true},{"type":"image","data":"iVBORw==","media_type":"image/png","detail":"low"},{"type":"audio","data":"UklGRg==","format":"wav","id":"au1","transcript":"hello"},{"type":"file","data":"JVBERg==","id":"f1","name":"a.pdf","media_type":"application/pdf"},{"type":"opaque","provider":"openai","kind":"reasoning","json":"{\"id\":\"rs_1\"}"}],"id":"m1","name":"ada","meta":{"via":"cli"}}],"dedupe_key":"key-1","parent":["parent","c0"],"limits":{"rounds":24.0}}',
     "run_opened, resumed": r'{"type":"run_opened","run":"r2","resumes":"r1"}',
+    "model_configured": r'{"type":"model_configured","model":"gpt-5","system":"Be kind.","tools":[{"name":"read","description":"Reads.","parameters":{"type":"object"},"strict":true}],"parallel_tool_calls":false,"max_output_tokens":4096,"temperature":0.5,"output_schema":{"name":"answer","schema":{"type":"integer"},"strict":false,"description":"a number"},"reasoning_effort":"low","cache":"5m"}',
+    "message_appended, steered": r'{"type":"message_appended","message":{"role":"user","parts":[{"type":"text","text":"wait"}],"id":"m4"},"item":"i1","when_idle":true}',
     "message_appended": r'{"type":"message_appended","message":{"role":"assistant","parts":[{"type":"tool_call","id":"c1","name":"read","arguments":"{\"path\":\"a\"}"}],"id":"m2"},"attempt":"t1"}',
-    "model_asked": r'{"type":"model_asked","attempt":"t1","round":1,"model":"gpt-5","reserved":4096}',
+    "model_asked": r'{"type":"model_asked","attempt":"t1","round":1,"model":"gpt-5","reserved":4096,"request":"abc123"}',
     "model_ended": r'{"type":"model_ended","attempt":"t1","status":"ok","usage":{"input_tokens":10,"output_tokens":20,"cached_tokens":3,"cache_write_tokens":4,"reasoning_tokens":5,"audio_tokens":6},"stop_reason":"tool_calls","raw_finish":"tool_calls","model":"gpt-5-2026"}',
-    "model_ended, failed": r'{"type":"model_ended","attempt":"t2","status":"failed","measured":false,"partial":"so f","error":{"type":"ServerError","message":"it broke (status 500)","retryable":true,"status":500}}',
+    "model_ended, failed": r'{"type":"model_ended","attempt":"t2","status":"failed","measured":false,"partial":"so f","error":{"type":"ServerError","message":"it broke (status 500)","retryable":true,"status":500,"retry_after":1.5}}',
     "tool_started": r'{"type":"tool_started","call_id":"c1","name":"read","arguments":"{\"path\":\"a\"}","idempotency_key":"s1/c1","args_hash":"abc123","attempt":2}',
     "tool_settled": r'{"type":"tool_settled","message":{"role":"tool","parts":[{"type":"tool_result","call_id":"c1","content":[{"type":"text","text":"out"}],"is_error":true}],"id":"c1.result"},"how":"interrupted"}',
     "call_waiting": r'{"type":"call_waiting","call_id":"c1","kind":"approval","token":"k1","reason":"it deletes"}',
@@ -46,6 +48,8 @@ RECORD_FORMS: dict[str, str] = {
     "call_answered": r'{"type":"call_answered","call_id":"c1","token":"k1","answer":"approve"}',
     "recalled": r'{"type":"recalled","messages":[{"role":"user","parts":[{"type":"text","text":"you like tea"}],"id":"m3"}]}',
     "view_changed": r'{"type":"view_changed","cut":"m9","note":{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note"},"replaced":{"m9":[{"type":"text","text":"short"}]}}',
+    "rewound": r'{"type":"rewound","at":7,"keep":1,"restored":[{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note"}]}',
+    "forked": r'{"type":"forked","source":"s0","at":12}',
     "run_closed": r'{"type":"run_closed","run":"r1","outcome":{"type":"completed","text":"done"}}',
 }
 
@@ -164,7 +168,7 @@ def test_no_field_is_pinned_only_at_its_default() -> None:
 def test_tags_are_told_apart_in_one_union() -> None:
     """Records and transient events share an envelope, so their tags must not meet."""
     tags = [kind.__struct_config__.tag for u in (Record, Transient) for kind in struct_types(u)]
-    assert len(tags) == len(set(tags)) == 24
+    assert len(tags) == len(set(tags)) == 27
 
 
 def test_a_field_of_a_newer_version_is_skipped() -> None:

@@ -8,12 +8,14 @@ from llm_client.types import (
     Image,
     Message,
     Opaque,
+    OutputSchema,
     Seal,
     StopReason,
     Text,
     Thinking,
     ToolCall,
     ToolResult,
+    ToolSpec,
     Usage,
 )
 from power_loop.events import (
@@ -55,11 +57,14 @@ from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
     ErrorInfo,
+    Forked,
     MessageAppended,
     ModelAsked,
+    ModelConfigured,
     ModelEnded,
     Recalled,
     Record,
+    Rewound,
     RunClosed,
     RunOpened,
     ToolSettled,
@@ -88,10 +93,24 @@ RECORDS: dict[str, Record] = {
         {"rounds": 24.0},
     ),
     "run_opened, resumed": RunOpened("r2", resumes="r1"),
+    "model_configured": ModelConfigured(
+        "gpt-5",
+        "Be kind.",
+        (ToolSpec("read", "Reads.", {"type": "object"}, True),),
+        False,
+        4096,
+        0.5,
+        OutputSchema("answer", {"type": "integer"}, False, "a number"),
+        "low",
+        "5m",
+    ),
+    "message_appended, steered": MessageAppended(
+        Message("user", (Text("wait"),), id="m4"), item="i1", when_idle=True
+    ),
     "message_appended": MessageAppended(
         Message("assistant", (ToolCall("c1", "read", '{"path":"a"}'),), id="m2"), "t1"
     ),
-    "model_asked": ModelAsked("t1", 1, "gpt-5", 4096),
+    "model_asked": ModelAsked("t1", 1, "gpt-5", 4096, "abc123"),
     "model_ended": ModelEnded(
         "t1",
         "ok",
@@ -106,7 +125,7 @@ RECORDS: dict[str, Record] = {
         "failed",
         measured=False,
         partial="so f",
-        error=ErrorInfo("ServerError", "it broke (status 500)", True, 500),
+        error=ErrorInfo("ServerError", "it broke (status 500)", True, 500, 1.5),
     ),
     "tool_started": ToolStarted("c1", "read", '{"path":"a"}', "s1/c1", "abc123", 2),
     "tool_settled": ToolSettled(
@@ -121,6 +140,8 @@ RECORDS: dict[str, Record] = {
         Message("user", (Text("so far"),), id="m8", name="compact_note"),
         {"m9": (Text("short"),)},
     ),
+    "rewound": Rewound(7, 1, (Message("user", (Text("so far"),), id="m8", name="compact_note"),)),
+    "forked": Forked("s0", 12),
     "run_closed": RunClosed("r1", Completed("done")),
 }
 

@@ -16,8 +16,11 @@ from power_loop import (
     Reconciled,
     Result,
     RunResult,
+    SessionDiff,
     Stamped,
     ToolContext,
+    export_session,
+    import_session,
     tool,
 )
 from power_loop.agent.result import Status
@@ -96,6 +99,12 @@ async def main() -> None:
         assert_type(await loop.send("hi", "s", on_busy="steer"), RunResult[None])
         assert_type(await loop.get_pending("s"), tuple[PendingCall, ...])
         assert_type(await loop.close_session("s"), int)
+        assert_type(await loop.fork("s", 3, overrides={"m": "x", "n": [Text("y")]}), str)
+        assert_type(await loop.rewind("s", at=3), None)
+        assert_type(await loop.diff("s", "t"), SessionDiff)
+        assert_type((await loop.replay("s", deps=Deps(), output_type=int)).identical, bool)
+        assert_type(await export_session(loop.store, "s", "s.jsonl", key=b"k"), int)
+        assert_type(await import_session(loop.store, "s.jsonl", as_id="t"), str)
         loop.events.subscribe(hear, types=[RunClosed])
         async for stamped in loop.events.stream("s", after=3, follow=True):
             assert_type(stamped, Stamped)

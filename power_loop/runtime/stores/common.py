@@ -9,8 +9,8 @@ from llm_client.types import Message, Text
 from power_loop.errors import UsageError
 from power_loop.events import Stamped, is_record
 from power_loop.runtime.stores.base import Lease, Lifecycle
-from power_loop.session.outcome import status_of
-from power_loop.session.records import MessageAppended, RunClosed, RunOpened
+from power_loop.session.outcome import Crashed, status_of
+from power_loop.session.records import Forked, MessageAppended, RunClosed, RunOpened
 from power_loop.session.text import is_sound
 
 __all__ = [
@@ -93,6 +93,8 @@ def status_after(status: str, records: Iterable[Stamped]) -> str:
             status = "running"
         elif type(event) is RunClosed:
             status = status_of(event.outcome)
+        elif type(event) is Forked and status == "running":
+            status = status_of(Crashed())
     return status
 
 

@@ -1,0 +1,97 @@
+"""What the verbs of time_verbs.py do. Loaded when one of them is first called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from msgspec.structs import replace
+
+from llm_client.types import Part, new_id
+from power_loop.agent.config import AgentConfig
+from power_loop.agent.options import RunOptions
+from power_loop.agent.running import Runner
+from power_loop.agent.toolset import AnyTool
+from power_loop.driver.dispatch import Hooks
+from power_loop.driver.tooling import traits_of
+from power_loop.events import Stamped
+from power_loop.history.branch import copied, rewound
+from power_loop.history.difference import SessionDiff, difference
+from power_loop.history.replay import Replayed, replay_records
+from power_loop.history.storing import store_new
+from power_loop.pipeline.ports import RunPlan
+from power_loop.runtime.stores.base import Store
+from power_loop.session.machine import Session
+from power_loop.session.records import ModelConfigured, Record, RunOpened
+from power_loop.tools.registry import ToolRegistry
+
+__all__ = ["Again", "diff", "fork", "rewinding"]
+
+
+async def fork(
+    store: Store,
+    session_id: str,
+    at: int | None,
+    overrides: Mapping[str, str | Sequence[Part]],
+    metadata: Mapping[str, str] | None,
+) -> str:
+    """See `TimeVerbs.fork`."""
+    fork_id = new_id("sess_")
+    log = await store.read(session_id)
+    stamped = copied(session_id, log, at, fork_id, overrides, time.time())
+    await store_new(store, fork_id, stamped, metadata or {}, time.time())
+    return fork_id
+
+
+async def rewinding(store: Store, session: Session, at: int) -> tuple[Record, ...]:
+    """The records that rewind a session which is ours; see `TimeVerbs.rewind`."""
+    return rewound(session, await store.read(session.id), at)
+
+
+async def diff(store: Store, first: str, second: str) -> SessionDiff:
+    """See `TimeVerbs.diff`."""
+    return difference(first, await store.read(first), second, await store.read(second))
+
+
+class Again:
+    """A loop, as it does stored runs once more."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        config: AgentConfig,
+        hooks: Hooks,
+        deps: Any,
+        tools: Iterable[AnyTool] | ToolRegistry | None,
+        output_type: type[Any] | None,
+    ) -> None:
+        """See `TimeVerbs.replay`."""
+        options: RunOptions[Any] = {"deps": deps}
+        if tools is not None:
+            options["tools"] = tools
+        self._config = config
+        self._hooks = hooks
+        self._settings = runner.settings(output_type, options)
+
+    async def replay(
+        self, session_id: str, stamped: Sequence[Stamped], run: str | None = None
+    ) -> Replayed:
+        """Replays runs of a session, of which `stamped` are all records."""
+        return await replay_records(
+            session_id,
+            stamped,
+            self._plan_of,
+            hooks=self._hooks,
+            traits=partial(traits_of, self._settings.tools.by_name()),
+            deps=self._settings.deps,
+            run=run,
+            continue_prompt=self._config.continue_prompt,
+        )
+
+    def _plan_of(self, configured: ModelConfigured, opened: RunOpened) -> RunPlan:
+        plan = self._settings.plan
+        rounds = int(opened.limits.get("rounds", plan.max_rounds))
+        template = replace(plan.template, model=configured.model)
+        return replace(plan, template=template, max_rounds=rounds)

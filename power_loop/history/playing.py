@@ -1,0 +1,389 @@
+"""The pipeline's ports, made of what a run had recorded: no model, no tool, no store, no wait."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, TypeVar, cast
+
+import anyio
+import anyio.lowlevel
+from msgspec.structs import replace
+
+from llm_client.types import (
+    LLMRequest,
+    LLMResponse,
+    Message,
+    ToolCall,
+    ToolResult,
+    Transcript,
+    Usage,
+)
+from power_loop.driver.dispatch import Hooks
+from power_loop.errors import ToolError
+from power_loop.events import HookFailed, Transient
+from power_loop.history.outcomes import failure, ran_to_its_end, response, result_of_call
+from power_loop.history.script import BrokenOff, Cut, Script, call_of
+from power_loop.history.turns import Turns
+from power_loop.hooks import (
+    MESSAGE_APPEND,
+    TOOL_ERROR,
+    Break,
+    HookPoint,
+    LlmAfter,
+    MemoryRecalled,
+    MessageAppend,
+    Retry,
+    RoundStart,
+    SessionStart,
+    ShortCircuit,
+    ToolAfter,
+)
+from power_loop.log import logger
+from power_loop.pipeline.ports import (
+    AttemptFailed,
+    Found,
+    InboxTake,
+    Interrupted,
+    Job,
+    RunPlan,
+    ToolTraits,
+    Used,
+)
+from power_loop.pipeline.progress import rewriting_fault
+from power_loop.session.machine import Session
+from power_loop.session.outcome import (
+    AwaitingApproval,
+    Completed,
+    Outcome,
+    PendingTools,
+    Stopped,
+    WaitingForInput,
+)
+from power_loop.session.records import (
+    MessageAppended,
+    ModelAsked,
+    ModelEnded,
+    Recalled,
+    Record,
+    RunClosed,
+    ToolSettled,
+    ToolStarted,
+    ViewChanged,
+)
+from power_loop.session.text import repaired_strings, repaired_text
+
+__all__ = ["ReplayPorts", "Traits"]
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+Traits = Callable[[str], ToolTraits | None]
+"""What is known of a tool by its name; None if there is none."""
+
+_NOT_OVER_YET = Completed | AwaitingApproval | WaitingForInput | PendingTools
+_ALWAYS = 0.999999
+"""The longest that a retry may be put off by chance."""
+
+
+class ReplayPorts:
+    """See `power_loop.pipeline.ports.Ports`.
+
+    What came from outside is taken from the record as it was stored: the input, what was steered
+    in, answers, results, what was compacted and recalled. Handlers that rewrite such a thing are
+    run, but what they make of it is not used: what is stored is what they had made. A handler of
+    `tool.error` is not run, because no record holds the exception; whether the call was made again
+    is taken from the record.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        plan: RunPlan,
+        script: Script,
+        *,
+        hooks: Hooks,
+        traits: Traits,
+        deps: Any,
+        given: Mapping[str, Message],
+    ) -> None:
+        """`given` are messages from outside that open the run, by id."""
+        self.session = session
+        self.plan = plan
+        self.deps = deps
+        self._traits = traits
+        self.listens = hooks.listens
+        self._hooks = hooks
+        self._script = script
+        self._given = dict(given)
+        # Whether the newest answer came from a model, and whether its calls may have been dropped.
+        self._outside = False
+        self._lost_calls = False
+        self._handed: set[str] = set()
+        self._rewritten = hooks.listens(MESSAGE_APPEND)
+        self._own: set[str] = set()
+        self._estimate = Usage()
+        self._refused_at: int | None = None
+        self._batch: Turns | None = None
+
+    # ── chance, time, ids ─────────────────────────────────────────────────────────────────────────
+
+    def now(self) -> float:
+        """When the newest record was written."""
+        return self._script.at
+
+    def random(self) -> float:
+        """What makes a policy that depends on it do what was done."""
+        asked = self._script.next
+        return 0.0 if isinstance(asked, ModelAsked) else _ALWAYS
+
+    def new_id(self) -> str:
+        """The next id that the run had given out."""
+        for id in self._script.new_ids():
+            if id not in self._handed and id not in self._own:
+                self._handed.add(id)
+                return id
+        return f"not recorded {len(self._handed)}"
+
+    def emit(self, event: Transient, /) -> None:
+        """Nobody reads along."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Nobody waits, unless for somebody who did not."""
+        if self._script.steered():
+            raise BrokenOff(Interrupted())
+
+    async def pace(self) -> None:
+        """Nobody reads along."""
+
+    # ── hooks ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def fire(self, point: HookPoint[C, R], context: C) -> C | R:
+        """Runs the handlers of `point`."""
+        if point.name == TOOL_ERROR.name:
+            return cast("R", Retry())
+        result: Any = await self._hooks.fire(point, context, _hook_failed)
+        match result:
+            case SessionStart() | RoundStart():
+                started = cast("SessionStart[Any] | RoundStart[Any]", result)
+                result = replace(started, append=self._named(started.append))
+            case ShortCircuit(response=LLMResponse(parts=parts)):
+                self._own.update([repaired_text(p.id) for p in parts if isinstance(p, ToolCall)])
+            case MessageAppend():
+                appended = cast("MessageAppend[Any]", result)
+                result = self._as_stored(cast("MessageAppend[Any]", context), appended)
+            case LlmAfter() if self._outside:
+                result = self._kept(context)
+            case ToolAfter() | MemoryRecalled():
+                result = context
+            case _:
+                pass
+        return cast("C | R", result)
+
+    def _named(self, messages: object) -> Any:
+        """What a handler appends, under the ids that are stored: a new message has a new id."""
+        if not isinstance(messages, tuple | list):
+            return messages
+        said = [each for each in self._script.said() if each.id not in self._handed]
+        named: list[object] = []
+        for message in cast("Sequence[object]", messages):
+            if isinstance(message, Message) and said:
+                alike = [each for each in said if _says_the_same(each, message)]
+                stored = (alike or said)[0]
+                said.remove(stored)
+                self._handed.add(stored.id)
+                named.append(replace(message, id=stored.id))
+            else:
+                named.append(message)
+        return tuple(named)
+
+    def _as_stored(self, context: MessageAppend[Any], result: MessageAppend[Any]) -> object:
+        """A message from outside as it is stored, unless what is made of it cannot be stored."""
+        given = self._given.pop(context.message.id, None)
+        changed = result.message is not context.message
+        if given is None or (changed and rewriting_fault(context.message, result.message)):
+            return result
+        return replace(context, message=given)
+
+    def _kept(self, context: object) -> object:
+        """The answer as it is stored; a handler broke the run off if its calls are missing."""
+        coming = _first(self._script, 2)
+        if coming and isinstance(coming[0], MessageAppended) and coming[0].attempt is not None:
+            del coming[0]
+        match coming:
+            case [RunClosed(outcome=Stopped(reason=reason)), *_] if self._lost_calls:
+                return Break(reason)
+            case _:
+                return context
+
+    # ── records ───────────────────────────────────────────────────────────────────────────────────
+
+    async def commit(self, *records: Record, later: bool = False, take: Sequence[str] = ()) -> None:
+        """Compares with what is stored, and applies it."""
+        del later, take
+        if self._batch is not None:
+            call_id = call_of(records[0])
+            if call_id is not None:
+                await self._batch.turn(call_id, records[0])
+        self._script.take(records)
+        if self._batch is not None:
+            self._batch.advance()
+
+    async def close(self, outcome: Outcome) -> bool:
+        """Compares with what is stored. False if the run had not been allowed to end there."""
+        script = self._script
+        record = RunClosed(self.session.run or "", repaired_strings(outcome))
+        if isinstance(outcome, _NOT_OVER_YET) and self._refused_at != script.place:
+            taken_first = bool(script.steered()) or self._cancelled(0) is not None
+            if taken_first and script.next != record:
+                self._refused_at = script.place
+                return False
+        script.take([record])
+        return True
+
+    async def drain(self) -> InboxTake:
+        """What had come by the inbox."""
+        steered = self._script.steered()
+        cancel = self._cancelled(len(steered))
+        for record in steered:
+            self._given[record.message.id] = record.message
+        messages = tuple([record.message for record in steered])
+        items = tuple([record.item for record in steered])
+        if steered and steered[0].when_idle:
+            # A wish to cancel that had been there by then would have come first.
+            return InboxTake(idle=messages, idle_ids=items)
+        return InboxTake(messages, items, cancel)
+
+    def _cancelled(self, after: int) -> str | None:
+        return self._script.cancelled(after, rewritten=self._rewritten)
+
+    def interrupted(self) -> bool:
+        """Whether a message had come here that could not wait."""
+        return self._script.interrupted(rewritten=self._rewritten)
+
+    async def breakable(self, work: Callable[[], Awaitable[R]]) -> R | Interrupted:
+        """Does `work`, which is broken off where it had been."""
+        try:
+            return await work()
+        except BrokenOff as broken_off:
+            return broken_off.told
+
+    # ── model ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
+        """What the model had answered."""
+        del request
+        await anyio.lowlevel.checkpoint()
+        ended = self._script.next
+        if not isinstance(ended, ModelEnded) or self._script.stopped_here():
+            raise Cut
+        if ended.status == "cancelled":
+            raise BrokenOff(Interrupted(ended.partial, ended.usage, ended.measured))
+        if ended.status not in ("ok", "failed"):
+            raise Cut
+        self._outside = ended.status == "ok"
+        if not self._outside:
+            return failure(ended)
+        answer = self._script.answer(attempt)
+        self._estimate = ended.usage
+        if answer is None:
+            self._lost_calls = True
+            return response(ended, ())
+        self._given[answer.id] = answer
+        self._lost_calls = not answer.tool_calls
+        return response(ended, answer.parts)
+
+    def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
+        """What the answer had been taken to cost."""
+        return self._estimate
+
+    @property
+    def compacts(self) -> bool:
+        """Whether the view had been compacted here."""
+        return isinstance(self._script.next, ViewChanged)
+
+    async def compact(self, view: Transcript) -> ViewChanged | None:
+        """How the view had changed."""
+        change = self._script.next
+        return change if isinstance(change, ViewChanged) else None
+
+    @property
+    def recalls(self) -> bool:
+        """Whether memory had brought something up here."""
+        return isinstance(self._script.next, Recalled)
+
+    async def recall(self, view: Transcript) -> tuple[Message, ...]:
+        """What memory had brought up."""
+        recalled = self._script.next
+        return recalled.messages if isinstance(recalled, Recalled) else ()
+
+    # ── tools ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def use(self, started: ToolStarted) -> Used:
+        """What the tool had given; if it had not come to its end, it does not now."""
+        call_id = started.call_id
+        after = self._script.of_call(call_id)
+        assert self._batch is not None
+        if after is None or not (isinstance(after, ToolStarted) or self._had_ended(after)):
+            await self._batch.park()
+            raise Cut
+        await self._batch.turn(call_id, after)
+        if isinstance(after, ToolStarted):
+            return Used(ToolResult(call_id, ()), ToolError("it had failed"))
+        self._given[after.message.id] = after.message
+        return Used(result_of_call(after), None, after.how)
+
+    def _had_ended(self, settled: ToolSettled) -> bool:
+        """Whether a call came to this while its run went on."""
+        stopped = settled.how == "interrupted" and self._script.batch_is_interrupted()
+        return stopped or ran_to_its_end(settled)
+
+    async def reconcile(self, started: ToolStarted) -> Found:
+        """What the tool had said, as far as it made a difference."""
+        after = self._script.of_call(started.call_id)
+        if isinstance(after, ToolStarted):
+            return "never_happened"
+        if after is None or after.how != "finished":
+            return "cannot_tell"
+        self._given[after.message.id] = after.message
+        return result_of_call(after)
+
+    def tool(self, name: str) -> ToolTraits | None:
+        """What is known of a tool."""
+        return self._traits(name)
+
+    def finished(self) -> Mapping[str, ToolResult]:
+        """Results that were known when the run was stopped."""
+        return self._script.finished()
+
+    def slot(self) -> AbstractAsyncContextManager[Any]:
+        """There is always a place: the record says whose turn it is."""
+        return nullcontext()
+
+    async def each(self, jobs: Sequence[Job]) -> None:
+        """Runs jobs side by side, in the order that is recorded."""
+        batch = self._batch = Turns(self._script, len(jobs))
+        try:
+            if len(jobs) == 1:
+                await batch.run(jobs[0], None)
+            else:
+                async with anyio.create_task_group() as tasks:
+                    for job in jobs:
+                        tasks.start_soon(batch.run, job, tasks.cancel_scope)
+        finally:
+            self._batch = None
+        if batch.failure is not None:
+            raise batch.failure
+
+
+def _says_the_same(message: Message, other: Message) -> bool:
+    return message.role == other.role and message.parts == other.parts
+
+
+def _first(script: Script, count: int) -> list[Record]:
+    coming = script.coming()
+    return [record for _, record in zip(range(count), coming, strict=False)]
+
+
+def _hook_failed(failed: HookFailed) -> None:
+    logger.warning("hook %r of %s failed: %s", failed.handler, failed.point, failed.message)
