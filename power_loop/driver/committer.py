@@ -35,7 +35,7 @@ T = TypeVar("T")
 class _Unit:
     """One commit on its way. `refused`: the run may not close yet."""
 
-    __slots__ = ("closes", "done", "error", "records", "refuse", "refused", "take")
+    __slots__ = ("closes", "done", "error", "leaving", "records", "refused", "take")
 
     def __init__(self, records: list[Stamped], take: Sequence[str], *, waits: bool) -> None:
         self.records = records
@@ -43,7 +43,7 @@ class _Unit:
         self.done = anyio.Event() if waits else None
         self.error: Exception | None = None
         self.closes: RunClosed | None = None
-        self.refuse = False
+        self.leaving: Sequence[str] | None = None
         self.refused = False
 
     def settle(self, error: Exception | None) -> None:
@@ -128,10 +128,13 @@ class Committer:
             self._queue.append(unit)
             await self._settled(unit)
 
-    async def close(self, outcome: Outcome, *, refuse: bool, take: Sequence[str] = ()) -> bool:
+    async def close(
+        self, outcome: Outcome, *, leaving: Sequence[str] | None, take: Sequence[str] = ()
+    ) -> bool:
         """Closes the run durably and gives the lease back.
 
-        False when `refuse` and the inbox holds items: the run goes on.
+        False when the inbox holds items beside `take` and `leaving`: the run goes on. None leaves
+        any.
 
         Raises:
             IllegalRecord: the run cannot close like this now.
@@ -142,7 +145,7 @@ class Committer:
         record = RunClosed(self.session.run or "", repaired_strings(outcome))
         self.session.check(record)
         unit = _Unit([], take, waits=not self._store.immediate)
-        unit.closes, unit.refuse = record, refuse
+        unit.closes, unit.leaving = record, leaving
         self._queue.append(unit)
         self._closer = unit
         await self._settled(unit)
@@ -275,7 +278,7 @@ class Committer:
                 [*records, last],
                 take=take,
                 final=True,
-                refuse_if_inbox=unit.refuse,
+                leaving=unit.leaving,
             )
         except Undelivered:
             unit.refused = True

@@ -178,18 +178,18 @@ class RunPorts:
 
     async def close(self, outcome: Outcome) -> bool:
         """See `Committer.close`."""
-        refuse = isinstance(outcome, _NOT_OVER_YET)
+        leaving: Sequence[str] | None = () if isinstance(outcome, _NOT_OVER_YET) else None
         if isinstance(outcome, _SUSPENDED):
             # Steering waits for the results of the open calls; what is not to wait does not.
             waiting = await self.inbox.waiting()
             cancelled = any(isinstance(item.item, CancelRequested) for item in waiting)
             if cancelled or self.inbox.interrupted:
                 return False
-            refuse = not waiting
+            leaving = [item.id for item in waiting]
         # A cancellation that has not been delivered yet still comes before the ending: whoever
         # asked for it was told so for as long as no ending was under way.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        return await self.committer.close(outcome, refuse=refuse, take=self.inbox.ignored)
+        return await self.committer.close(outcome, leaving=leaving, take=self.inbox.ignored)
 
     async def drain(self) -> InboxTake:
         """What waits in the inbox."""

@@ -161,16 +161,14 @@ async def append(
     *events: Record,
     take: Sequence[str] = (),
     final: bool = False,
-    refuse_if_inbox: bool = False,
+    leaving: Sequence[str] | None = None,
     root: str = "",
 ) -> Appended:
     """Appends records after the position `after`."""
     records = [
         stamped(lease.session, after + n, event, root=root) for n, event in enumerate(events, 1)
     ]
-    return await store.append(
-        lease, after, records, take=take, final=final, refuse_if_inbox=refuse_if_inbox
-    )
+    return await store.append(lease, after, records, take=take, final=final, leaving=leaving)
 
 
 async def leased(store: Store, session: str = "s", parent: str | None = None) -> Lease:

@@ -103,22 +103,30 @@ async def a_dedupe_key_counts_once_for_ever(stores: Stores) -> None:
 
 
 async def a_run_cannot_end_past_its_inbox(stores: Stores) -> None:
-    """`refuse_if_inbox` refuses while anything waits that the append does not take."""
+    """An append is refused while anything waits that it neither takes nor leaves."""
     store = await stores.new()
     lease = await leased(store)
-    await append(store, lease, 0, opening(), refuse_if_inbox=True)
+    await append(store, lease, 0, opening(), leaving=())
     first, second = [(await store.post("s", steer(text))).id for text in ("one", "two")]
 
+    seq = 1
+
     async def end(*take: str) -> None:
-        await append(store, lease, 1, closing(), take=take, final=True, refuse_if_inbox=True)
+        await append(store, lease, seq, closing(), take=take, final=True, leaving=())
 
     await refused(Undelivered, end(), "ending with two items waiting")
     await refused(Undelivered, end(first), "ending with one item waiting")
     await refused(Undelivered, end(first, first), "naming one item twice")
+    for left in ([first], ["no-such-item"]):
+        await refused(
+            Undelivered, append(store, lease, 1, closing(), leaving=left), "leaving one of two"
+        )
     demand(len(await store.read("s")) == 1, "nothing lands then")
     demand([i.id for i in await store.inbox("s")] == [first, second], "nothing is consumed")
+    seq = (await append(store, lease, 1, *answer(), take=[first], leaving=[second])).seq
+    demand([i.id for i in await store.inbox("s")] == [second], "what is left stays")
     await refused(SessionBusy, store.claim("s"), "a claim while the run is not over")
-    await end(second, first)
+    await end(second)
     demand((await store.info("s")).status == "completed", "it ends when all is taken")
 
 

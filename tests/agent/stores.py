@@ -58,7 +58,7 @@ class SlowStore(MemoryStore):
         *,
         take: Sequence[str] = (),
         final: bool = False,
-        refuse_if_inbox: bool = False,
+        leaving: Sequence[str] | None = None,
     ) -> Appended:
         await self._suspend()
         self.appends += 1
@@ -68,7 +68,7 @@ class SlowStore(MemoryStore):
             records,
             take=take,
             final=final,
-            refuse_if_inbox=refuse_if_inbox,
+            leaving=leaving,
         )
         await self._suspend()
         return appended

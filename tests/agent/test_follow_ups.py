@@ -14,7 +14,8 @@ from llm_client.types import Message, ToolSpec
 from power_loop import AgentConfig, AgentLoop, Hooks, Result, ToolContext, tool
 from power_loop.errors import FollowUpQueued, SessionBusy, SessionPendingError, UsageError
 from power_loop.hooks import COMPLETE_DECIDE, SESSION_END, CompleteDecide, Continue, SessionEnd
-from power_loop.runtime.stores.base import Posted, Steer, Store
+from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, Store
+from power_loop.session.outcome import Cancelled
 from power_loop.session.records import RunClosed, RunOpened
 from tests.agent.scripted import Gate, Scripted, calls, hangs, says
 from tests.agent.stores import SlowStore
@@ -85,6 +86,32 @@ async def test_a_follow_up_enters_after_the_answer_and_is_answered_by_the_same_r
     assert llm.illegal == []
 
 
+async def test_a_cancel_that_comes_as_a_run_with_steering_suspends_is_heard() -> None:
+    """The message waits for the results of the open calls; the wish to cancel does not."""
+
+    class Racing(SlowStore):
+        raced = False
+
+        async def append(self, lease: Any, expected_seq: int, records: Any, **options: Any) -> Any:
+            if options.get("leaving") and not self.raced:
+                self.raced = True
+                await self.post("s", CancelRequested("enough"))
+            return await super().append(lease, expected_seq, records, **options)
+
+    store, waiting = Racing(), Steer(Message.user("wait for me"), "when_idle")
+    await store.create("s")
+    await store.post("s", waiting)
+    spec = ToolSpec("remote", "Somebody else's.", {"type": "object"})
+    llm = Scripted(calls(("a", "remote", {})))
+    with anyio.fail_after(10):
+        async with AgentLoop(llm, tools=[spec], store=store) as loop:
+            result = await loop.send("go", "s")
+            assert store.raced
+            assert (result.status, result.outcome) == ("cancelled", Cancelled("enough"))
+            assert [item.item for item in await store.inbox("s")] == [waiting]
+            await check_log(loop, "s")
+
+
 async def test_a_run_is_idle_when_the_hooks_say_so_and_they_are_asked_once_of_each_answer() -> None:
     """Also where the message comes while the run is being closed."""
     hooks = Hooks()
@@ -99,7 +126,7 @@ async def test_a_run_is_idle_when_the_hooks_say_so_and_they_are_asked_once_of_ea
         raced = False
 
         async def append(self, lease: Any, expected_seq: int, records: Any, **options: Any) -> Any:
-            if options.get("refuse_if_inbox") and not self.raced:
+            if options.get("leaving") is not None and not self.raced:
                 self.raced = True
                 await self.post("s", steer("at the last moment"))
             return await super().append(lease, expected_seq, records, **options)

@@ -33,7 +33,7 @@ class Full(MemoryStore):
         *,
         take: Sequence[str] = (),
         final: bool = False,
-        refuse_if_inbox: bool = False,
+        leaving: Sequence[str] | None = None,
     ) -> Appended:
         raise StoreFull("no space is left")
 

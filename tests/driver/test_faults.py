@@ -102,7 +102,7 @@ class FailingStore(SlowStore):
         *,
         take: Sequence[str] = (),
         final: bool = False,
-        refuse_if_inbox: bool = False,
+        leaving: Sequence[str] | None = None,
     ) -> Appended:
         self._check("append", after=False)
         appended = await super().append(
@@ -111,7 +111,7 @@ class FailingStore(SlowStore):
             records,
             take=take,
             final=final,
-            refuse_if_inbox=refuse_if_inbox,
+            leaving=leaving,
         )
         self._check("append", after=True)
         return appended
@@ -378,7 +378,7 @@ async def test_what_is_posted_while_the_run_closes_is_not_left_behind(
             *,
             take: Sequence[str] = (),
             final: bool = False,
-            refuse_if_inbox: bool = False,
+            leaving: Sequence[str] | None = None,
         ) -> Appended:
             if final and not self.posted:
                 self.posted = True
@@ -389,7 +389,7 @@ async def test_what_is_posted_while_the_run_closes_is_not_left_behind(
                 records,
                 take=take,
                 final=final,
-                refuse_if_inbox=refuse_if_inbox,
+                leaving=leaving,
             )
 
     store = Racing()

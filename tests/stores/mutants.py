@@ -149,7 +149,7 @@ class CommitsByHalves(MemoryStore):
         *,
         take: Sequence[str] = (),
         final: bool = False,
-        refuse_if_inbox: bool = False,
+        leaving: Sequence[str] | None = None,
     ) -> Appended:
         return await super().append(lease, expected_seq, records, final=final)
 

@@ -75,7 +75,7 @@ class TakesWhatIsNotThere(MemoryStore):
 
 
 class EndsPastTheInbox(MemoryStore):
-    """Ignores `refuse_if_inbox`."""
+    """Ignores `leaving`."""
 
     async def append(
         self,
@@ -83,7 +83,7 @@ class EndsPastTheInbox(MemoryStore):
         expected_seq: int,
         records: Sequence[Stamped],
         *,
-        refuse_if_inbox: bool = False,
+        leaving: Sequence[str] | None = None,
         **options: Any,
     ) -> Appended:
         return await super().append(lease, expected_seq, records, **options)

@@ -119,10 +119,10 @@ class BothStores(RuleBasedStateMachine):
         events=EVENTS,
         off=st.sampled_from([0, 0, 0, 0, -1, 1]),
         final=st.booleans(),
-        refuse=st.booleans(),
+        leave=st.sampled_from([None, None, 0, 1, 9]),
     )
     def append(
-        self, data: st.DataObject, events: list[Record], off: int, final: bool, refuse: bool
+        self, data: st.DataObject, events: list[Record], off: int, final: bool, leave: int | None
     ) -> None:
         """At the right place or beside it, taking some of what waits, under any lease ever had."""
         mine, other = data.draw(st.sampled_from(self.leases))
@@ -135,7 +135,8 @@ class BothStores(RuleBasedStateMachine):
             Stamped(name, after + n, 0, "?", 0, self.clock, "run", n, event)
             for n, event in enumerate(events, 1)
         ]
-        options: dict[str, Any] = {"take": take, "final": final, "refuse_if_inbox": refuse}
+        leaving = None if leave is None else [*waiting[:leave], "nothing"]
+        options: dict[str, Any] = {"take": take, "final": final, "leaving": leaving}
         self.pair(
             lambda s: s.append(mine, after, records, **options),
             lambda s: s.append(other, after, records, **options),

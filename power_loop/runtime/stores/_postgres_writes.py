@@ -206,8 +206,8 @@ class Append(Write[Appended]):
         "_expected_seq",
         "_final",
         "_lease",
+        "_leaving",
         "_records",
-        "_refuse",
         "_take",
     )
 
@@ -219,7 +219,7 @@ class Append(Write[Appended]):
         take: Sequence[str],
         *,
         final: bool,
-        refuse_if_inbox: bool,
+        leaving: Sequence[str] | None,
     ) -> None:
         super().__init__()
         self._lease = lease
@@ -227,7 +227,7 @@ class Append(Write[Appended]):
         self._records = records
         self._take = take
         self._final = final
-        self._refuse = refuse_if_inbox
+        self._leaving = leaving
         self._arguments: Sequence[Any] = ()
 
     def call(self, me: Me) -> Call:
@@ -250,7 +250,7 @@ class Append(Write[Appended]):
             bodies,
             [_item_number(id) for id in self._take],
             self._final,
-            self._refuse,
+            None if self._leaving is None else [_item_number(id) for id in self._leaving],
             status_after("", records) or None,
             title_of(records).replace("\x00", ""),
         )
@@ -279,7 +279,7 @@ class Append(Write[Appended]):
 
 _APPEND = (
     "SELECT * FROM @append_records(%s, %s, %s, %b::float8[], %s::text[], %b::int[], %b::bigint[],"
-    " %b::bytea[], %b::bigint[], %s, %s, %s, %s, %s)"
+    " %b::bytea[], %b::bigint[], %s, %s::bigint[], %s, %s, %s)"
 )
 
 

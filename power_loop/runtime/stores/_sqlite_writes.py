@@ -225,7 +225,7 @@ _UPDATE = """UPDATE sessions SET seq = ?, tree_seq = CASE root WHEN sid THEN ? E
 class Append(Write[Appended]):
     """See `Store.append`."""
 
-    __slots__ = ("bodies", "expected_seq", "final", "lease", "records", "refuse_if_inbox", "take")
+    __slots__ = ("bodies", "expected_seq", "final", "lease", "leaving", "records", "take")
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class Append(Write[Appended]):
         take: Sequence[str],
         *,
         final: bool,
-        refuse_if_inbox: bool,
+        leaving: Sequence[str] | None,
     ) -> None:
         super().__init__()
         self.lease = lease
@@ -243,7 +243,7 @@ class Append(Write[Appended]):
         self.records = records
         self.take = take
         self.final = final
-        self.refuse_if_inbox = refuse_if_inbox
+        self.leaving = leaving
         self.bodies: Sequence[bytes] = ()
 
     def prepare(self) -> None:
@@ -258,7 +258,7 @@ class Append(Write[Appended]):
         if seq != self.expected_seq:
             raise Conflict(lease.session, self.expected_seq, seq)
         taken: Sequence[int] = ()
-        if self.take or self.refuse_if_inbox:
+        if self.take or self.leaving is not None:
             taken = self._taken(tx, sid)
         if self.records:
             seq, tree_seq = self._insert(tx, sid, root, tree_seq, status, title)
@@ -276,7 +276,7 @@ class Append(Write[Appended]):
         for id in taken:
             if id not in waiting:
                 raise UsageError(f"no item {id!r} waits in the inbox of session {session!r}")
-        if self.refuse_if_inbox and len(waiting) > len(taken):
+        if self.leaving is not None and not waiting.keys() <= {*taken, *self.leaving}:
             raise Undelivered(session)
         return [waiting[id] for id in taken]
 

@@ -206,17 +206,18 @@ class Store(Protocol):
         *,
         take: Sequence[str] = (),
         final: bool = False,
-        refuse_if_inbox: bool = False,
+        leaving: Sequence[str] | None = None,
     ) -> Appended:
         """Appends records, consumes the inbox items `take`, as one transaction.
 
         `records` carry everything but their tree order, which the store assigns. `final` also
-        releases the lease. `refuse_if_inbox` refuses when items other than `take` are waiting.
+        releases the lease. `leaving` are items of the inbox that may stay there: the append is
+        refused when others than these and `take` wait; None lets any wait.
 
         Raises:
             Conflict: the log is not at `expected_seq`.
             Fenced: the lease is not valid any more.
-            Undelivered: `refuse_if_inbox`, and the inbox is not empty.
+            Undelivered: the inbox holds an item that it neither takes nor leaves.
             UsageError: a record is not the next of this session, or an item does not wait.
         """
         ...

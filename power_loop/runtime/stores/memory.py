@@ -210,7 +210,7 @@ class MemoryStore:
         *,
         take: Sequence[str] = (),
         final: bool = False,
-        refuse_if_inbox: bool = False,
+        leaving: Sequence[str] | None = None,
     ) -> Appended:
         """See `Store.append`."""
         check_append(lease, expected_seq, records)
@@ -218,8 +218,8 @@ class MemoryStore:
             log = self._leased(lease)
             if len(log.records) != expected_seq:
                 raise Conflict(log.id, expected_seq, len(log.records))
-            if take or refuse_if_inbox:
-                self._check_inbox(log, take, refuse_if_inbox=refuse_if_inbox)
+            if take or leaving is not None:
+                self._check_inbox(log, take, leaving)
             if records:
                 self._extend(log, records)
             for id in take:
@@ -353,11 +353,11 @@ class MemoryStore:
             raise Fenced(lease.session, lease.fence)
         return log
 
-    def _check_inbox(self, log: _Log, take: Sequence[str], *, refuse_if_inbox: bool) -> None:
+    def _check_inbox(self, log: _Log, take: Sequence[str], leaving: Sequence[str] | None) -> None:
         for id in take:
             if id not in log.inbox:
                 raise UsageError(f"no item {id!r} waits in the inbox of session {log.id!r}")
-        if refuse_if_inbox and len(log.inbox) > len(set(take)):
+        if leaving is not None and not log.inbox.keys() <= {*take, *leaving}:
             raise Undelivered(log.id)
 
     def _extend(self, log: _Log, records: Sequence[Stamped]) -> None:

@@ -164,13 +164,11 @@ class PostgresStore:
         *,
         take: Sequence[str] = (),
         final: bool = False,
-        refuse_if_inbox: bool = False,
+        leaving: Sequence[str] | None = None,
     ) -> Appended:
         """See `Store.append`."""
         check_append(lease, expected_seq, records)
-        append = Append(
-            lease, expected_seq, records, take, final=final, refuse_if_inbox=refuse_if_inbox
-        )
+        append = Append(lease, expected_seq, records, take, final=final, leaving=leaving)
         return await self._do(self._writer, append)
 
     async def read(

@@ -169,7 +169,7 @@ $$;
 -- p_again: the caller does not know whether an earlier call with the same arguments has landed.
 CREATE FUNCTION @append_records(p_session text, p_fence bigint, p_expected bigint, p_at float8[],
   p_run text[], p_round integer[], p_crc bigint[], p_body bytea[], p_take bigint[],
-  p_final boolean, p_refuse boolean, p_status text, p_title text, p_again boolean,
+  p_final boolean, p_leaving bigint[], p_status text, p_title text, p_again boolean,
   OUT code text, OUT o_seq bigint, OUT o_tree bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -207,8 +207,8 @@ BEGIN
       RETURN;
     END IF;
   END IF;
-  IF p_refuse THEN
-    PERFORM 1 FROM @inbox WHERE sid = s.sid AND id <> ALL (p_take);
+  IF p_leaving IS NOT NULL THEN
+    PERFORM 1 FROM @inbox WHERE sid = s.sid AND id <> ALL (p_take || p_leaving);
     IF FOUND THEN code := 'undelivered'; RETURN; END IF;
   END IF;
   v_tree := s.tree_seq;
