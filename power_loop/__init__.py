@@ -8,7 +8,7 @@
     runtime/    leaves: stores
     tools/      @tool, registry, the files of a workspace
     agent/      AgentLoop and its verbs
-    history/    a stored session: replayed, forked, compared, archived
+    history/    a stored session: replayed, forked, compared, archived, accounted for
     cli/        the `power-loop` command
 
 Importing this package loads none of that; each name is loaded when it is first used.

@@ -75,6 +75,7 @@ class PostgresStore:
         patience: seconds to wait for a lock, and for a server that went away to come back.
 
     Attributes:
+        schema: where the tables are.
         schema_version: the version of the tables that this version of the package needs.
 
     Three connections are opened when they are first needed; all calls raise a `StoreError` that
@@ -106,6 +107,7 @@ class PostgresStore:
         patience: float = 10.0,
     ) -> None:
         self._settings = make_settings(url, schema, prefix, schema_policy, patience)
+        self.schema = schema
         self._waiters = Waiters()
         reached = Event()
         self._watchers = Watchers()
