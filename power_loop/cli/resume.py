@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from llm_client.types import ToolResult
+from llm_client.types import ToolResult, ToolSpec
 from power_loop.agent.deciding import Answer, Decision
 from power_loop.agent.loop import AgentLoop
 from power_loop.agent.opening import PendingCall
@@ -85,15 +85,18 @@ async def tell_open(args: Namespace, store: Store, undecided: Sequence[str] = ()
     loop = loop_with(args, store, SilentService("none"))
     pending = await loop.get_pending(args.session)
     undecided = undecided or [call.call_id for call in pending if call.state == "in_doubt"]
+    tools = loop.tools.by_name()
     print(f"session {args.session} has open calls:", file=sys.stderr)
     for call in pending:
         what = f"{call.name}({one_line(call.arguments)})"
-        print(f"  {call.call_id}  {what}  {_state(call, undecided)}", file=sys.stderr)
-    print("one of these goes on:", file=sys.stderr)
+        whose = "" if call.name in tools else " (a tool of another program)"
+        print(f"  {call.call_id}  {what}{whose}  {_state(call, undecided)}", file=sys.stderr)
     settings: CliSettings = args.settings
-    for words in _ways_on(loop, pending, undecided):
-        ways = ("resume", args.session, *words, *same_as(args))
-        print(f"  {settings.command(args.db, *ways)}", file=sys.stderr)
+    ways = _ways_on(tools, pending, undecided)
+    print("one of these goes on:" if ways else "it can go on in that program", file=sys.stderr)
+    for words in ways:
+        way = ("resume", args.session, *words, *same_as(args))
+        print(f"  {settings.command(args.db, *way)}", file=sys.stderr)
     print(
         f"or this gives them up:\n  {settings.command(args.db, 'abort', args.session)}",
         file=sys.stderr,
@@ -109,18 +112,22 @@ def _state(call: PendingCall, undecided: Sequence[str]) -> str:
 
 
 def _ways_on(
-    loop: AgentLoop[None], pending: Sequence[PendingCall], undecided: Sequence[str]
+    tools: Mapping[str, Tool | ToolSpec], pending: Sequence[PendingCall], undecided: Sequence[str]
 ) -> Sequence[Sequence[str]]:
     """What to say to `resume`: each is whole, and decides about everything."""
-    tokens = [call.token for call in pending if call.state == "waiting"]
+    if any(call.name not in tools and call.state in ("asked", "granted") for call in pending):
+        return []
+    waiting = [call for call in pending if call.state == "waiting"]
+    tokens = [call.token for call in waiting]
     yes = [word for token in tokens for word in ("--approve", token)]
     no = [word for token in tokens for word in ("--deny", token)]
     answers: list[list[str]] = [yes, no] if tokens else [[]]
+    if any(call.name not in tools for call in waiting):
+        answers = [no]
     if not undecided:
         return answers
     doubted = [call for call in pending if call.call_id in undecided]
     decided = [_for_each(doubted, "--decide", "unknown"), _for_each(doubted, "--result", "TEXT")]
-    tools = loop.tools.by_name()
     if all(isinstance(tools.get(call.name), Tool) for call in doubted):
         decided.insert(0, _for_each(doubted, "--decide", "rerun"))
     return [[*answer, *words] for words in decided for answer in answers]
@@ -161,5 +168,6 @@ def _check_tools(
             raise UsageError(
                 f"call {call.call_id!r} needs the tool {call.name!r}, which is not one of this "
                 "command's: resume the session in the program that has it (--write brings the "
-                f"tools that write), or give its result: --result {call.call_id}=TEXT"
+                f"tools that write), give its result (--result {call.call_id}=TEXT), or give it "
+                "up with `abort`"
             )

@@ -108,10 +108,14 @@ def test_a_session_that_is_run_is_not_pruned_and_named(place: Path) -> None:
 
 
 def test_a_person_is_asked_before_sessions_are_deleted(place: Path) -> None:
-    """Anything but yes leaves them."""
+    """Anything but yes leaves them, and Ctrl-C ends the command."""
     in_store(place, several)
+    prune = ("sessions", "prune", "--older-than", "30d")
+    with Terminal(place, *prune, variables={}) as terminal:
+        terminal.expect("[y/N] ")
+        terminal.type("\x03")
+        assert terminal.end() == 130
     for answer, status in (("\n", 1), ("no\n", 1), ("y\n", 0)):
-        prune = ("sessions", "prune", "--older-than", "30d")
         with Terminal(place, *prune, variables={}) as terminal:
             terminal.expect("Delete 2 sessions, with all below? [y/N] ")
             terminal.type(answer)

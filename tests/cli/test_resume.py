@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from power_loop.runtime.stores.base import Store
 from power_loop.session.records import CallAnswered, RunClosed, ToolSettled
-from tests.cli.stored import died_in, records_of, waiting_for
+from tests.agent.crashed import left_behind
+from tests.cli.stored import died_in, in_store, records_of, waiting_for
 from tests.cli.support import SECONDS, environment, run, session_in
 from tests.model_server import model_server
 
@@ -58,7 +60,10 @@ def test_a_call_in_doubt_is_decided_by_a_person(place: Path) -> None:
     with model_server() as variables:
         asked = run(place, "resume", "s", variables=variables)
         assert asked.returncode == 1
-        assert 'c1  pay({"n":1})  was running when its process died' in asked.stderr
+        assert (
+            'c1  pay({"n":1}) (a tool of another program)  was running when its process died'
+            in asked.stderr
+        )
         assert "rerun" not in asked.stderr
         assert "abort s" in asked.stderr
         shown = as_printed(
@@ -109,6 +114,27 @@ def test_a_run_that_still_waits_after_it_was_resumed_says_for_what(place: Path) 
         assert "[awaiting_approval]" in asked.stdout
         assert "waits for an answer to k1" not in asked.stderr
         assert "[completed]" in as_printed(place, asked.stderr, "--deny k2", variables)
+
+
+def test_a_call_of_another_programs_tool_is_not_begun_here(place: Path) -> None:
+    """It can be denied or given up here; what would lose it is not offered."""
+    waiting_for(place, "s", "pay")
+    with model_server() as variables:
+        asked = run(place, "resume", "s", variables=variables)
+        assert "c1  pay({}) (a tool of another program)  waits for" in asked.stderr
+        assert "--approve" not in asked.stderr
+        assert "[completed]" in as_printed(place, asked.stderr, "--deny k1", variables)
+
+    async def leave(store: Store) -> None:
+        await left_behind(store, "t", {"c1": "pay", "c2": "pay"}, begun=["c1"])
+
+    in_store(place, leave)
+    asked = run(place, "ask", "--session", "t", "And now?", variables=variables)
+    assert asked.returncode == 1
+    assert 'c2  pay({"n":1}) (a tool of another program)  has not begun' in asked.stderr
+    assert "it can go on in that program" in asked.stderr
+    assert " resume " not in asked.stderr
+    assert " abort t" in asked.stderr
 
 
 def test_a_call_in_doubt_that_may_be_run_again_is_nobodys_to_decide(place: Path) -> None:
