@@ -37,14 +37,18 @@ class Figure(Struct, frozen=True):
 
 
 FIGURES: dict[int, Figure] = {
-    3: Figure(("figure_03",), 1_300, 1_300, 18_000),
+    1: Figure(("figure_01",), 40, 40, 12_000),
+    2: Figure(("figure_02",), 60, 60, 2_500),
+    3: Figure(("figure_03", "figure_03_stores"), 2_800, 2_800, 38_000),
     4: Figure(("figure_04",), 70, 4_360, 13_080),
     5: Figure(("figure_05",), 1_200, 21_000, 5_000_000),
     6: Figure(("figure_06", "figure_06_loopback"), 900, 29_000, 3_800_000),
     7: Figure(("figure_07",), 20_000, 20_000, 1_000_000),
     8: Figure(("figure_08",), 75, 75, 75),
     9: Figure(("figure_09",), 3_000, 3_000, 150_000),
+    10: Figure(("figure_10", "figure_10_processes"), 2_120, 2_120, 101_280),
     11: Figure(("figure_11", "figure_11_protocols"), 800, 800, 10_000),
+    12: Figure(("figure_12",), 2_000, 2_000, 200_000),
     13: Figure(("figure_13",), 220, 220, 2_000),
 }
 

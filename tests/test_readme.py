@@ -13,9 +13,11 @@ import pytest
 
 from tests.local_weights import need_real_model
 from tests.model_server import model_server
+from tests.postgres_server import shared_server
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+"""Of each, the programs in Python are run."""
 BLOCKS = [
     block
     for page in PAGES
@@ -61,6 +63,18 @@ def test_each_program_of_the_readme_and_the_docs_runs(
     if "local_server" in block:
         need_real_model()
     assert run_program(["-c", block], tmp_path, provider).strip()
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if "DATABASE_URL" in b], ids=["README.md", "docs/stores.md"]
+)
+def test_programs_that_may_use_a_server_run_on_one(
+    block: str, provider: dict[str, str], tmp_path: Path
+) -> None:
+    """The same programs, on PostgreSQL."""
+    variables = {**provider, "DATABASE_URL": shared_server().url()}
+    assert run_program(["-c", block], tmp_path, variables).strip()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

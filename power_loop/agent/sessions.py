@@ -15,8 +15,9 @@ from power_loop.driver.shield import to_the_end
 from power_loop.errors import SessionBusy, StoreError
 from power_loop.events import is_record
 from power_loop.log import logger
-from power_loop.runtime.stores.base import Lease, Store
+from power_loop.runtime.stores.base import Lease, Snapshot, Store
 from power_loop.session.machine import Session
+from power_loop.session.snapshot import is_due, restored, snapshot_of
 
 __all__ = ["Owned", "Sessions", "WaitOrFail"]
 
@@ -34,6 +35,14 @@ class Owned(Struct):
     session: Session
     lease: Lease
     released: bool = False
+
+
+class _Folded(Struct):
+    """A session in memory, and how many of its records the newest snapshot spares to read."""
+
+    generation: int
+    session: Session
+    kept: int
 
 
 class _Turn:
@@ -67,7 +76,7 @@ class Sessions:
         self._store = store
         self._lease_seconds = lease_seconds
         self._cached = cached
-        self._folded: OrderedDict[str, tuple[int, Session]] = OrderedDict()
+        self._folded: OrderedDict[str, _Folded] = OrderedDict()
         self._turns: dict[str, _Turn] = {}
 
     @asynccontextmanager
@@ -94,6 +103,7 @@ class Sessions:
                 finally:
                     if not owned.released:
                         await self._give_back(lease)
+                await self._keep(owned)
             finally:
                 turn.pass_on()
         finally:
@@ -107,7 +117,21 @@ class Sessions:
 
     async def snapshot(self, session_id: str) -> Session:
         """The session as the store has it now, to look at only."""
-        return await self._fold(Session(session_id))
+        return await self._fold((await self._begun(session_id))[0])
+
+    async def _keep(self, owned: Owned) -> None:
+        """Keeps a snapshot, if that is due."""
+        session = owned.session
+        folded = self._folded.get(session.id)
+        if folded is None or folded.session is not session or not is_due(session, folded.kept):
+            return
+        kept = Snapshot(folded.generation, session.seq, snapshot_of(session))
+        try:
+            await self._store.keep_snapshot(session.id, kept)
+        except StoreError as error:
+            logger.warning("no snapshot of session %r was kept: %s", session.id, error)
+        else:
+            folded.kept = session.seq
 
     async def _claim(self, session_id: str, on_busy: WaitOrFail) -> Lease:
         while True:
@@ -136,14 +160,21 @@ class Sessions:
 
     async def _folded_to(self, lease: Lease) -> Session:
         session_id, seq = lease.session, lease.seq
-        generation, session = self._folded.get(session_id, (0, None))
-        if session is None or session.seq > seq or generation != lease.generation:
-            session = Session(session_id)
-            self._folded[session_id] = lease.generation, session
+        known = self._folded.get(session_id)
+        if known is None or known.session.seq > seq or known.generation != lease.generation:
+            session, kept = await self._begun(session_id) if seq else (Session(session_id), 0)
+            known = self._folded[session_id] = _Folded(lease.generation, session, kept)
             while len(self._folded) > self._cached:
                 self._folded.popitem(last=False)
         self._folded.move_to_end(session_id)
+        session = known.session
         return session if session.seq == seq else await self._fold(session)
+
+    async def _begun(self, session_id: str) -> tuple[Session, int]:
+        """The session as its newest snapshot has it, and how many records that spares to read."""
+        kept = await self._store.snapshot(session_id)
+        session = None if kept is None else restored(session_id, kept.seq, kept.body)
+        return (session, session.seq) if session is not None else (Session(session_id), 0)
 
     async def _fold(self, session: Session) -> Session:
         while True:

@@ -178,8 +178,6 @@ class RunPorts:
 
     async def close(self, outcome: Outcome) -> bool:
         """See `Committer.close`."""
-        # A cancellation that has not been delivered yet still comes before the ending.
-        await anyio.lowlevel.checkpoint_if_cancelled()
         refuse = isinstance(outcome, _NOT_OVER_YET)
         if isinstance(outcome, _SUSPENDED):
             # Steering waits for the results of the open calls; what is not to wait does not.
@@ -188,6 +186,9 @@ class RunPorts:
             if cancelled or self.inbox.interrupted:
                 return False
             refuse = not waiting
+        # A cancellation that has not been delivered yet still comes before the ending: whoever
+        # asked for it was told so for as long as no ending was under way.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         return await self.committer.close(outcome, refuse=refuse, take=self.inbox.ignored)
 
     async def drain(self) -> InboxTake:

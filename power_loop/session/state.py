@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Literal
+from zlib import adler32, crc32
 
 from msgspec import Struct
 
@@ -29,7 +30,7 @@ from power_loop.session.records import (
 )
 from power_loop.session.view import changed_view
 
-__all__ = ["CallState", "OpenCall", "Phase", "State", "move", "result_id"]
+__all__ = ["CallState", "OpenCall", "Phase", "State", "id_hash", "move", "result_id"]
 
 
 CallState = Literal["asked", "waiting", "granted", "answered", "started", "in_doubt"]
@@ -38,6 +39,12 @@ CallState = Literal["asked", "waiting", "granted", "answered", "started", "in_do
 def result_id(call_id: str) -> str:
     """The id of the message that carries a call's result: it follows from the call's."""
     return f"{call_id}.result"
+
+
+def id_hash(id: str) -> int:
+    """64 bits of an id. Two ids may share them; then the second is not used."""
+    data = id.encode("utf-8", "surrogatepass")
+    return crc32(data) << 32 | adler32(data)
 
 
 class Phase(Enum):
@@ -112,6 +119,7 @@ class State:
             answer was made up by a hook.
         ids, base_ids: ids of all messages, calls, runs and attempts, and all tokens; a trial keeps
             its own apart.
+        former: hashes of such ids, where a snapshot holds no more of them.
     """
 
     __slots__ = (
@@ -119,6 +127,7 @@ class State:
         "base_ids",
         "batch",
         "configured",
+        "former",
         "id",
         "ids",
         "last_attempt",
@@ -160,6 +169,7 @@ class State:
         self.messages: list[Message] = []
         self.ids: set[str] = set()
         self.base_ids: set[str] | None = None
+        self.former: frozenset[int] = frozenset()
         self.order: tuple[str, ...] = ()
         self.batch: dict[str, Message] = {}
 
@@ -187,7 +197,9 @@ class State:
 
     def knows(self, id: str) -> bool:
         """Whether this id has been used in the session, for whatever it was."""
-        return id in self.ids or (self.base_ids is not None and id in self.base_ids)
+        if id in self.ids or (self.base_ids is not None and id in self.base_ids):
+            return True
+        return bool(self.former) and id_hash(id) in self.former
 
 
 # ── what a legal record changes ───────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 
 from power_loop.errors import Conflict, SessionNotFound, UsageError
 from power_loop.events import RoundStarted, Stamped
-from power_loop.runtime.stores.base import Store
+from power_loop.runtime.stores.base import Snapshot, Store
 from power_loop.testing._store_harness import (
     StoreCheck,
     Stores,
@@ -209,6 +209,34 @@ async def creating_twice_changes_nothing(stores: Stores) -> None:
     )
 
 
+async def a_snapshot_is_of_its_session_and_no_older_than_another(stores: Stores) -> None:
+    """What is given back is what was kept for that very session; it may be forgotten."""
+    store = await stores.new()
+    lease = await leased(store)
+    seq = (await append(store, lease, 0, opening(), *answer())).seq
+    generation = lease.generation
+
+    async def kept() -> Snapshot | None:
+        return await store.snapshot("s")
+
+    newest = Snapshot(generation, seq, b"\x00\xffbody")
+    demand(await kept() is None and await store.snapshot("t") is None, "nothing was kept")
+    for snapshot in (
+        Snapshot(generation, 2, b"older"),
+        newest,
+        Snapshot(generation, 3, b"older"),
+        Snapshot(generation + 1, seq, b"of another generation"),
+    ):
+        await store.keep_snapshot("s", snapshot)
+    demand(await kept() in (None, newest), "the newest is given back as it was")
+    await store.release(lease)
+    await store.delete("s")
+    demand(await kept() is None, "it is gone with its session")
+    await store.create("s")
+    await store.keep_snapshot("s", newest)
+    demand(await kept() is None, "a session made again is another one")
+
+
 async def waiting_ends_when_the_log_has_grown(stores: Stores) -> None:
     """Everybody who waits is woken by the append they wait for, and by no other session's."""
     store = await stores.new()
@@ -308,6 +336,7 @@ LOG_CHECKS = (
     StoreCheck(records_that_are_not_next_are_refused),
     StoreCheck(an_unknown_session_is_said_to_be_unknown),
     StoreCheck(creating_twice_changes_nothing),
+    StoreCheck(a_snapshot_is_of_its_session_and_no_older_than_another),
     StoreCheck(waiting_ends_when_the_log_has_grown),
     StoreCheck(a_reader_beside_a_writer_sees_a_growing_prefix),
     StoreCheck(what_is_acknowledged_is_there_for_others, needs_reopen=True),

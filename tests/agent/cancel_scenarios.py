@@ -51,7 +51,6 @@ class Scenario(Struct, frozen=True):
     hooks: bool = False
     sessions: int = 1
     runs: int = 1
-    sqlite: bool = False
     suspends: bool = False
 
     def loop(self, world: World, steps: int = 1) -> AgentLoop[World]:
@@ -266,5 +265,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("two sessions", lambda: _one_tool, _both, sessions=2),
     Scenario("approval", lambda: _three_tools, _approved, runs=2, suspends=True),
     Scenario("given up", lambda: _one_tool, _abandoned, runs=2, suspends=True),
-    Scenario("SQLite", lambda: _three_tools, _stream, sqlite=True),
+    Scenario("three tools, streamed", lambda: _three_tools, _stream),
 )

@@ -27,12 +27,15 @@ class Steps:
         """Has `action` called before step number `step`, counted from 1."""
         self._at.setdefault(step, []).append(action)
 
-    def tick(self) -> None:
-        """One step is about to be made."""
-        if self.counting:
-            self.count += 1
-            for action in self._at.pop(self.count, ()):
-                action()
+    def tick(self) -> bool:
+        """One step is about to be made; whether something was done before it."""
+        if not self.counting:
+            return False
+        self.count += 1
+        actions = self._at.pop(self.count, ())
+        for action in actions:
+            action()
+        return bool(actions)
 
 
 class _SteppingLoop(asyncio.SelectorEventLoop):
@@ -56,6 +59,12 @@ class _Instrument(trio.abc.Instrument):
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._steps.tick()
+
+    def before_io_wait(self, timeout: float) -> None:
+        """All tasks wait for something outside, such as the thread of a store."""
+        if timeout > 0 and self._steps.tick():
+            # It would wait all the same, perhaps for what does not come any more.
+            trio.lowlevel.current_trio_token().run_sync_soon(lambda: None)
 
 
 def run_stepwise(main: Callable[[], Awaitable[None]], steps: Steps, backend: Backend) -> None:

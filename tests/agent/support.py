@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from power_loop import AgentLoop, MemoryStore, SQLiteStore
+from power_loop import AgentLoop, MemoryStore
 from power_loop.agent.toolset import AnyTool
 from power_loop.events import Event, Stamped
 from power_loop.runtime.stores.base import Store
 from power_loop.session.records import Record, RunOpened
 from tests.agent.stores import records_of
 from tests.session.checker import violations
+from tests.stores.places import new_place, open_place
 
-__all__ = ["check_log", "events_of", "log_of", "opened_store"]
+__all__ = ["EVERY_STORE", "StoreKind", "check_log", "events_of", "log_of", "opened_store"]
 
 T = TypeVar("T")
 
+StoreKind = Literal["memory", "sqlite", "postgres"]
+EVERY_STORE: tuple[StoreKind, ...] = ("memory", "sqlite", "postgres")
+
 
 @asynccontextmanager
-async def opened_store(kind: str, folder: Path) -> AsyncGenerator[Store]:
+async def opened_store(kind: StoreKind, folder: Path) -> AsyncGenerator[Store]:
     """A store of this kind, closed afterwards."""
-    store: Store = MemoryStore() if kind == "memory" else SQLiteStore(folder / "sessions.db")
+    store = MemoryStore() if kind == "memory" else open_place(new_place(kind, folder))
     try:
         yield store
     finally:

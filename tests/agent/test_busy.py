@@ -21,7 +21,8 @@ from power_loop.session.records import RunClosed, RunOpened
 from tests.agent.scripted import Gate, Scripted, calls, hangs, says
 from tests.agent.stepping import Backend, Steps, run_stepwise
 from tests.agent.stores import SlowStore
-from tests.agent.support import check_log
+from tests.agent.support import EVERY_STORE, StoreKind, check_log
+from tests.stores.places import new_place, open_place
 
 pytestmark = pytest.mark.anyio
 
@@ -137,11 +138,12 @@ async def test_other_sessions_do_not_wait_for_a_busy_one() -> None:
                 await loop.cancel("slow")
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_two_loops_on_one_store_take_turns(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", EVERY_STORE)
+async def test_two_loops_on_one_store_take_turns(kind: StoreKind, tmp_path: Path) -> None:
     """Each sees what the other has added; neither uses a stale history."""
-    store = MemoryStore() if kind == "memory" else SQLiteStore(tmp_path / "s.db")
-    other_store = store if kind == "memory" else SQLiteStore(tmp_path / "s.db")
+    place = "" if kind == "memory" else new_place(kind, tmp_path)
+    store = open_place(place) if place else MemoryStore()
+    other_store = open_place(place) if place else store
     llms = [Scripted(by=lambda _: says("yes")) for _ in range(2)]
     with anyio.fail_after(30):
         async with (

@@ -13,7 +13,7 @@ from power_loop import AgentLoop, Hooks, Result, tool
 from power_loop.errors import NothingToResume, UsageError
 from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
 from tests.agent.scripted import Gate, Reply, Scripted, calls, says
-from tests.agent.support import check_log, opened_store
+from tests.agent.support import EVERY_STORE, StoreKind, check_log, opened_store
 
 pytestmark = pytest.mark.anyio
 
@@ -83,8 +83,8 @@ async def test_what_nobody_waits_for_is_refused_before_anything_is_stored(
         await check_log(loop, session)
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_a_reason_is_stored_in_a_sound_form(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", EVERY_STORE)
+async def test_a_reason_is_stored_in_a_sound_form(kind: StoreKind, tmp_path: Path) -> None:
     """It is for people; nothing may keep a session from being put in order."""
     llm = Scripted(calls(("r", "remote", {})), says("fine"))
     async with (
@@ -97,9 +97,9 @@ async def test_a_reason_is_stored_in_a_sound_form(kind: str, tmp_path: Path) -> 
         await check_log(loop, session)
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("kind", EVERY_STORE)
 async def test_a_reason_to_cancel_from_elsewhere_is_stored_in_a_sound_form(
-    kind: str, tmp_path: Path
+    kind: StoreKind, tmp_path: Path
 ) -> None:
     """The run that takes it ends as it should."""
     gate = Gate()

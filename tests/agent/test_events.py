@@ -15,12 +15,14 @@ from typing import Any
 import anyio
 import pytest
 
-from power_loop import AgentConfig, AgentLoop, MemoryStore, SQLiteStore, ToolContext, tool
+from power_loop import AgentConfig, AgentLoop, ToolContext, tool
 from power_loop.errors import SessionNotFound, UsageError
 from power_loop.events import RoundStarted, Stamped, decode_event, is_record
 from power_loop.session.records import RunClosed, RunOpened
 from tests.agent.scripted import Scripted, calls, says
 from tests.agent.stepping import tasks_alive
+from tests.agent.support import EVERY_STORE, StoreKind, opened_store
+from tests.stores.places import KINDS, Kind, new_place, open_place
 
 pytestmark = pytest.mark.anyio
 
@@ -29,13 +31,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FOLLOWER = """
 import sys
 import anyio
-from power_loop import AgentLoop, SQLiteStore
+from power_loop import AgentLoop
 from power_loop.events import encode_event
 from power_loop.session.records import RunClosed
 from tests.agent.scripted import Scripted
+from tests.stores.places import open_place
 
-async def main(path, runs):
-    store = SQLiteStore(path)
+async def main(place, runs):
+    store = open_place(place)
     async with AgentLoop(Scripted(), store=store) as loop:
         print("ready", flush=True)
         async for stamped in loop.events.stream("s", follow=True):
@@ -59,12 +62,16 @@ def _model(request: Any) -> Any:
     return calls(("a", "noop", {})) if request.messages[-1].role == "user" else says("done")
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_a_stream_of_events_replays_what_the_store_holds(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", EVERY_STORE)
+async def test_a_stream_of_events_replays_what_the_store_holds(
+    kind: StoreKind, tmp_path: Path
+) -> None:
     """From any cursor, each record once, in order."""
-    store = MemoryStore() if kind == "memory" else SQLiteStore(tmp_path / "s.db")
     with anyio.fail_after(20):
-        async with AgentLoop(Scripted(by=_model), tools=[noop], store=store) as loop:
+        async with (
+            opened_store(kind, tmp_path) as store,
+            AgentLoop(Scripted(by=_model), tools=[noop], store=store) as loop,
+        ):
             session = (await loop.send("hi")).session_id
             everything = [stamped async for stamped in loop.events.stream(session)]
             assert [stamped.seq for stamped in everything] == list(range(1, len(everything) + 1))
@@ -74,21 +81,20 @@ async def test_a_stream_of_events_replays_what_the_store_holds(kind: str, tmp_pa
                 assert rest == everything[after:]
             with pytest.raises(SessionNotFound):
                 await loop.events.stream("nobody").__anext__()
-        await store.aclose()
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("kind", EVERY_STORE)
 async def test_followers_that_disconnect_at_random_miss_and_repeat_nothing(
-    kind: str, tmp_path: Path
+    kind: StoreKind, tmp_path: Path
 ) -> None:
     """Hundreds of disconnects while the session goes on, by reading too little or by time (M02)."""
-    store = (
-        MemoryStore() if kind == "memory" else SQLiteStore(tmp_path / "s.db", durability="normal")
-    )
     rng = random.Random(7)
     disconnects = 0
     with anyio.fail_after(30):
-        async with AgentLoop(Scripted(by=_model), tools=[noop], store=store) as loop:
+        async with (
+            opened_store(kind, tmp_path) as store,
+            AgentLoop(Scripted(by=_model), tools=[noop], store=store) as loop,
+        ):
             await store.create("s")
             over = anyio.Event()
             followed: list[list[Stamped]] = [[] for _ in range(10)]
@@ -117,20 +123,20 @@ async def test_followers_that_disconnect_at_random_miss_and_repeat_nothing(
             log = list(await store.read("s"))
             assert all(mine == log for mine in followed)
             assert disconnects >= 500
-        await store.aclose()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_another_process_follows_without_gap_or_repeat(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_another_process_follows_without_gap_or_repeat(kind: Kind, tmp_path: Path) -> None:
     """It sees each record as the store holds it, as it comes."""
-    path = tmp_path / "s.db"
-    store = SQLiteStore(path)
+    place = new_place(kind, tmp_path)
+    store = open_place(place)
     await store.create("s")
     with anyio.fail_after(60):
         async with (
             AgentLoop(Scripted(by=_model), tools=[noop], store=store) as loop,
             await anyio.open_process(
-                [sys.executable, "-W", "error", "-c", FOLLOWER, str(path), "10"],
+                [sys.executable, "-W", "error", "-c", FOLLOWER, place, "10"],
                 cwd=ROOT,
                 stderr=subprocess.PIPE,
             ) as follower,

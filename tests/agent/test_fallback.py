@@ -18,7 +18,7 @@ from llm_client.wrappers.throttled import Throttled
 from power_loop import AgentConfig, AgentLoop, tool
 from power_loop.events import FallbackTaken, Stamped, TextDelta
 from power_loop.session.records import ModelAsked, ModelEnded, ToolStarted
-from tests.agent.support import check_log, events_of, opened_store
+from tests.agent.support import EVERY_STORE, StoreKind, check_log, events_of, opened_store
 from tests.session.checker import transcript_violations
 
 pytestmark = pytest.mark.anyio
@@ -45,10 +45,10 @@ def cut(text: str, error: LLMError) -> Reply:
     return Reply(parts=(Text(text),), break_after=2, error=error)
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("kind", EVERY_STORE)
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_fallback_in_the_middle_of_a_session_keeps_it_legal(
-    kind: str, streamed: bool, tmp_path: Path
+    kind: StoreKind, streamed: bool, tmp_path: Path
 ) -> None:
     """The tools of one model's answer are run once, and another model reads their results."""
     paid: list[int] = []

@@ -18,12 +18,12 @@ from power_loop.runtime.stores.base import Posted, Steer, Store
 from power_loop.session.records import RunClosed, RunOpened
 from tests.agent.scripted import Gate, Scripted, calls, hangs, says
 from tests.agent.stores import SlowStore
-from tests.agent.support import check_log, opened_store
+from tests.agent.support import EVERY_STORE, check_log, opened_store
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=EVERY_STORE)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Store]:
     async with opened_store(request.param, tmp_path) as store:
         await store.create("s")

@@ -29,7 +29,7 @@ from power_loop.hooks import (
 from power_loop.session.outcome import Failed
 from power_loop.tools.base import ToolOutput
 from tests.agent.scripted import Scripted, calls, says
-from tests.agent.support import check_log, opened_store
+from tests.agent.support import EVERY_STORE, StoreKind, check_log, opened_store
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +71,7 @@ def adding(kind: type[Any], append: Any) -> Callable[[Any], Any]:
     return handler
 
 
-async def check_ends_failed(hooks: Hooks, told: str, kind: str, folder: Path) -> None:
+async def check_ends_failed(hooks: Hooks, told: str, kind: StoreKind, folder: Path) -> None:
     """The run ends `failed`, with its result, closed in the store; and the session goes on."""
     llm = Scripted(says("one"), says("two"), says("three"))
     async with opened_store(kind, folder) as store:
@@ -91,20 +91,20 @@ async def check_ends_failed(hooks: Hooks, told: str, kind: str, folder: Path) ->
     assert llm.illegal == []
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("kind", EVERY_STORE)
 @pytest.mark.parametrize("point", [starting, beginning])
 @pytest.mark.parametrize(("append", "told"), UNFIT)
 async def test_a_message_that_no_transcript_can_hold_ends_the_run_with_an_error_naming_the_point(
-    append: Any, told: str, point: Callable[[Any], Hooks], kind: str, tmp_path: Path
+    append: Any, told: str, point: Callable[[Any], Hooks], kind: StoreKind, tmp_path: Path
 ) -> None:
     """Nothing of it reaches the store, which stays in order."""
     name = "session.start" if point is starting else "round.start"
     await check_ends_failed(point(append), f"{name} gave .*{told}", kind, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("kind", EVERY_STORE)
 async def test_a_text_to_go_on_with_that_no_provider_takes_ends_the_run(
-    kind: str, tmp_path: Path
+    kind: StoreKind, tmp_path: Path
 ) -> None:
     """At complete.decide."""
     hooks = Hooks()
@@ -116,7 +116,7 @@ async def test_a_text_to_go_on_with_that_no_provider_takes_ends_the_run(
     await check_ends_failed(hooks, "complete.decide gave text with a lone", kind, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("kind", EVERY_STORE)
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -125,7 +125,7 @@ async def test_a_text_to_go_on_with_that_no_provider_takes_ends_the_run(
     ],
 )
 async def test_a_message_made_unfit_while_it_is_appended_ends_the_run(
-    change: dict[str, Any], told: str, kind: str, tmp_path: Path
+    change: dict[str, Any], told: str, kind: StoreKind, tmp_path: Path
 ) -> None:
     """At message.append, here of the model's answer."""
     hooks = Hooks()
@@ -152,8 +152,8 @@ async def test_messages_that_fit_are_taken() -> None:
         await check_log(loop, result.session_id)
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_a_reason_to_wait_is_stored_in_a_sound_form(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", EVERY_STORE)
+async def test_a_reason_to_wait_is_stored_in_a_sound_form(kind: StoreKind, tmp_path: Path) -> None:
     """It is words for people only, so it is repaired, as the reason of a Break is."""
 
     @tool

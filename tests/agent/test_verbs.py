@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,19 @@ import pytest
 from msgspec.structs import replace
 
 from llm_client.types import StopReason, Text, ToolSpec
-from power_loop import AgentConfig, AgentLoop, Hooks, Result, ToolContext, tool
+from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, Result, ToolContext, tool
 from power_loop.errors import NothingToResume, SessionNotFound, SessionPendingError
 from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
-from power_loop.runtime.stores.base import Store
+from power_loop.runtime.stores.base import InboxItem, Store
 from power_loop.session.outcome import Cancelled, Completed, PendingTools, RoundLimit
 from power_loop.session.records import ModelEnded, RunClosed, RunOpened, ToolSettled, ToolStarted
 from tests.agent.scripted import Gate, Scripted, calls, hangs, says
-from tests.agent.support import check_log, log_of, opened_store
+from tests.agent.support import EVERY_STORE, check_log, log_of, opened_store
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=EVERY_STORE)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Store]:
     async with opened_store(request.param, tmp_path) as store:
         yield store
@@ -477,3 +477,58 @@ async def test_a_truncated_answer_never_runs_its_last_call_a03(store: Store) -> 
             log = await check_log(loop, result.session_id)
             assert not any(isinstance(record, ToolStarted) for record in log)
             assert result.status == "completed"
+
+
+class _AnswersLate(MemoryStore):
+    """A store that cannot know without waiting what is in an inbox, and waits when it is told."""
+
+    immediate = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = False
+        self.gate = Gate()
+
+    def inbox_hint(self, session: str) -> bool:
+        return True
+
+    async def inbox(self, session: str) -> Sequence[InboxItem]:
+        if self.waits:
+            await self.gate.wait()
+        return await super().inbox(session)
+
+
+async def test_a_cancel_that_was_accepted_while_a_run_looked_into_its_inbox_holds() -> None:
+    """A run that would wait for an approval looks there last; it has its answer, and has not heard
+    it yet, when somebody cancels: no ending is under way, so the wish is accepted and kept.
+    """
+    store = _AnswersLate()
+    hooks = Hooks()
+
+    def suspend(_: ToolBefore) -> Suspend:
+        store.waits = True
+        return Suspend()
+
+    hooks.on(TOOL_BEFORE, suspend)
+
+    @tool
+    def work() -> str:
+        """Works."""
+        return "worked"
+
+    results: list[str] = []
+    with anyio.fail_after(10):
+        async with AgentLoop(
+            Scripted(calls(("a", "work", {}))), tools=[work], store=store, hooks=hooks
+        ) as loop:
+            await store.create("s")
+
+            async def send() -> None:
+                results.append((await loop.send("go", "s")).status)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                await store.gate.reached.wait()
+                store.gate.opened.set()
+                assert await loop.cancel("s")
+    assert results == ["cancelled"]

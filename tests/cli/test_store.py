@@ -60,6 +60,7 @@ def test_an_old_database_is_told_what_would_mend_it_and_migrated(place: Path) ->
     died_in(place, "s", {"c1": "pay"})
     with sqlite3.connect(place / "db" / "sessions.db") as connection:
         connection.execute("ALTER TABLE sessions DROP COLUMN lifecycle")
+        connection.execute("DROP TABLE snapshots")
         connection.execute("UPDATE meta SET value = 1 WHERE key = 'schema'")
     connection.close()
     for _ in range(2):

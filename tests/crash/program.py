@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
+import re
 import signal
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
 from msgspec import Struct
 
 from llm_client.types import LLMRequest, Message
-from power_loop import AgentLoop, Hooks, Result, SQLiteStore, ToolContext, tool
+from power_loop import AgentLoop, Hooks, Result, RunResult, SQLiteStore, ToolContext, tool
+from power_loop.agent.deciding import Answer
 from power_loop.errors import NothingToResume
 from power_loop.events import Stamped
-from power_loop.hooks import POINTS, HookPoint
-from power_loop.runtime.stores.base import Appended, Lease
+from power_loop.hooks import POINTS, TOOL_BEFORE, HookPoint, Suspend
+from power_loop.runtime.stores.base import Appended, Lease, Posted
+from power_loop.runtime.stores.postgres import PostgresStore
 from power_loop.session.records import ToolSettled
 from power_loop.tools import Reconciled
 from tests.agent.scripted import Reply, Scripted, calls, says
+from tests.stores.places import DurableStore
 
-__all__ = ["SESSION", "Case", "run"]
+__all__ = ["INPUTS", "RECOVERY", "SESSION", "STEERED", "UNSAFE", "Case", "run"]
 
 SESSION = "s"
+INPUTS = ("first", "second", "third")
+"""What it is told, in order; with hooks there is a "fourth", about a call that needs approval."""
+STEERED = "steered"
+"""What a tool says to the session in the middle of its run."""
+UNSAFE = ("charge", "pay")
+"""Tools that must not run twice."""
+RECOVERY = "recovery: "
+"""How the names of points begin that come while a program started again brings to an end what the
+one before it had begun."""
 
 
 class Case(Struct, frozen=True):
@@ -37,19 +53,28 @@ class Case(Struct, frozen=True):
         folder: where its database, its journal of points and its effects are.
         kill_at: number of the point at which it dies, from 1; 0 for not at all.
         kill_on: name of a point at which it dies.
-        hooks: whether handlers are registered everywhere, which makes every step a barrier.
-        sql: whether each SQL statement of the writer is a point as well.
+        nth: it dies when it comes to `kill_on` for the nth time.
+        hooks: whether handlers are registered everywhere, which makes every step a barrier, and one
+            has a call wait for an approval.
+        sql: whether each SQL statement of the writer is a point as well; on SQLite.
         seed: decides how the tools interleave.
         second: the other tools wait until the result of the first is durable.
+        place: a database and schema on a PostgreSQL server instead of the folder's own database.
+        session: the id of its session.
+        how: whether it dies there, or stops until it is told to go on.
     """
 
     folder: str
     kill_at: int = 0
     kill_on: str = ""
+    nth: int = 1
     hooks: bool = False
     sql: bool = False
     seed: int = 0
     second: bool = False
+    place: str = ""
+    session: str = SESSION
+    how: Literal["dies", "stops"] = "dies"
 
 
 class _Journal:
@@ -57,21 +82,25 @@ class _Journal:
 
     def __init__(self, case: Case) -> None:
         folder = Path(case.folder)
-        self.path = folder / "sessions.db"
         self._case = case
         self._lock = threading.Lock()
-        self._count = 0
+        self._counts: Counter[str] = Counter()
+        self._signal = signal.SIGKILL if case.how == "dies" else signal.SIGSTOP
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        self._points = os.open(folder / "points", flags)
+        points = folder / "points"
+        self.recovers = points.exists()
+        self._points = os.open(points, flags)
         self._effects = os.open(folder / "effects", flags)
 
     def point(self, name: str) -> None:
         """The program is at this point; perhaps it dies here."""
+        name = f"{RECOVERY}{name}" if self.recovers else name
         with self._lock:
-            self._count += 1
+            self._counts[name] += 1
             os.write(self._points, f"{name}\n".encode())
-            if self._count == self._case.kill_at or name == self._case.kill_on:
-                os.kill(os.getpid(), signal.SIGKILL)
+            on = name == self._case.kill_on and self._counts[name] == self._case.nth
+            if on or self._counts.total() == self._case.kill_at:
+                os.kill(os.getpid(), self._signal)
 
     def has_happened(self, *words: object) -> bool:
         """Whether something has happened in the outer world, in whatever process."""
@@ -83,51 +112,106 @@ class _Journal:
         """Something happened in the outer world."""
         os.write(self._effects, (" ".join(map(str, words)) + "\n").encode())
 
+    @asynccontextmanager
+    async def around(self, what: str) -> AsyncGenerator[None]:
+        """A point before something is asked of the store, and one after it was granted."""
+        self.point(f"before {what}")
+        yield
+        self.point(f"after {what}")
 
-class _Store(SQLiteStore):
-    def __init__(self, journal: _Journal, *, sql: bool) -> None:
+    @asynccontextmanager
+    async def appending(
+        self, expected_seq: int, records: Sequence[Stamped]
+    ) -> AsyncGenerator[None]:
+        """Points around an append, and a note of what was acknowledged, for the judge."""
+        names = "+".join(type(stamped.event).__name__ for stamped in records)
+        self.point(f"before {names}")
+        yield
+        self.effect("acknowledged", expected_seq, names)
+        self.point(f"after {names}")
+
+
+class _OnSQLite(SQLiteStore):
+    def __init__(self, journal: _Journal, case: Case) -> None:
         def trace(statement: str) -> None:
             if "writer" in threading.current_thread().name:
-                journal.point(f"sql {statement.split(None, 1)[0]}")
+                journal.point(f"sql {_kind_of(statement)}")
 
         def prepare(connection: Connection) -> None:
-            if sql:
+            if case.sql:
                 connection.set_trace_callback(trace)
 
         # Death of a process loses nothing that was committed, whatever the durability.
-        super().__init__(journal.path, durability="normal", prepare=prepare)
+        path = Path(case.folder) / "sessions.db"
+        super().__init__(path, durability="normal", prepare=prepare)
         self._journal = journal
 
+    async def create(self, session: str, **options: Any) -> None:
+        async with self._journal.around("create"):
+            await super().create(session, **options)
+
+    async def claim(self, session: str, **options: Any) -> Lease:
+        async with self._journal.around("claim"):
+            return await super().claim(session, **options)
+
+    async def release(self, lease: Lease) -> None:
+        async with self._journal.around("release"):
+            await super().release(lease)
+
+    async def post(self, session: str, item: Any, **options: Any) -> Posted:
+        async with self._journal.around("post"):
+            return await super().post(session, item, **options)
+
     async def append(
-        self,
-        lease: Lease,
-        expected_seq: int,
-        records: Sequence[Stamped],
-        *,
-        take: Sequence[str] = (),
-        final: bool = False,
-        refuse_if_inbox: bool = False,
+        self, lease: Lease, expected_seq: int, records: Sequence[Stamped], **options: Any
     ) -> Appended:
-        names = "+".join(type(stamped.event).__name__ for stamped in records)
-        self._journal.point(f"before {names}")
-        appended = await super().append(
-            lease,
-            expected_seq,
-            records,
-            take=take,
-            final=final,
-            refuse_if_inbox=refuse_if_inbox,
-        )
-        self._journal.point(f"after {names}")
-        return appended
+        async with self._journal.appending(expected_seq, records):
+            return await super().append(lease, expected_seq, records, **options)
+
+
+class _OnPostgres(PostgresStore):
+    def __init__(self, journal: _Journal, case: Case) -> None:
+        url, _, schema = case.place.partition("#")
+        super().__init__(url, schema=schema)
+        self._journal = journal
+
+    async def create(self, session: str, **options: Any) -> None:
+        async with self._journal.around("create"):
+            await super().create(session, **options)
+
+    async def claim(self, session: str, **options: Any) -> Lease:
+        async with self._journal.around("claim"):
+            return await super().claim(session, **options)
+
+    async def release(self, lease: Lease) -> None:
+        async with self._journal.around("release"):
+            await super().release(lease)
+
+    async def post(self, session: str, item: Any, **options: Any) -> Posted:
+        async with self._journal.around("post"):
+            return await super().post(session, item, **options)
+
+    async def append(
+        self, lease: Lease, expected_seq: int, records: Sequence[Stamped], **options: Any
+    ) -> Appended:
+        async with self._journal.appending(expected_seq, records):
+            return await super().append(lease, expected_seq, records, **options)
+
+
+def _kind_of(statement: str) -> str:
+    """What a statement does, and to which table."""
+    table = re.search(r"\b(?:INTO|FROM|UPDATE)\s+(\w+)", statement)
+    verb = statement.split(None, 1)[0]
+    return f"{verb} {table[1]}" if table else verb
 
 
 class _Deps:
     def __init__(self, journal: _Journal, case: Case) -> None:
         self.journal = journal
         self.rng = random.Random(case.seed)
-        self.waits = case.second
+        self.case = case
         self.first_settled = anyio.Event()
+        self.loop: AgentLoop[_Deps]
 
     def hear(self, stamped: Stamped) -> None:
         """Hears of a record once it is durable."""
@@ -140,7 +224,7 @@ async def _work(context: ToolContext[_Deps]) -> str:
     journal, id = context.deps.journal, context.call_id
     journal.effect("begin", context.tool, id, context.idempotency_key, context.attempt)
     journal.point(f"tool begins {id}")
-    if context.deps.waits and id != "a":
+    if context.deps.case.second and id != "a":
         await context.deps.first_settled.wait()
     for _ in range(context.deps.rng.randint(1, 5)):
         await anyio.lowlevel.checkpoint()
@@ -157,7 +241,15 @@ async def charge(context: ToolContext[_Deps]) -> str:
 
 @tool(idempotent=True)
 async def look(context: ToolContext[_Deps]) -> str:
-    """Looks something up; may be done again."""
+    """Looks something up, and tells the session of it; may be done again."""
+    deps = context.deps
+    await deps.loop.steer(deps.case.session, STEERED, dedupe_key=STEERED)
+    return await _work(context)
+
+
+@tool
+async def pay(context: ToolContext[_Deps]) -> str:
+    """Pays, once somebody has approved it; must not be done twice."""
     return await _work(context)
 
 
@@ -183,6 +275,8 @@ def _answer(request: LLMRequest) -> Reply:
         return says("all done")
     if last.text == "second":
         return calls(("a", "charge", {}), ("b", "charge", {}), ("c", "look", {}), ("d", "book", {}))
+    if last.text == "fourth":
+        return calls(("e", "pay", {}))
     return says(f"answer to {last.text}")
 
 
@@ -196,43 +290,66 @@ def _look_everywhere(journal: _Journal) -> Hooks:
     hooks = Hooks()
     for point in POINTS:
         hooks.on(point, look_at(point), name=point.name, on_error="raise")
+    hooks.on(TOOL_BEFORE, lambda context: Suspend() if context.name == "pay" else None)
     return hooks
 
 
 def run(case: Case) -> None:
     """Runs the program until it is done or dies."""
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it tells of every lost connection
     anyio.run(_main, case)
 
 
 async def _main(case: Case) -> None:
     journal = _Journal(case)
-    store = _Store(journal, sql=case.sql)
+    store: DurableStore = _OnPostgres(journal, case) if case.place else _OnSQLite(journal, case)
     llm = Scripted(by=_answer)
     hooks = _look_everywhere(journal) if case.hooks else None
     deps = _Deps(journal, case)
-    async with AgentLoop[_Deps](llm, tools=[charge, look, book], store=store, hooks=hooks) as loop:
+    tools = [charge, look, book, pay]
+    async with store, AgentLoop[_Deps](llm, tools=tools, store=store, hooks=hooks) as loop:
+        deps.loop = loop
         loop.events.subscribe(deps.hear, types=[ToolSettled], inline=True)
-        await store.create(SESSION)
+        await store.create(case.session)
         journal.point("created")
-        await _go_on(loop, journal, deps)
-        for text in ("first", "second", "third"):
-            if text not in _said(await loop.get_messages(SESSION)):
-                result = await loop.send(text, SESSION, deps=deps)
+        await _go_on(loop, deps)
+        for text in (*INPUTS, "fourth") if case.hooks else INPUTS:
+            if text not in _said(await loop.get_messages(case.session)):
+                result = await _approved(loop, deps, await loop.send(text, case.session, deps=deps))
                 journal.effect("answered", text, result.status)
                 journal.point(f"answered {text}")
     for fault in llm.illegal:
         journal.effect("illegal", fault.replace(" ", "_"))
-    await store.aclose()
 
 
-async def _go_on(loop: AgentLoop[_Deps], journal: _Journal, deps: _Deps) -> None:
+async def _go_on(loop: AgentLoop[_Deps], deps: _Deps) -> None:
     """What a program does when it starts: what was begun is brought to its end."""
+    answers = await _answers(loop, deps)
     try:
-        result = await loop.resume(SESSION, deps=deps)
+        result = await loop.resume(deps.case.session, answers=answers, deps=deps)
     except NothingToResume:
-        return
-    journal.effect("resumed", result.status)
-    journal.point("resumed")
+        pass
+    else:
+        result = await _approved(loop, deps, result)
+        deps.journal.effect("resumed", result.status)
+        deps.journal.point("resumed")
+    deps.journal.recovers = False
+
+
+async def _approved(
+    loop: AgentLoop[_Deps], deps: _Deps, result: RunResult[None]
+) -> RunResult[None]:
+    """Approves what waits for it, and has the run go on."""
+    while result.status == "awaiting_approval":
+        deps.journal.point("asked for approval")
+        answers = await _answers(loop, deps)
+        result = await loop.resume(deps.case.session, answers=answers, deps=deps)
+    return result
+
+
+async def _answers(loop: AgentLoop[_Deps], deps: _Deps) -> Mapping[str, Answer]:
+    pending = await loop.get_pending(deps.case.session)
+    return {call.token: "approve" for call in pending if call.token}
 
 
 def _said(messages: Sequence[Message]) -> list[str]:

@@ -10,17 +10,14 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-import anyio
 import pytest
+from msgspec.structs import replace
 
-from llm_client.types import ToolResult
-from power_loop import SQLiteStore
-from power_loop.session.outcome import Completed, Crashed
-from power_loop.session.records import Record, RunClosed, RunOpened, ToolSettled, ToolStarted
-from tests.agent.stores import records_of
-from tests.crash.program import SESSION, Case
+from power_loop.session.outcome import Crashed
+from power_loop.session.records import RunClosed, RunOpened, ToolSettled
+from tests.crash.judging import Tried, faults
+from tests.crash.program import RECOVERY, Case
 from tests.crash.zygote import Zygote
-from tests.session.checker import violations
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGKILL"), reason="processes can be forked and killed on POSIX only"
@@ -41,77 +38,23 @@ def zygote() -> Iterator[Zygote]:
         yield zygote
 
 
-class Tried:
-    """What is left of a program that was killed `deaths` times and started again."""
-
-    def __init__(self, folder: Path, log: list[Record], deaths: int) -> None:
-        self.deaths = deaths
-        self.log = log
-        self.points = (folder / "points").read_text().splitlines()
-        self.effects = [line.split() for line in (folder / "effects").read_text().splitlines()]
-
-
-def read_log(folder: Path) -> list[Record]:
-    async def read() -> list[Record]:
-        store = SQLiteStore(folder / "sessions.db")
-        records = records_of(await store.read(SESSION))
-        assert await store.check() == len(records)
-        await store.aclose()
-        return records
-
-    return anyio.run(read)
-
-
 def kill_and_restart(
     zygote: Zygote, folder: Path, variant: str, kills: tuple[int, ...], seed: int = 0
-) -> Tried:
-    """Starts the program; it is killed at each of these points in turn, then left alone."""
+) -> tuple[Tried, int]:
+    """Starts the program; it is killed at each of these points in turn, then left alone.
+
+    What is left, and how often it died.
+    """
     folder.mkdir(exist_ok=True)
     options = VARIANTS[variant]
+    case = Case(str(folder), hooks=options["hooks"], sql=options["sql"], seed=seed)
     deaths = 0
     for kill_at in kills:
-        case = Case(str(folder), kill_at, "", options["hooks"], options["sql"], seed)
-        status = zygote.run(case)
+        status = zygote.run(replace(case, kill_at=kill_at))
         assert status in (-signal.SIGKILL, 0)
         deaths += status != 0
-    assert zygote.run(Case(str(folder), 0, "", options["hooks"], options["sql"], seed)) == 0
-    return Tried(folder, read_log(folder), deaths)
-
-
-def judge(tried: Tried, where: str) -> None:
-    """Everything that must hold however the program was killed."""
-    log, effects = tried.log, tried.effects
-    assert violations(log, closed=True, idempotent=lambda name: name != "charge") == [], where
-    assert [e for e in effects if e[0] == "illegal"] == [], where
-    inputs = [m.text for r in log if isinstance(r, RunOpened) for m in r.input]
-    assert inputs == ["first", "second", "third"], where
-    answered = [e[1] for e in effects if e[0] == "answered"]
-    assert len(answered) == len(set(answered)), where
-    begun = Counter((e[1], e[2]) for e in effects if e[0] == "begin")
-    done = {e[2] for e in effects if e[0] == "done"}
-    assert all(n == 1 for (name, _), n in begun.items() if name == "charge"), where
-    keys = {(e[2], e[3]) for e in effects if e[0] == "begin"}
-    assert len(keys) == len(begun), where
-    started = {r.call_id for r in log if isinstance(r, ToolStarted)}
-    assert {call for _, call in begun} <= started, where
-    hows = {
-        part.call_id: r.how
-        for r in log
-        if isinstance(r, ToolSettled)
-        for part in r.message.parts
-        if isinstance(part, ToolResult)
-    }
-    assert set(hows) == {"a", "b", "c", "d"}, where
-    for call, how in hows.items():
-        assert how in ("finished", "unknown"), where
-        assert how != "finished" or call in done, where
-    assert hows["c"] == hows["d"] == "finished", where
-    # The tool that can be asked has its effect exactly once, however often it had to be begun.
-    assert [e[3] for e in effects if e[:3] == ["done", "book", "d"]] == ["s/d"], where
-    assert {e[3] for e in effects if e[0] == "asked"} <= {"s/d"}, where
-    closed = [r.outcome for r in log if isinstance(r, RunClosed)]
-    assert isinstance(closed[-1], Completed), where
-    assert all(isinstance(outcome, Completed | Crashed) for outcome in closed), where
+    assert zygote.run(case) == 0
+    return Tried(case), deaths
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -122,12 +65,12 @@ def test_a_program_killed_at_any_point_of_its_journal_goes_on(
     tried = 0
     for kill_at in count(1, STRIDES[variant]):
         folder = tmp_path / str(kill_at)
-        result = kill_and_restart(zygote, folder, variant, (kill_at,))
+        result, deaths = kill_and_restart(zygote, folder, variant, (kill_at,))
         point = result.points[min(kill_at, len(result.points)) - 1]
-        judge(result, f"{variant}: killed at {kill_at}, {point}")
+        assert faults(result) == [], f"{variant}: killed at {kill_at}, {point}"
         shutil.rmtree(folder)
         tried += 1
-        if not result.deaths:
+        if not deaths:
             break
     assert tried > 20
 
@@ -140,8 +83,8 @@ def test_a_program_killed_again_while_it_recovers_goes_on_all_the_same(
     for n in range(12):
         variant = rng.choice(["lean", "hooks"])
         kills = tuple(rng.randint(1, 60) for _ in range(rng.randint(2, 3)))
-        result = kill_and_restart(zygote, tmp_path / str(n), variant, kills, seed=n)
-        judge(result, f"{variant}: killed at {kills}, seed {n}")
+        result, _ = kill_and_restart(zygote, tmp_path / str(n), variant, kills, seed=n)
+        assert faults(result) == [], f"{variant}: killed at {kills}, seed {n}"
 
 
 @pytest.mark.parametrize("variant", ["lean", "hooks"])
@@ -156,15 +99,16 @@ def test_sigkill_in_a_tool_that_can_be_asked(
     dying = Case(folder, kill_on=point, hooks=hooks, second=True)
     assert zygote.run(dying) == -signal.SIGKILL
     if again:
-        assert zygote.run(Case(folder, kill_on="reconcile d", hooks=hooks)) == -signal.SIGKILL
+        asking = Case(folder, kill_on=f"{RECOVERY}reconcile d", hooks=hooks)
+        assert zygote.run(asking) == -signal.SIGKILL
     assert zygote.run(Case(folder, hooks=hooks)) == 0
-    after = Tried(tmp_path, read_log(tmp_path), 1)
-    judge(after, point)
-    asked = [e[3:] for e in after.effects if e[:3] == ["asked", "book", "d"]]
+    after = Tried(Case(folder, hooks=hooks))
+    assert faults(after) == []
+    asked = [words[2:] for words in after.told("asked")]
     assert asked == [["s/d", "1"]] * (2 if again else 1)
-    attempts = [e[4] for e in after.effects if e[:3] == ["begin", "book", "d"]]
+    attempts = [words[3] for words in after.told("begin") if words[1] == "d"]
     assert attempts == (["1", "2"] if point == "tool begins d" else ["1"])
-    assert Counter(e[2] for e in after.effects if e[0] == "begin")["a"] == 1
+    assert Counter(words[1] for words in after.told("begin"))["a"] == 1
 
 
 @pytest.mark.parametrize("variant", ["lean", "hooks"])
@@ -178,27 +122,26 @@ def test_sigkill_in_the_second_of_two_parallel_tools_d12(
     folder, hooks = str(tmp_path), options["hooks"]
     dying = Case(folder, kill_on=f"tool ends {killed_in}", hooks=hooks, second=True)
     assert zygote.run(dying) == -signal.SIGKILL
-    before = Tried(tmp_path, read_log(tmp_path), 1)
+    before = Tried(Case(folder, hooks=hooks))
     settled = {r.message.id: r for r in before.log if isinstance(r, ToolSettled)}
     assert settled["a.result"].how == "finished"
     assert not isinstance(before.log[-1], RunClosed)
     assert zygote.run(Case(folder, hooks=hooks)) == 0
-    after = Tried(tmp_path, read_log(tmp_path), 1)
-    judge(after, f"killed in {killed_in}")
+    after = Tried(Case(folder, hooks=hooks))
+    assert faults(after) == []
     assert after.log[: len(before.log)] == before.log
     crash, reopened = after.log[len(before.log) : len(before.log) + 2]
     assert isinstance(crash, RunClosed)
     assert isinstance(crash.outcome, Crashed)
     assert isinstance(reopened, RunOpened)
     assert reopened.resumes == crash.run
-    begun = Counter(e[2] for e in after.effects if e[0] == "begin")
+    begun = Counter(words[1] for words in after.told("begin"))
     how = {r.message.id: r.how for r in after.log if isinstance(r, ToolSettled)}
-    assert begun["a"] == 1
-    assert begun["b"] == 1
+    assert begun["a"] == begun["b"] == 1
     if how["b.result"] == "unknown":
         (told,) = [r for r in after.log if isinstance(r, ToolSettled) and "b." in r.message.id]
         assert "Its outcome is unknown" in str(told.message)
-    attempts = [e[3:] for e in after.effects if e[:3] == ["begin", "look", "c"]]
+    attempts = [words[2:] for words in after.told("begin") if words[1] == "c"]
     assert attempts in ([["s/c", "1"]], [["s/c", "1"], ["s/c", "2"]])
     if killed_in == "b":
         assert how["b.result"] == "unknown"

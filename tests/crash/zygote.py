@@ -37,10 +37,19 @@ class Zygote:
 
     def run(self, case: object) -> int:
         """Runs a `Case`: its exit status, or minus the signal it died of."""
+        self.start(case)
+        return self.wait()
+
+    def start(self, case: object) -> int:
+        """Starts a `Case`: its process id. One runs at a time."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(msgspec.json.encode(case).decode() + "\n")
         self._process.stdin.flush()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Waits for its end or for its stopping: exit status, or minus the signal."""
+        assert self._process.stdout is not None
         return int(self._process.stdout.readline())
 
 
@@ -58,7 +67,12 @@ def _serve() -> None:
             finally:
                 sys.stderr.flush()
                 os._exit(status)
-        _, status = os.waitpid(child, 0)
+        print(child, flush=True)
+        while True:
+            _, status = os.waitpid(child, os.WUNTRACED)
+            if not os.WIFSTOPPED(status):
+                break
+            print(-os.WSTOPSIG(status), flush=True)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 

@@ -153,7 +153,7 @@ GOLDEN: dict[str, list[str]] = {
             "message_appended message=<assistant i2: read#c1({})> attempt=i1",
             "tool_started call_id=c1 name=read arguments={} idempotency_key=s/c1 args_hash=44136fa355b3678a1146ad16f7e8649e",
             "tool_settled message=<tool c1.result: result#c1 'hello'>",
-            "message_appended message=<user steer1: 'in French, please'> item=item0/10",
+            "message_appended message=<user steer1: 'in French, please'> item=item1",
             "model_asked attempt=i3 round=2 model=m",
             "model_ended attempt=i3 status=ok usage=10+5 stop_reason=end",
             "message_appended message=<assistant i4: 'in French: bonjour'> attempt=i3",

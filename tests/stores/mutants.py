@@ -21,6 +21,7 @@ from power_loop.runtime.stores.base import (
     Lease,
     Lifecycle,
     Posted,
+    Snapshot,
     Steer,
 )
 from power_loop.runtime.stores.memory import MemoryStore
@@ -114,6 +115,43 @@ class LosesBytes(MemoryStore):
         self, session: str, after: int = 0, limit: int | None = None
     ) -> Sequence[Stamped]:
         return [replace(r, run=r.run.upper()) for r in await super().read(session, after, limit)]
+
+
+class DropsARecord(MemoryStore):
+    """Acknowledges an append, and has lost its last record when it is read."""
+
+    async def read(
+        self, session: str, after: int = 0, limit: int | None = None
+    ) -> Sequence[Stamped]:
+        records = await super().read(session, after, limit)
+        return [r for r in records if r.seq != 3]
+
+
+class Reorders(MemoryStore):
+    """Reads two neighbours in the order in which they did not come."""
+
+    async def read(
+        self, session: str, after: int = 0, limit: int | None = None
+    ) -> Sequence[Stamped]:
+        records = list(await super().read(session, after, limit))
+        records[1:3] = records[1:3][::-1]
+        return records
+
+
+class CommitsByHalves(MemoryStore):
+    """Appends what an append holds; consuming what it takes is another transaction, and fails."""
+
+    async def append(
+        self,
+        lease: Lease,
+        expected_seq: int,
+        records: Sequence[Stamped],
+        *,
+        take: Sequence[str] = (),
+        final: bool = False,
+        refuse_if_inbox: bool = False,
+    ) -> Appended:
+        return await super().append(lease, expected_seq, records, final=final)
 
 
 class ReadsTheLastAgain(MemoryStore):
@@ -359,6 +397,20 @@ class ForgetsFences(SQLiteStore):
         return await super().append(self.real[lease.fence], expected_seq, records, **options)
 
 
+class KeepsSnapshotsByName(SQLiteStore):
+    """Gives a session the snapshot of one that had its id before."""
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self._kept: dict[str, Snapshot] = {}
+
+    async def keep_snapshot(self, session: str, snapshot: Snapshot) -> None:
+        self._kept[session] = snapshot
+
+    async def snapshot(self, session: str) -> Snapshot | None:
+        return self._kept.get(session)
+
+
 class StealsFromOthers(SQLiteStore):
     """Takes a lease away from another handle."""
 
@@ -386,6 +438,9 @@ class AppendsNothingRefused(MemoryStore):
 
 
 MEMORY_MUTANTS: Sequence[tuple[Callable[[], MemoryStore], str]] = (
+    (DropsARecord, "what_is_appended_is_read_back_whole"),
+    (Reorders, "what_is_appended_is_read_back_whole"),
+    (CommitsByHalves, "taking_consumes_in_the_same_transaction"),
     (LosesBytes, "what_is_appended_is_read_back_whole"),
     (ReadsTheLastAgain, "a_log_is_read_in_order_from_a_position_up_to_a_limit"),
     (IgnoresLimits, "a_log_is_read_in_order_from_a_position_up_to_a_limit"),
@@ -417,6 +472,7 @@ MEMORY_MUTANTS: Sequence[tuple[Callable[[], MemoryStore], str]] = (
 
 SQLITE_MUTANTS: Sequence[tuple[Callable[[Any], SQLiteStore], str]] = (
     (DeafToOthers, "what_is_acknowledged_is_there_for_others"),
+    (KeepsSnapshotsByName, "a_snapshot_is_of_its_session_and_no_older_than_another"),
     (ForgetsFences, "what_is_acknowledged_outlives_the_handle"),
     (StealsFromOthers, "a_holder_keeps_other_handles_out"),
     (DeafToPosts, "a_watcher_is_told_of_posts_by_other_handles"),

@@ -185,7 +185,7 @@ async def _create(store: PostgresStore, session: str) -> None:
 
 
 def test_a_program_killed_while_it_makes_the_schema_leaves_none_of_it() -> None:
-    """SIGKILL at many moments of it: either nothing is there or all, and the next one works."""
+    """SIGKILL at many moments of it: no step of it is there in part, and the next one works."""
     made = tried = 0
     while made < 2:
         schema = new_schema()
@@ -213,8 +213,8 @@ def test_a_program_killed_while_it_makes_the_schema_leaves_none_of_it() -> None:
         program.communicate(timeout=30)
         _wait_for_idle_server(schema)
         tables = len(tables_of(schema))
-        assert tables in (0, 6)
-        made += tables == 6
+        assert tables in (0, 6, 7), "each step is there whole or not at all"
+        made += tables == 7
         tried += 1
 
         async def go_on(schema: str = schema) -> None:

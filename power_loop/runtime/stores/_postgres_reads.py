@@ -10,13 +10,13 @@ from power_loop.events import Stamped
 from power_loop.runtime.stores._postgres_errors import damaged
 from power_loop.runtime.stores._postgres_open import Settings
 from power_loop.runtime.stores._postgres_rows import read_item, read_row
-from power_loop.runtime.stores.base import InboxItem
+from power_loop.runtime.stores.base import InboxItem, Snapshot
 
 if TYPE_CHECKING:
     from psycopg import Cursor
     from psycopg.rows import TupleRow
 
-__all__ = ["check", "head", "inbox", "read", "read_tree", "rows_of"]
+__all__ = ["check", "head", "inbox", "read", "read_tree", "rows_of", "snapshot"]
 
 _CHUNK = 2000
 """Records fetched by one statement."""
@@ -66,6 +66,18 @@ def read(
             found.append(read_row(record, sid, session, root, place))
         if after >= seq or (limit is not None and len(found) >= limit):
             return found
+
+
+def snapshot(cursor: Cursor[TupleRow], settings: Settings, session: str) -> Snapshot | None:
+    """See `Store.snapshot`."""
+    rows = rows_of(
+        cursor,
+        settings,
+        "SELECT sid, p.seq, p.body FROM @sessions s JOIN @snapshots p USING (sid)"
+        " WHERE s.id = %s AND p.seq <= s.seq",
+        session,
+    )
+    return Snapshot(*rows[0]) if rows else None
 
 
 def read_tree(

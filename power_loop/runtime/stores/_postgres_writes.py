@@ -34,6 +34,7 @@ from power_loop.runtime.stores.base import (
     Lease,
     Lifecycle,
     Posted,
+    Snapshot,
     Steer,
 )
 from power_loop.runtime.stores.common import status_after, title_of
@@ -44,6 +45,7 @@ __all__ = [
     "Claim",
     "Create",
     "Delete",
+    "KeepSnapshot",
     "Post",
     "Release",
     "Renew",
@@ -338,6 +340,30 @@ class Delete(Write[int]):
                 self.result = count
                 tx.gone.append(self._session)
         return False
+
+
+class KeepSnapshot(Write[None]):
+    """See `Store.keep_snapshot`."""
+
+    __slots__ = ("_arguments",)
+
+    def __init__(self, session: str, snapshot: Snapshot) -> None:
+        super().__init__()
+        self._arguments = (snapshot.seq, snapshot.body, session, snapshot.generation)
+
+    def call(self, me: Me) -> Call:
+        return Call(_KEEP, self._arguments)
+
+    def settle(self, rows: _Rows, tx: Transaction) -> bool:
+        self.result = None
+        return False
+
+
+_KEEP = """INSERT INTO @snapshots AS kept
+  SELECT sid, %s, %b FROM @sessions WHERE id = %s AND sid = %s
+  ON CONFLICT (sid) DO UPDATE SET seq = excluded.seq, body = excluded.body
+    WHERE kept.seq < excluded.seq
+  RETURNING 1"""
 
 
 def uncertain(place: str) -> StoreUnavailable:

@@ -18,9 +18,9 @@ from power_loop.runtime.stores._sqlite_rows import (
     read_row,
     seq_of,
 )
-from power_loop.runtime.stores.base import InboxItem
+from power_loop.runtime.stores.base import InboxItem, Snapshot
 
-__all__ = ["check", "head", "inbox", "posted_after", "read", "read_tree"]
+__all__ = ["check", "head", "inbox", "posted_after", "read", "read_tree", "snapshot"]
 
 _CHUNK = 512
 """Records read in one transaction. While it lasts, the write-ahead log cannot be reset."""
@@ -77,6 +77,16 @@ def read(
             found.append(read_row(record, session, root, path))
         if len(rows) < _CHUNK:
             return found
+
+
+def snapshot(connection: Connection, session: str) -> Snapshot | None:
+    """See `Store.snapshot`."""
+    row: tuple[int, int, bytes] | None = connection.execute(
+        "SELECT sid, p.seq, p.body FROM sessions s JOIN snapshots p USING (sid)"
+        " WHERE s.id = ? AND p.seq <= s.seq",
+        (session,),
+    ).fetchone()
+    return None if row is None else Snapshot(*row)
 
 
 def read_tree(

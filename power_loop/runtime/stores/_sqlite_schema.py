@@ -41,11 +41,13 @@ CREATE VIEW log AS
     datetime(r.at, 'unixepoch') AS at, r.run, r.round, CAST(r.body AS TEXT) AS body
   FROM records r JOIN sessions s ON s.sid = r.place >> 32;
 """
+# Those of the first version.
 _TABLES = frozenset({"meta", "sessions", "records", "inbox", "posted", "leases"})
-_STEPS = (
-    _FIRST,
-    "ALTER TABLE sessions ADD COLUMN lifecycle TEXT NOT NULL DEFAULT 'linked'",
-)
+_SECOND = """
+ALTER TABLE sessions ADD COLUMN lifecycle TEXT NOT NULL DEFAULT 'linked';
+CREATE TABLE snapshots (sid INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL);
+"""
+_STEPS = (_FIRST, _SECOND)
 """The first makes version 1 of nothing, the next version 2 of that, and so on."""
 SCHEMA_VERSION = len(_STEPS)
 _MARK = "UPDATE meta SET value = NUMBER WHERE key = 'schema'"

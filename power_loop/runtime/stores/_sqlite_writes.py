@@ -27,6 +27,7 @@ from power_loop.runtime.stores.base import (
     Lease,
     Lifecycle,
     Posted,
+    Snapshot,
     Steer,
 )
 from power_loop.runtime.stores.common import status_after, title_of
@@ -36,6 +37,7 @@ __all__ = [
     "Append",
     "Claim",
     "Create",
+    "KeepSnapshot",
     "Post",
     "Release",
     "Renew",
@@ -335,6 +337,26 @@ class Post(Write[Posted]):
             connection.execute("INSERT INTO posted VALUES (?, ?, ?)", (sid, key, id))
         tx.posted.append(self.session)
         return Posted(f"i{id}", duplicate=False, running=running)
+
+
+class KeepSnapshot(Write[None]):
+    """See `Store.keep_snapshot`."""
+
+    __slots__ = ("session", "snapshot")
+
+    def __init__(self, session: str, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.session = session
+        self.snapshot = snapshot
+
+    def execute(self, tx: Transaction) -> None:
+        kept = self.snapshot
+        tx.connection.execute(
+            "INSERT INTO snapshots SELECT sid, ?, ? FROM sessions WHERE id = ? AND sid = ?"
+            " ON CONFLICT DO UPDATE SET seq = excluded.seq, body = excluded.body"
+            " WHERE snapshots.seq < excluded.seq",
+            (kept.seq, kept.body, self.session, kept.generation),
+        )
 
 
 def _sid(tx: Transaction, session: str) -> int | None:

@@ -26,6 +26,7 @@ __all__ = [
     "Posted",
     "SessionInfo",
     "SessionQuery",
+    "Snapshot",
     "Steer",
     "SteerMode",
     "Store",
@@ -76,6 +77,14 @@ class Lease(Struct, frozen=True):
     """Position of the session's log when the lease was claimed."""
     generation: int
     """A number that no other session of the store has had, nor this id before it was deleted."""
+
+
+class Snapshot(Struct, frozen=True):
+    """What the first `seq` records of a session come to; only its keeper understands the body."""
+
+    generation: int
+    seq: int
+    body: bytes
 
 
 class Appended(Struct, frozen=True):
@@ -231,6 +240,18 @@ class Store(Protocol):
             SessionNotFound: no such session.
             UsageError: it is below another one.
         """
+        ...
+
+    async def keep_snapshot(self, session: str, snapshot: Snapshot) -> None:
+        """Keeps a snapshot in place of an older one. Does nothing if the session is not of that
+        generation any more, or a newer one is kept.
+
+        It is derived from the records: a store may forget it at any time, or keep none at all.
+        """
+        ...
+
+    async def snapshot(self, session: str) -> Snapshot | None:
+        """The newest snapshot that is kept of the session; None if there is none, or no session."""
         ...
 
     async def wait(self, session: str, after: int) -> None:

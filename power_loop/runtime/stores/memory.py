@@ -30,6 +30,7 @@ from power_loop.runtime.stores.base import (
     Posted,
     SessionInfo,
     SessionQuery,
+    Snapshot,
     Steer,
 )
 from power_loop.runtime.stores.common import (
@@ -251,6 +252,13 @@ class MemoryStore:
                 found += each.records[bisect_right(each.records, after, key=tree_position) :]
         found.sort(key=tree_position)
         return found if limit is None else found[:limit]
+
+    async def keep_snapshot(self, session: str, snapshot: Snapshot) -> None:
+        """See `Store.keep_snapshot`. Keeps none: its records need no reading."""
+
+    async def snapshot(self, session: str) -> Snapshot | None:
+        """See `Store.snapshot`."""
+        return None
 
     async def wait(self, session: str, after: int) -> None:
         """See `Store.wait`."""

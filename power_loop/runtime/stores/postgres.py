@@ -29,6 +29,7 @@ from power_loop.runtime.stores._postgres_writes import (
     Claim,
     Create,
     Delete,
+    KeepSnapshot,
     Post,
     Release,
     Renew,
@@ -44,6 +45,7 @@ from power_loop.runtime.stores.base import (
     Posted,
     SessionInfo,
     SessionQuery,
+    Snapshot,
     Steer,
 )
 from power_loop.runtime.stores.common import check_append, check_new
@@ -190,6 +192,15 @@ class PostgresStore:
         """See `Store.read_tree`."""
         settings = self._settings
         return await self._ask(lambda cursor: reads.read_tree(cursor, settings, root, after, limit))
+
+    async def keep_snapshot(self, session: str, snapshot: Snapshot) -> None:
+        """See `Store.keep_snapshot`."""
+        await self._do(self._writer, KeepSnapshot(session, snapshot))
+
+    async def snapshot(self, session: str) -> Snapshot | None:
+        """See `Store.snapshot`."""
+        settings = self._settings
+        return await self._ask(lambda cursor: reads.snapshot(cursor, settings, session))
 
     async def wait(self, session: str, after: int) -> None:
         """See `Store.wait`."""

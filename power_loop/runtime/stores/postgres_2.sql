@@ -1,6 +1,13 @@
--- Version 2: what becomes of a session when the one above it is deleted.
+-- Version 2: what becomes of a session when the one above it is deleted; searching; snapshots.
 
 ALTER TABLE @sessions ADD COLUMN lifecycle text NOT NULL DEFAULT 'linked';
+
+-- What a session comes to up to a record. Derived: it may be deleted at any time.
+CREATE TABLE @snapshots (
+  sid bigint PRIMARY KEY,
+  seq bigint NOT NULL,
+  body bytea NOT NULL
+);
 
 DROP FUNCTION @create_session(text, text, jsonb, float8);
 
@@ -65,6 +72,7 @@ BEGIN
   DELETE FROM @records WHERE sid = ANY (doomed);
   DELETE FROM @inbox WHERE sid = ANY (doomed);
   DELETE FROM @posted WHERE sid = ANY (doomed);
+  DELETE FROM @snapshots WHERE sid = ANY (doomed);
   DELETE FROM @leases WHERE sid = ANY (doomed);
   PERFORM pg_notify('@channel', 'd' || @topic(id)) FROM @sessions WHERE sid = ANY (doomed);
   DELETE FROM @sessions WHERE sid = ANY (doomed);

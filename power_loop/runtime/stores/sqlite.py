@@ -36,6 +36,7 @@ from power_loop.runtime.stores._sqlite_writes import (
     Append,
     Claim,
     Create,
+    KeepSnapshot,
     Post,
     Release,
     Renew,
@@ -51,6 +52,7 @@ from power_loop.runtime.stores.base import (
     Posted,
     SessionInfo,
     SessionQuery,
+    Snapshot,
     Steer,
 )
 from power_loop.runtime.stores.common import check_append, check_new
@@ -199,6 +201,14 @@ class SQLiteStore:
         """See `Store.read_tree`."""
         path = str(self.path)
         return await self._ask(lambda cx: reads.read_tree(cx, path, root, after, limit))
+
+    async def keep_snapshot(self, session: str, snapshot: Snapshot) -> None:
+        """See `Store.keep_snapshot`."""
+        await self._do(self._writer, KeepSnapshot(session, snapshot))
+
+    async def snapshot(self, session: str) -> Snapshot | None:
+        """See `Store.snapshot`."""
+        return await self._ask(lambda cx: reads.snapshot(cx, session))
 
     async def wait(self, session: str, after: int) -> None:
         """See `Store.wait`."""

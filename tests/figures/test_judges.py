@@ -1,0 +1,121 @@
+"""The judges of the figures find what they are there to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from msgspec.structs import replace
+
+from power_loop.session.records import MessageAppended, RunOpened
+from tests.crash.judging import Tried
+from tests.crash.judging import faults as crash_faults
+from tests.crash.program import STEERED
+from tests.figures.contention import Outcome, _of_calls, _of_runs, _of_writes
+from tests.figures.figure_12 import _faults, _slope
+from tests.figures.killing import Bench
+from tests.figures.soak import Sample, Soaked
+from tests.stores.support import said, stamped
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with Bench() as bench:
+        yield bench
+
+
+def _lose_a_record(tried: Tried) -> None:
+    tried.log = [r for r in tried.log if not isinstance(r, RunOpened) or "third" not in str(r)]
+
+
+def _double_the_steering(tried: Tried) -> None:
+    at = next(
+        n
+        for n, record in enumerate(tried.log)
+        if isinstance(record, MessageAppended) and record.message.text == STEERED
+    )
+    tried.log.insert(at, tried.log[at])
+
+
+def _run_twice(tried: Tried) -> None:
+    tried.effects.append(["begin", "charge", "a", "s/a", "2"])
+
+
+def _never_finish(tried: Tried) -> None:
+    tried.effects = [words for words in tried.effects if words[:3] != ["done", "look", "c"]]
+
+
+def _book_twice(tried: Tried) -> None:
+    tried.effects.append(["done", "book", "d", "s/d", "2"])
+
+
+def _answer_twice(tried: Tried) -> None:
+    tried.effects.append(["answered", "first", "completed"])
+
+
+def _ask_illegally(tried: Tried) -> None:
+    tried.effects.append(["illegal", "a_call_without_result"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_lose_a_record, "was acknowledged"),
+        (_double_the_steering, "delivered 2 times"),
+        (_run_twice, "charge a ran 2 times"),
+        (_never_finish, "told as finished"),
+        (_book_twice, "book had its effect"),
+        (_answer_twice, "answered were"),
+        (_ask_illegally, "illegal request"),
+    ],
+)
+def test_what_a_killed_program_must_not_do_is_found(
+    bench: Bench, damage: Callable[[Tried], None], words: str
+) -> None:
+    """A run without a fault, changed as a defect would have it, has that very fault."""
+    tried, wrong = bench.judged(bench.case())
+    assert wrong == []
+    damage(tried)
+    assert words in "\n".join(crash_faults(tried))
+
+
+def test_a_write_under_a_lease_that_was_taken_over_is_found() -> None:
+    """What was tried before the other's claim may land; what is tried after it may not."""
+    legal = "p0 claimed 1|p0 appending 1|p1 claimed 2|p0 appended 1|p0 appending 1|p0 refused 1"
+    told = "p0 fenced s 1"
+    for diary, words in (
+        (f"{legal}|{told}", ""),
+        ("p0 claimed 1|p1 claimed 2|p0 appending 1|p0 appended 1", "stale lease 1"),
+        (legal, "0 runs ended telling so"),
+    ):
+        found = _of_writes(outcome := Outcome([]), [line.split() for line in diary.split("|")])
+        assert words in "\n".join(found)
+        assert bool(found) == bool(words)
+        assert outcome.refused == diary.count("refused")
+
+
+def test_runs_that_interleave_and_calls_made_too_often_are_found() -> None:
+    """Records of one run lie together; a takeover explains one more model call, no second tool."""
+    log = [stamped("s", n, said("x")) for n in range(3)]
+    other = [replace(each, run="another") for each in log]
+    assert _of_runs([*log, *other]) == []
+    assert _of_runs([log[0], other[1], log[2]]) == ["run 'run' interleaves"]
+    diary = [line.split() for line in ("p0 asked x", "p1 asked x", "p0 begin c", "p1 begin c")]
+    assert _of_calls(diary[:3], 1) == []
+    assert len(_of_calls(diary[:3], 0)) == 1
+    assert len(_of_calls(diary, 1)) == 1
+
+
+def test_a_leak_is_found_and_a_cache_is_not() -> None:
+    """Memory that grows with every turn; memory that grows once; a thread that stays."""
+
+    def soaked(grow: Callable[[int], int], threads: Callable[[int], int] = lambda _: 3) -> Soaked:
+        samples = [Sample(100 * n, grow(n), 1, 9, threads(n)) for n in range(1, 25)]
+        return Soaked(tuple(samples), ())
+
+    leaking = soaked(lambda n: 100 * n * 1200)
+    caching = soaked(lambda n: 500_000 * (n > 16))
+    starting = soaked(lambda _: 0, lambda n: n // 20)
+    assert _faults(leaking, _slope(leaking.samples)) == ["every turn leaves 1200 bytes behind"]
+    assert _faults(caching, _slope(caching.samples)) == []
+    assert len(_faults(starting, _slope(starting.samples))) == 1
