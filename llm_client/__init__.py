@@ -178,7 +178,7 @@ if TYPE_CHECKING:
     from llm_client.transport.base import SafeHeaders, Transport, WireRequest, WireResponse
     from llm_client.transport.deadlines import Deadlines
     from llm_client.transport.httpx_transport import HttpxTransport
-    from llm_client.usage import UsageLedger, UsageRow, UsageTotals
+    from llm_client.usage import UsageLedger, UsageRow, UsageTotals, Used
     from llm_client.web_search import SearchAnswer, SearchResult, WebSearchClient, WebSearchError
     from llm_client.wrappers.circuit_breaker import CircuitBreaker
     from llm_client.wrappers.fallback import Fallback, FallbackNotice
@@ -298,6 +298,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "UsageLedger",
     "UsageRow",
     "UsageTotals",
+    "Used",
     # what models can do
     "probe",
     "ProbeReport",

@@ -82,6 +82,7 @@ LAZY = MappingProxyType(
         "UsageLedger": "usage",
         "UsageRow": "usage",
         "UsageTotals": "usage",
+        "Used": "usage",
         "WebFetcher": "fetching",
         "WebSearchClient": "web_search",
         "WebSearchError": "web_search",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
 from llm_client.pricing import Price
 from llm_client.types import Usage
 
-__all__ = ["UsageLedger", "UsageRow", "UsageTotals"]
+__all__ = ["UsageLedger", "UsageRow", "UsageTotals", "Used"]
 
 _ZERO = Decimal(0)
 
@@ -43,6 +43,33 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class Used(Protocol):
+    """**Protocol**: an attempt, as sums count it. The fields are those of `UsageRow`.
+
+    Its status may also be "lost": nobody has seen its end.
+    """
+
+    @property
+    def status(self) -> Literal["ok", "failed", "cancelled", "lost"]:
+        """How it ended."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens it took."""
+        ...
+
+    @property
+    def measured(self) -> bool:
+        """Whether the provider counted them."""
+        ...
+
+    @property
+    def price(self) -> Price | None:
+        """What they cost, if that is known."""
+        ...
+
+
 class UsageTotals(Struct, frozen=True, kw_only=True):
     """The sums of a ledger.
 
@@ -50,15 +77,18 @@ class UsageTotals(Struct, frozen=True, kw_only=True):
         ok: attempts that came to their end.
         failed: attempts that ended in an error.
         cancelled: attempts that nobody waited for.
+        lost: attempts whose end nobody has seen; a ledger has none.
         measured: tokens that providers counted.
         estimated: tokens of rows that are estimates, at least in part.
         amount: US dollars, of all rows that have a price.
-        unpriced: rows that have tokens but no price; where it is not 0, `amount` is not all.
+        unpriced: rows without a price whose tokens are not known to be 0; where there are any,
+            `amount` is not all.
     """
 
     ok: int = 0
     failed: int = 0
     cancelled: int = 0
+    lost: int = 0
     measured: Usage = Usage(0, 0)
     estimated: Usage = Usage(0, 0)
     amount: Decimal = _ZERO
@@ -67,21 +97,28 @@ class UsageTotals(Struct, frozen=True, kw_only=True):
     @property
     def attempts(self) -> int:
         """All attempts."""
-        return self.ok + self.failed + self.cancelled
+        return self.ok + self.failed + self.cancelled + self.lost
 
     @property
     def usage(self) -> Usage:
         """All tokens, measured and estimated."""
         return self.measured + self.estimated
 
-    def plus(self, row: UsageRow) -> UsageTotals:
+    @property
+    def cost(self) -> Decimal | None:
+        """US dollars of everything; None if the price of any row is not known."""
+        return None if self.unpriced else self.amount
+
+    def plus(self, row: Used) -> UsageTotals:
         """With one row more."""
         none = Usage(0, 0)
-        priced = row.price is not None or not row.usage.total_tokens
+        used = row.usage.input_tokens, row.usage.output_tokens
+        priced = row.price is not None or used == (0, 0)
         return UsageTotals(
             ok=self.ok + (row.status == "ok"),
             failed=self.failed + (row.status == "failed"),
             cancelled=self.cancelled + (row.status == "cancelled"),
+            lost=self.lost + (row.status == "lost"),
             measured=self.measured + (row.usage if row.measured else none),
             estimated=self.estimated + (none if row.measured else row.usage),
             amount=self.amount + (_ZERO if row.price is None else row.price.amount),

@@ -8,7 +8,7 @@
     runtime/    leaves: stores
     tools/      @tool, registry, the files of a workspace
     agent/      AgentLoop and its verbs
-    history/    a stored session: replayed, forked, compared, archived
+    history/    a stored session: replayed, forked, compared, archived, accounted for
     cli/        the `power-loop` command
 
 Importing this package loads none of that; each name is loaded when it is first used.
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from power_loop.history.archive import export_session, import_session
     from power_loop.history.difference import SessionDiff
     from power_loop.history.replay import Replayed
+    from power_loop.history.usage import SessionUsage
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
     from power_loop.runtime.stores.opening import open_store
@@ -95,6 +96,7 @@ __all__ = [  # noqa: RUF022  grouped by use
     # going back, and elsewhere
     "Replayed",
     "SessionDiff",
+    "SessionUsage",
     "export_session",
     "import_session",
     # stores
@@ -150,6 +152,7 @@ _HOME = {
     "power_loop.history.archive": ("export_session", "import_session"),
     "power_loop.history.difference": ("SessionDiff",),
     "power_loop.history.replay": ("Replayed",),
+    "power_loop.history.usage": ("SessionUsage",),
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),
     "power_loop.runtime.stores.opening": ("open_store",),

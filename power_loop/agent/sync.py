@@ -22,9 +22,11 @@ from power_loop.runtime.stores.base import Posted, SteerMode
 from power_loop.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
+    from llm_client.pricing import PriceBook
     from power_loop.agent.loop import AgentLoop
     from power_loop.history.difference import SessionDiff
     from power_loop.history.replay import Replayed
+    from power_loop.history.usage import SessionUsage
 
 __all__ = ["SyncLoop", "open_sync"]
 
@@ -193,6 +195,12 @@ class SyncLoop(Generic[DepsT]):
     def diff(self, first: str, second: str) -> SessionDiff:
         """See `AgentLoop.diff`."""
         return self._call(partial(self._loop.diff, first, second))
+
+    def usage(
+        self, session_id: str, *, prices: PriceBook | None = None, children: bool = False
+    ) -> SessionUsage:
+        """See `AgentLoop.usage`."""
+        return self._call(partial(self._loop.usage, session_id, prices=prices, children=children))
 
     def replay(
         self,

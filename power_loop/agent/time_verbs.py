@@ -15,9 +15,11 @@ from power_loop.runtime.stores.base import Store
 from power_loop.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
+    from llm_client.pricing import PriceBook
     from power_loop.agent.travel import Again
     from power_loop.history.difference import SessionDiff
     from power_loop.history.replay import Replayed
+    from power_loop.history.usage import SessionUsage
 
 __all__ = ["TimeVerbs"]
 
@@ -86,6 +88,26 @@ class TimeVerbs:
             SessionNotFound: there is none of that id.
         """
         return await agent.travel.diff(self.store, first, second)
+
+    async def usage(
+        self, session_id: str, *, prices: PriceBook | None = None, children: bool = False
+    ) -> SessionUsage:
+        """What a session has used, by run, round and attempt, and what that costs.
+
+        Every attempt is counted, also those that failed, were cancelled, or died with their
+        process. A cost is None where a price is not known.
+
+        Args:
+            session_id: the session.
+            prices: what tokens cost, such as `GenAIPrices()`; without it, no cost is known.
+            children: of the sessions of its sub-agents as well. It must then be a root.
+
+        Raises:
+            SessionNotFound: there is none of that id.
+            UsageError: `children`, and it is below another one.
+            PricingStale: the price list is too old, and its policy refuses that.
+        """
+        return await agent.travel.usage(self.store, session_id, prices, children=children)
 
     async def replay(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from llm_client.pricing import PriceBook
 from llm_client.types import Part, new_id
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.options import RunOptions
@@ -21,13 +22,14 @@ from power_loop.history.branch import copied, rewound
 from power_loop.history.difference import SessionDiff, difference
 from power_loop.history.replay import Replayed, replay_records
 from power_loop.history.storing import store_new
+from power_loop.history.usage import SessionUsage, usage_of, usage_of_tree
 from power_loop.pipeline.ports import RunPlan
 from power_loop.runtime.stores.base import Store
 from power_loop.session.machine import Session
 from power_loop.session.records import ModelConfigured, Record, RunOpened
 from power_loop.tools.registry import ToolRegistry
 
-__all__ = ["Again", "diff", "fork", "rewinding"]
+__all__ = ["Again", "diff", "fork", "rewinding", "usage"]
 
 
 async def fork(
@@ -53,6 +55,15 @@ async def rewinding(store: Store, session: Session, at: int) -> tuple[Record, ..
 async def diff(store: Store, first: str, second: str) -> SessionDiff:
     """See `TimeVerbs.diff`."""
     return difference(first, await store.read(first), second, await store.read(second))
+
+
+async def usage(
+    store: Store, session_id: str, prices: PriceBook | None, *, children: bool
+) -> SessionUsage:
+    """See `TimeVerbs.usage`."""
+    if children:
+        return usage_of_tree(session_id, await store.read_tree(session_id), prices)
+    return usage_of(session_id, await store.read(session_id), prices)
 
 
 class Again:

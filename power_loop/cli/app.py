@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,27 @@ from typing import Any
 import anyio
 
 from llm_client.errors import LLMError
-from power_loop.cli import ask, chat, demo, doctor, history, sessions
+from power_loop.cli import (
+    ask,
+    chat,
+    demo,
+    doctor,
+    history,
+    resume,
+    sessions,
+    store,
+    usage,
+)
+from power_loop.cli.database import Database, DurableStore
 from power_loop.cli.settings import CliSettings
-from power_loop.errors import PowerLoopError
-from power_loop.runtime.stores.sqlite import SQLiteStore
+from power_loop.cli.values import decision, duration, natural, pair, positive, status
+from power_loop.errors import PowerLoopError, SessionPendingError
 
 __all__ = ["main"]
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 """As a shell reports it of a program that the closed pipe has ended."""
-
-_LARGEST = 2**31 - 1
 
 _EPILOG = """\
 examples:
@@ -36,7 +45,7 @@ Without --model the provider in the environment is used (POWER_LOOP_BASE_URL,
 POWER_LOOP_API_KEY, POWER_LOOP_MODEL, POWER_LOOP_PROVIDER), and if there is none,
 the local model. COMMAND --help says more."""
 
-Command = Callable[[Namespace, SQLiteStore], Awaitable[int]]
+Command = Callable[[Namespace, DurableStore], Awaitable[int]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = CliSettings.from_env()
         args = _parser(settings).parse_args(argv)
         args.settings = settings
-        status = anyio.run(_run, args)
+        exit_status = anyio.run(_run, args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -59,19 +68,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (PowerLoopError, LLMError, OSError) as error:
         print(f"power-loop: {error}", file=sys.stderr)
         return 1
-    return status
+    return exit_status
 
 
 async def _run(args: Namespace) -> int:
-    database: Path = args.db
-    database.parent.mkdir(parents=True, exist_ok=True)
-    store = SQLiteStore(database)
+    database: Database = args.db
+    opened = database.open(args.schema_policy)
     command: Command = args.command
     try:
-        return await command(args, store)
+        return await command(args, opened)
+    except SessionPendingError as error:
+        await resume.tell_open(args, opened, error.undecided or error.in_doubt)
+        return 1
     finally:
         with anyio.CancelScope(shield=True):
-            await store.aclose()
+            await opened.aclose()
 
 
 def _parser(settings: CliSettings) -> ArgumentParser:
@@ -84,11 +95,12 @@ def _parser(settings: CliSettings) -> ArgumentParser:
     common = ArgumentParser(add_help=False)
     common.add_argument(
         "--db",
-        type=Path,
+        type=Database,
         default=settings.database,
-        metavar="FILE",
-        help="where sessions are kept (%(default)s)",
+        metavar="PLACE",
+        help="where sessions are kept: a path, sqlite:///PATH or postgresql://… (%(default)s)",
     )
+    common.set_defaults(schema_policy="create")
     common.add_argument(
         "--model",
         metavar="PROVIDER:NAME",
@@ -98,6 +110,7 @@ def _parser(settings: CliSettings) -> ArgumentParser:
     _add_running(commands, common)
     _add_looking(commands, common)
     _add_replay(commands, common)
+    _add_store(commands, common)
     return parser
 
 
@@ -107,7 +120,7 @@ def _add_running(commands: Any, common: ArgumentParser) -> None:
     running.add_argument("--json", action="store_true", help="print events as JSON lines")
     running.add_argument(
         "--max-rounds",
-        type=_positive,
+        type=positive,
         default=12,
         metavar="N",
         help="how often the model may be asked before it has to sum up (%(default)s)",
@@ -129,6 +142,47 @@ def _add_running(commands: Any, common: ArgumentParser) -> None:
     )
     parser.add_argument("question", nargs="*", help="another one than the demo's own")
     parser.set_defaults(command=demo.demo, write=False)
+    _add_resume(commands, common, running)
+
+
+def _add_resume(commands: Any, common: ArgumentParser, running: ArgumentParser) -> None:
+    parser = _command(
+        commands, "resume", "carry on a run that was interrupted or waits", common, running
+    )
+    parser.add_argument("session", metavar="ID")
+    for option, what in (("--approve", "say yes"), ("--deny", "say no")):
+        parser.add_argument(
+            option,
+            action="append",
+            default=[],
+            metavar="TOKEN",
+            help=f"{what} to the call that waits with this token",
+        )
+    parser.add_argument(
+        "--decide",
+        action="append",
+        default=[],
+        type=decision,
+        metavar="CALL=rerun|unknown",
+        help="of a call in doubt: run it again, or tell the model that its outcome is unknown",
+    )
+    parser.add_argument(
+        "--result",
+        action="append",
+        default=[],
+        type=pair,
+        metavar="CALL=TEXT",
+        help="what a call in doubt, or of another program's tool, came to",
+    )
+    _add_write(parser)
+    parser.set_defaults(command=resume.resume)
+
+    parser = _command(commands, "abort", "give up the calls that a session has open", common)
+    parser.add_argument("session", metavar="ID")
+    parser.add_argument(
+        "--reason", default="given up", metavar="TEXT", help="what the model is told (%(default)s)"
+    )
+    parser.set_defaults(command=resume.abort)
 
 
 def _add_write(parser: ArgumentParser) -> None:
@@ -138,25 +192,31 @@ def _add_write(parser: ArgumentParser) -> None:
 
 
 def _add_looking(commands: Any, common: ArgumentParser) -> None:
-    sessions_parser = _command(commands, "sessions", "list, show or delete what is stored")
+    sessions_parser = _command(commands, "sessions", "find, show, copy or delete what is stored")
     group = sessions_parser.add_subparsers(required=True, metavar="COMMAND")
     parser = _command(group, "list", "list sessions, newest first", common)
-    parser.add_argument(
-        "--limit", type=_positive, default=50, metavar="N", help="how many (%(default)s)"
-    )
+    _add_limit(parser)
     parser.set_defaults(command=sessions.list_sessions)
+    _add_finding(group, common)
     parser = _command(group, "show", "show a session, a line a record", common)
     parser.add_argument("session", metavar="ID")
     parser.set_defaults(command=sessions.show)
     parser = _command(group, "rm", "delete a session", common)
     parser.add_argument("session", metavar="ID")
     parser.set_defaults(command=sessions.remove)
+    parser = _command(group, "usage", "say what a session took and cost", common)
+    parser.add_argument("session", metavar="ID")
+    parser.add_argument(
+        "--children", action="store_true", help="with the sessions of its sub-agents"
+    )
+    parser.add_argument("--json", action="store_true", help="as one line of JSON")
+    parser.set_defaults(command=usage.usage)
     _add_history(group, common)
 
     parser = _command(commands, "events", "print the records of a session, and follow it", common)
     parser.add_argument("session", metavar="ID")
     parser.add_argument(
-        "--after", type=_natural, default=0, metavar="N", help="from record N + 1 on"
+        "--after", type=natural, default=0, metavar="N", help="from record N + 1 on"
     )
     parser.add_argument("--follow", action="store_true", help="go on with what is appended")
     parser.add_argument("--json", action="store_true", help="as JSON lines")
@@ -173,11 +233,52 @@ def _add_looking(commands: Any, common: ArgumentParser) -> None:
     parser.set_defaults(command=doctor.doctor)
 
 
+def _add_finding(group: Any, common: ArgumentParser) -> None:
+    finding = ArgumentParser(add_help=False)
+    finding.add_argument(
+        "--metadata",
+        action="append",
+        default=[],
+        type=pair,
+        metavar="KEY=VALUE",
+        help="only those that have this",
+    )
+    finding.add_argument(
+        "--status",
+        type=status,
+        metavar="STATUS",
+        help="only those whose last run ended so: completed, cancelled …; or new, running",
+    )
+    parser = _command(group, "search", "find sessions, newest first", common, finding)
+    parser.add_argument("text", nargs="?", default="", help="some message holds it")
+    parser.add_argument("--parent", metavar="ID", help="only those directly below this one")
+    _add_limit(parser)
+    parser.set_defaults(command=sessions.search)
+
+    parser = _command(group, "prune", "delete sessions that are old", common, finding)
+    parser.add_argument(
+        "--older-than",
+        type=duration,
+        required=True,
+        metavar="TIME",
+        help="unchanged for so long: 90s, 30m, 12h, 30d, 8w",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say which")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.set_defaults(command=sessions.prune_sessions)
+
+
+def _add_limit(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", type=positive, default=50, metavar="N", help="how many (%(default)s)"
+    )
+
+
 def _add_history(group: Any, common: ArgumentParser) -> None:
     parser = _command(group, "fork", "copy a session up to a record, and print the id", common)
     parser.add_argument("session", metavar="ID")
     parser.add_argument(
-        "--at", type=_positive, metavar="N", help="the last record to copy (the last there is)"
+        "--at", type=positive, metavar="N", help="the last record to copy (the last there is)"
     )
     parser.set_defaults(command=history.fork)
     parser = _command(group, "diff", "say where two sessions part; status 1 if they do", common)
@@ -216,6 +317,22 @@ def _add_replay(commands: Any, common: ArgumentParser) -> None:
     parser.set_defaults(command=history.replay, max_rounds=1)
 
 
+def _add_store(commands: Any, common: ArgumentParser) -> None:
+    store_parser = _command(commands, "store", "check, migrate or back up the whole store")
+    group = store_parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = _command(
+        group, "check", "read everything and compare checksums, changing nothing", common
+    )
+    parser.set_defaults(command=store.check, schema_policy="verify")
+    parser = _command(group, "migrate", "bring the tables up to date", common)
+    parser.set_defaults(command=store.migrate)
+    parser = _command(group, "backup", "copy everything into a new file", common)
+    parser.add_argument("target", type=Path, metavar="FILE")
+    parser.set_defaults(command=store.backup, schema_policy="verify")
+    parser = _command(group, "vacuum", "free the room of what was deleted", common)
+    parser.set_defaults(command=store.vacuum, schema_policy="verify")
+
+
 def _add_workspace(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--workspace",
@@ -231,21 +348,3 @@ def _command(group: Any, name: str, what: str, *parents: ArgumentParser) -> Argu
         name, parents=parents, help=what, description=f"{what[0].upper()}{what[1:]}."
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    return _number(text, 1)
-
-
-def _natural(text: str) -> int:
-    return _number(text, 0)
-
-
-def _number(text: str, least: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= _LARGEST:
-        raise ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-    return number

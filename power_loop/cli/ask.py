@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from llm_client.service import LLMService
-from power_loop.agent.config import AgentConfig
+from power_loop.agent.config import AgentConfig, InDoubt
 from power_loop.agent.loop import AgentLoop
 from power_loop.cli.display import make_display
 from power_loop.cli.settings import CliSettings
 from power_loop.cli.small import small_config, small_tools
 from power_loop.cli.turn import show_run, warm_up
 from power_loop.errors import UsageError
-from power_loop.runtime.stores.sqlite import SQLiteStore
+from power_loop.runtime.stores.base import Store
 from power_loop.tools.builtin import workspace_tools
 
-__all__ = ["SMALL", "ask", "checked_workspace", "loop_with", "open_loop"]
+__all__ = ["SMALL", "ask", "checked_workspace", "loop_with", "open_loop", "same_as"]
 
 SYSTEM_PROMPT = (
     "You answer questions about the files in the workspace. Look at the files with the tools "
@@ -30,18 +33,20 @@ SMALL = (
 )
 
 
-def open_loop(args: Namespace, store: SQLiteStore) -> AgentLoop[None]:
-    """The loop that the arguments describe.
+def open_loop(args: Namespace, store: Store, *, in_doubt: InDoubt = "tell") -> AgentLoop[None]:
+    """The loop that the arguments describe. `in_doubt` is as in `AgentConfig`.
 
     Raises:
         ConfigError: the model is unknown or not configured.
     """
     settings: CliSettings = args.settings
     checked_workspace(args)
-    return loop_with(args, store, settings.service(args.model))
+    return loop_with(args, store, settings.service(args.model), in_doubt=in_doubt)
 
 
-def loop_with(args: Namespace, store: SQLiteStore, service: LLMService) -> AgentLoop[None]:
+def loop_with(
+    args: Namespace, store: Store, service: LLMService, *, in_doubt: InDoubt = "tell"
+) -> AgentLoop[None]:
     """The loop that the arguments describe, with this service.
 
     Raises:
@@ -54,6 +59,7 @@ def loop_with(args: Namespace, store: SQLiteStore, service: LLMService) -> Agent
     else:
         tools = workspace_tools(workspace, read_only=not args.write)
         config = AgentConfig(system_prompt=SYSTEM_PROMPT, max_rounds=args.max_rounds)
+    config = replace(config, in_doubt=in_doubt)
     return AgentLoop[None](service, tools=tools, store=store, config=config)
 
 
@@ -69,7 +75,15 @@ def checked_workspace(args: Namespace) -> Path:
     return workspace.resolve()
 
 
-async def ask(args: Namespace, store: SQLiteStore) -> int:
+def same_as(args: Namespace) -> Sequence[str]:
+    """What a command was told that another one needs as well to have the same loop."""
+    words: list[str] = ["--write"] if args.write else []
+    if args.workspace != Path.cwd():
+        words += ["--workspace", str(args.workspace.absolute())]
+    return [*words, *(("--model", args.model) if args.model else ())]
+
+
+async def ask(args: Namespace, store: Store) -> int:
     """`ask`: streams the answer; the session stays, to be gone on with."""
     loop = open_loop(args, store)
     question = " ".join(args.question)
@@ -86,6 +100,7 @@ async def ask(args: Namespace, store: SQLiteStore) -> int:
     finally:
         await loop.close_llm()
     if result.resumable and not args.json:
-        again = args.settings.command(args.db, "chat", "--session", result.session_id)
-        print(f"to go on: {again}, then /resume", file=sys.stderr)
+        words = ("resume", result.session_id, *same_as(args))
+        again = args.settings.command(args.db, *words)
+        print(f"to go on: {again}", file=sys.stderr)
     return 0 if result.status == "completed" else 1

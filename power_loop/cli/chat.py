@@ -17,8 +17,7 @@ from power_loop.cli.display import make_display
 from power_loop.cli.keyboard import Lines, at_keyboard, read_lines
 from power_loop.cli.turn import Opener, warm_up, when_free
 from power_loop.errors import PowerLoopError
-from power_loop.runtime.stores.base import SteerMode
-from power_loop.runtime.stores.sqlite import SQLiteStore
+from power_loop.runtime.stores.base import SteerMode, Store
 
 __all__ = ["chat"]
 
@@ -35,7 +34,7 @@ Anything else waits until it is done:
   /quit         leave; the session stays (also Ctrl-D, or Ctrl-C twice when nothing runs)"""
 
 
-async def chat(args: Namespace, store: SQLiteStore) -> int:
+async def chat(args: Namespace, store: Store) -> int:
     """`chat`: reads lines until /quit or the end of the input."""
     loop = open_loop(args, store)
     if not args.json:

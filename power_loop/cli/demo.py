@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
 from power_loop.cli.ask import checked_workspace, open_loop
+from power_loop.cli.database import Database
 from power_loop.cli.display import make_display
 from power_loop.cli.settings import CliSettings
 from power_loop.cli.small import small_question
 from power_loop.cli.timeline import timeline
 from power_loop.cli.turn import show_run, warm_up
-from power_loop.runtime.stores.sqlite import SQLiteStore
+from power_loop.runtime.stores.base import Store
 
 __all__ = ["demo"]
 
 _QUESTION = "What is this project? Look at its files. Two sentences."
 
 
-async def demo(args: Namespace, store: SQLiteStore) -> int:
+async def demo(args: Namespace, store: Store) -> int:
     """Asks, shows each call as it happens, and then what is stored."""
     settings: CliSettings = args.settings
     workspace = checked_workspace(args)
@@ -48,7 +48,7 @@ async def demo(args: Namespace, store: SQLiteStore) -> int:
     return 0 if result.final_text.strip() else 1
 
 
-async def _tell_what_is_stored(store: SQLiteStore, database: Path, session: str) -> None:
+async def _tell_what_is_stored(store: Store, database: Database, session: str) -> None:
     print(f"\nevery step is stored, as session {session} in {database}:\n")
     print("   #   seconds  what happened")
     print("\n".join(timeline(await store.read(session))))

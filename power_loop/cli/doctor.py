@@ -18,8 +18,10 @@ from llm_client.probing import probe
 from llm_client.service import LLMService
 from llm_client.types import LLMRequest, Message
 from power_loop.cli.settings import CliSettings
+from power_loop.cli.timeline import counted
 from power_loop.errors import PowerLoopError
-from power_loop.runtime.stores.sqlite import SQLiteStore
+from power_loop.runtime.stores.base import EVERY_SESSION, Store
+from power_loop.runtime.stores.pruning import all_sessions
 
 __all__ = ["doctor"]
 
@@ -35,6 +37,7 @@ _PACKAGES = {
     "xllamacpp": "extra local: the embedded model",
     "aiohttp": "extra fast: the quicker transport",
     "genai-prices": "extra prices: what calls cost",
+    "psycopg": "extra postgres: sessions on a PostgreSQL server",
 }
 _PROBE_SECONDS = 20
 _MISSING = "not installed"
@@ -49,7 +52,7 @@ _REMEDIES = MappingProxyType(
 _MEGABYTE = 1_000_000
 
 
-async def doctor(args: Namespace, store: SQLiteStore) -> int:
+async def doctor(args: Namespace, store: Store) -> int:
     """`doctor`: exit status 1 if something that is set up does not work."""
     print(f"power-loop  {_version('power-loop')}, Python {platform.python_version()}")
     for package, purpose in _PACKAGES.items():
@@ -68,13 +71,13 @@ def _version(package: str) -> str:
         return _MISSING
 
 
-async def _check_store(args: Namespace, store: SQLiteStore) -> bool:
+async def _check_store(args: Namespace, store: Store) -> bool:
     try:
-        sessions = await store.list(limit=1000)
+        sessions = await all_sessions(store, EVERY_SESSION)
     except PowerLoopError as error:
         print(f"store       {args.db}: {error}")
         return False
-    print(f"store       {args.db}: {len(sessions)} sessions")
+    print(f"store       {args.db}: {counted(len(sessions), 'session')}")
     return True
 
 

@@ -13,38 +13,38 @@ from power_loop.cli.silent import SilentService
 from power_loop.errors import UsageError
 from power_loop.events import ModelAsked, Stamped
 from power_loop.history.archive import export_session, import_session
-from power_loop.runtime.stores.sqlite import SQLiteStore
+from power_loop.runtime.stores.base import Store
 
 __all__ = ["diff", "export", "fork", "import_file", "replay"]
 
 
-async def fork(args: Namespace, store: SQLiteStore) -> int:
+async def fork(args: Namespace, store: Store) -> int:
     """`sessions fork`: prints the id of the copy."""
     print(await travel.fork(store, args.session, args.at, {}, None))
     return 0
 
 
-async def diff(args: Namespace, store: SQLiteStore) -> int:
+async def diff(args: Namespace, store: Store) -> int:
     """`sessions diff`: where two sessions part; 1 if they do."""
     found = await travel.diff(store, args.session, args.other)
     print(found)
     return 0 if found.identical else 1
 
 
-async def export(args: Namespace, store: SQLiteStore) -> int:
+async def export(args: Namespace, store: Store) -> int:
     """`sessions export`: into a file."""
     count = await export_session(store, args.session, args.file, key=_key(args))
     print(f"{count} records in {str(args.file)!r}", file=sys.stderr)
     return 0
 
 
-async def import_file(args: Namespace, store: SQLiteStore) -> int:
+async def import_file(args: Namespace, store: Store) -> int:
     """`sessions import`: prints the id of the session."""
     print(await import_session(store, args.file, key=_key(args), as_id=args.as_id))
     return 0
 
 
-async def replay(args: Namespace, store: SQLiteStore) -> int:
+async def replay(args: Namespace, store: Store) -> int:
     """`replay`: does a session's runs once more; 1 if they differ from what is stored."""
     stamped = await store.read(args.session)
     loop = loop_with(args, store, SilentService(_model_of(stamped)))

@@ -15,6 +15,7 @@ import llm_client
 from llm_client.local import ProgressDisplay, create_local_service
 from llm_client.providers import PROVIDERS
 from llm_client.service import LLMService
+from power_loop.cli.database import Database
 from power_loop.errors import UsageError
 
 __all__ = ["CliSettings"]
@@ -35,7 +36,7 @@ class CliSettings(Struct, frozen=True, kw_only=True):
         program: how a shell calls this program again, from any directory.
     """
 
-    database: Path
+    database: Database
     usual_database: Path
     configured: bool
     local_model: str = DEFAULT_MODEL
@@ -60,7 +61,7 @@ class CliSettings(Struct, frozen=True, kw_only=True):
         local = target.get("MODEL", "") if set(target) == {"MODEL"} else ""
         is_local = local.startswith(_LOCAL)
         return cls(
-            database=Path(given) if given else usual,
+            database=Database(given or str(usual)),
             usual_database=usual,
             configured=bool(target) and not is_local,
             local_model=local if is_local else DEFAULT_MODEL,
@@ -94,9 +95,16 @@ class CliSettings(Struct, frozen=True, kw_only=True):
         local = self.local_name(model)
         return service.model if local is None else f"{_LOCAL}{local} on this machine"
 
-    def command(self, database: Path, *words: str) -> str:
-        """The command line that has this program do something else with the same sessions."""
-        where = () if database == self.usual_database else ("--db", str(database.absolute()))
+    def command(self, database: Database, *words: str) -> str:
+        """The command line that has this program do something else with the same sessions.
+
+        A password is not in it; where the environment holds the whole URL, it is left to that.
+        """
+        path = database.path
+        if path == self.usual_database or (database.has_secret and database == self.database):
+            where = ()
+        else:
+            where = ("--db", str(database) if path is None else str(path.absolute()))
         return f"{self.program} {shlex.join((*words, *where))}"
 
 

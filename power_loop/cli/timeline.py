@@ -24,7 +24,7 @@ from power_loop.session.records import (
     ViewChanged,
 )
 
-__all__ = ["describe", "one_line", "timeline"]
+__all__ = ["counted", "describe", "one_line", "timeline"]
 
 WIDTH = 100
 
@@ -107,6 +107,11 @@ def _content(message: Message) -> str:
                 text = getattr(part, "text", None)
                 pieces.append(one_line(text) if text is not None else f"<{type(part).__name__}>")
     return " ".join(filter(None, pieces))
+
+
+def counted(count: int, thing: str) -> str:
+    """How many of something there are."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def one_line(text: str, width: int = WIDTH) -> str:

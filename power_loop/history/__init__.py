@@ -7,5 +7,6 @@ playing.py   the pipeline's ports for that; script.py what is still to come of t
 outcomes.py  recorded outcomes, as the pipeline is given them
 branch.py    what a fork and a rewind write
 difference.py  where two sessions part
+usage.py     what a session has used, and what that costs
 archive.py   a session as a file; unpacking.py reads it
 """

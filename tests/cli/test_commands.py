@@ -211,7 +211,8 @@ def test_an_unreachable_provider_ends_degraded_and_the_session_stays(place: Path
     last = done.stdout.splitlines()[-1]
     assert last.startswith("[degraded] ")
     assert "resume the session when the provider is back" in last
-    assert "then /resume" in done.stderr
+    assert "to go on: " in done.stderr
+    assert " resume sess_" in done.stderr
     assert "degraded" in run(place, "sessions", "list").stdout
 
 

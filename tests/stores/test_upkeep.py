@@ -12,7 +12,7 @@ import anyio
 import psycopg
 import pytest
 
-from power_loop.errors import StoreSchemaError, UsageError
+from power_loop.errors import StoreSchemaError, StoreUnavailable, UsageError
 from power_loop.runtime.stores._postgres_open import Settings
 from power_loop.runtime.stores._postgres_rows import checksum
 from power_loop.runtime.stores.base import SessionQuery, Store
@@ -49,6 +49,7 @@ async def _of_version_1(path: Path) -> None:
     await store.aclose()
     connection = sqlite3.connect(path)
     connection.execute("ALTER TABLE sessions DROP COLUMN lifecycle")
+    connection.execute("DROP TABLE snapshots")
     connection.execute("UPDATE meta SET value = 1 WHERE key = 'schema'")
     connection.commit()
     connection.execute("PRAGMA journal_mode = DELETE")
@@ -121,7 +122,7 @@ async def test_a_schema_of_an_earlier_version_is_brought_up_to_date() -> None:
         with pytest.raises(StoreSchemaError, match="is of version 1, not 2") as told:
             await store.read("s")
         assert "ALTER TABLE" in told.value.ddl
-        assert "CREATE TABLE" not in told.value.ddl
+        assert "CREATE SCHEMA" not in told.value.ddl
         assert await store.migrate() == 1
         assert texts(await store.read("s")) == ["from version 1"]
         assert (await store.info("s")).lifecycle == "linked"
@@ -296,6 +297,8 @@ async def test_only_what_is_asked_for_is_pruned_and_served_ones_at_any_age(store
     await _run_at(store, "going on", 99.0, closed=False)
     one = await prune(store, 20.0, query=SessionQuery(metadata={"user": "u2"}))
     assert (one.deleted, one.sessions) == (1, ("u2",))
+    for other in (SessionQuery(status="failed"), SessionQuery(lifecycle="detached")):
+        assert (await prune(store, 20.0, query=other)).sessions == ()
     rest = await prune(store, 20.0)
     assert (rest.deleted, rest.sessions) == (1, ("done",))
     assert await _names(store) == ["going on", "u1"]
@@ -309,3 +312,60 @@ async def test_many_sessions_of_one_moment_are_all_pruned() -> None:
     pruned = await prune(store, 10.0)
     assert pruned.deleted == 700
     assert Counter(pruned.sessions).most_common(1)[0][1] == 1
+
+
+# ── databases that may not be changed ────────────────────────────────────────────────────────────
+
+
+async def test_an_old_database_that_may_not_be_changed_is_refused_as_it_is(tmp_path: Path) -> None:
+    """`verify`: not a byte of it changes, and what the error says brings it up to date."""
+    path = tmp_path / "s.db"
+    await _of_version_1(path)
+    before = path.read_bytes()
+    async with SQLiteStore(path, schema_policy="verify") as store:
+        with pytest.raises(StoreSchemaError, match="are of version 1, not 2") as told:
+            await store.read("s")
+        assert path.read_bytes() == before
+        with sqlite3.connect(path) as connection:
+            connection.executescript(told.value.ddl)
+        connection.close()
+        assert texts(await store.read("s")) == WORDS
+        assert (await store.info("s")).lifecycle == "linked"
+        assert await store.migrate() == 0
+
+
+async def test_a_database_that_is_missing_is_not_made_by_looking(tmp_path: Path) -> None:
+    """By `verify`, a backup, or giving room back; `migrate` makes it, whatever the policy."""
+    path = tmp_path / "s.db"
+    async with SQLiteStore(path, schema_policy="verify") as store:
+        for look in (store.check, store.vacuum, store.checkpoint, lambda: store.backup("b.db")):
+            with pytest.raises(StoreUnavailable, match="there is no database at"):
+                await look()
+        assert not path.exists()
+        path.touch()
+        with pytest.raises(StoreSchemaError, match="are missing") as told:
+            await store.check()
+        assert "CREATE TABLE meta" in told.value.ddl
+        assert path.read_bytes() == b""
+        assert await store.migrate() == SQLiteStore.schema_version
+        assert await store.check() == 0
+    with pytest.raises(UsageError, match="'create' or 'verify'"):
+        SQLiteStore(path, schema_policy="as_is")  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_backup_is_of_what_is_there_and_can_be_looked_at_only(tmp_path: Path) -> None:
+    """An old database is backed up before it is migrated; a check leaves a backup as it is."""
+    path, copy = tmp_path / "s.db", tmp_path / "copy.db"
+    await _of_version_1(path)
+    async with SQLiteStore(path) as store:
+        await store.backup(copy)
+        assert await store.migrate() == 1
+    with pytest.raises(StoreSchemaError):
+        async with SQLiteStore(copy, schema_policy="verify") as old:
+            await old.check()
+    async with SQLiteStore(path) as store:
+        await store.backup(tmp_path / "new.db")
+    before = (tmp_path / "new.db").read_bytes()
+    async with SQLiteStore(tmp_path / "new.db", schema_policy="verify") as new:
+        assert await new.check() == len(WORDS)
+    assert (tmp_path / "new.db").read_bytes() == before

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, assert_type
 
 from pydantic import BaseModel
 
+from llm_client.pricing import TablePrices
 from llm_client.types import Image, Text
 from power_loop import (
     AgentConfig,
@@ -17,6 +19,7 @@ from power_loop import (
     Result,
     RunResult,
     SessionDiff,
+    SessionUsage,
     Stamped,
     ToolContext,
     export_session,
@@ -102,6 +105,8 @@ async def main() -> None:
         assert_type(await loop.fork("s", 3, overrides={"m": "x", "n": [Text("y")]}), str)
         assert_type(await loop.rewind("s", at=3), None)
         assert_type(await loop.diff("s", "t"), SessionDiff)
+        assert_type(await loop.usage("s", prices=TablePrices({}), children=True), SessionUsage)
+        assert_type((await loop.usage("s")).totals.cost, Decimal | None)
         assert_type((await loop.replay("s", deps=Deps(), output_type=int)).identical, bool)
         assert_type(await export_session(loop.store, "s", "s.jsonl", key=b"k"), int)
         assert_type(await import_session(loop.store, "s.jsonl", as_id="t"), str)

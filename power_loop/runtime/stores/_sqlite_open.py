@@ -16,9 +16,18 @@ from msgspec import Struct
 
 from power_loop.errors import StoreUnavailable
 from power_loop.runtime.stores._sqlite_errors import is_busy, translate
-from power_loop.runtime.stores._sqlite_schema import SCHEMA_VERSION, migrate, version_of
+from power_loop.runtime.stores._sqlite_schema import (
+    SCHEMA_VERSION,
+    migrate,
+    require_current,
+    version_of,
+)
 
-__all__ = ["Settings", "connect", "filesystem_of"]
+__all__ = ["Policy", "Settings", "connect", "filesystem_of"]
+
+Policy = Literal["create", "verify", "as_is"]
+"""What is done with tables that are missing or old: mended, refused with what would mend them, or
+left so, for those who do not look into them."""
 
 _RETRY = 0.005
 """Seconds between two attempts to open a database that another process is setting up."""
@@ -32,13 +41,17 @@ _REMOTE = frozenset(
 
 
 class Settings(Struct, frozen=True):
-    """How a database is opened. `prepare` is run on each new connection."""
+    """How a database is opened. `prepare` is run on each new connection.
+
+    Only `create` makes a file that is not there, or changes anything in opening one.
+    """
 
     path: str
     durability: Literal["full", "normal"] = "full"
     busy_timeout: float = 10.0
     prepare: Callable[[Connection], object] | None = None
     mountinfo: str = "/proc/self/mountinfo"
+    policy: Policy = "create"
 
 
 def connect(settings: Settings) -> Connection:
@@ -60,6 +73,9 @@ def connect(settings: Settings) -> Connection:
 
 
 def _open(settings: Settings) -> Connection:
+    creates = settings.policy == "create"
+    if not creates and not Path(settings.path).exists():
+        raise StoreUnavailable(f"there is no database at {settings.path}")
     connection = sqlite3.connect(
         settings.path,
         timeout=settings.busy_timeout,
@@ -71,11 +87,14 @@ def _open(settings: Settings) -> Connection:
         if settings.prepare is not None:
             settings.prepare(connection)
         version = version_of(connection, settings.path)
-        _use_wal(connection, settings.path)
+        if settings.policy == "verify":
+            require_current(version, settings.path)
+        if creates:
+            _use_wal(connection, settings.path)
         level = "FULL" if settings.durability == "full" else "NORMAL"
         connection.execute(f"PRAGMA synchronous = {level}")
         connection.execute("PRAGMA journal_size_limit = 4194304")
-        if version != SCHEMA_VERSION:
+        if creates and version != SCHEMA_VERSION:
             migrate(connection, settings.path)
     except BaseException:
         connection.close()

@@ -6,12 +6,13 @@ whatever dies in the middle leaves the database as it was.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from sqlite3 import Connection
 
-from power_loop.errors import StoreCorrupt, StoreTooNew
+from power_loop.errors import StoreCorrupt, StoreSchemaError, StoreTooNew
 from power_loop.runtime.stores._sqlite_errors import damaged
 
-__all__ = ["SCHEMA_VERSION", "migrate", "version_of"]
+__all__ = ["SCHEMA_VERSION", "migrate", "require_current", "version_of"]
 
 # A record's place is its session's number << 32 | its seq, so that a session's records lie together
 # and in order without an index, and long bodies do not spill as they would from an index tree.
@@ -49,6 +50,7 @@ CREATE TABLE snapshots (sid INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB
 _STEPS = (_FIRST, _SECOND)
 """The first makes version 1 of nothing, the next version 2 of that, and so on."""
 SCHEMA_VERSION = len(_STEPS)
+_MARK = "UPDATE meta SET value = NUMBER WHERE key = 'schema'"
 
 
 def version_of(connection: Connection, path: str) -> int:
@@ -77,19 +79,39 @@ def version_of(connection: Connection, path: str) -> int:
     return version
 
 
-def migrate(connection: Connection, path: str) -> None:
-    """Makes the tables, or brings them up to date, unless somebody else was faster."""
+def _ddl_from(version: int) -> Sequence[str]:
+    """The statements that bring tables of `version` up to date, to be run as one transaction."""
+    statements = [text.strip() for step in _STEPS[version:] for text in step.split(";\n")]
+    if version == 0:
+        statements.append("INSERT INTO meta VALUES ('schema', 0), ('fence', 0)")
+    statements.append(_MARK.replace("NUMBER", str(SCHEMA_VERSION)))
+    return [statement for statement in statements if statement]
+
+
+def require_current(version: int, path: str) -> None:
+    """Raises StoreSchemaError: the tables are missing or old; it says what would mend them."""
+    if version == SCHEMA_VERSION:
+        return
+    state = "are missing" if version == 0 else f"are of version {version}, not {SCHEMA_VERSION}"
+    raise StoreSchemaError(
+        f"the tables in {path} {state}. Any program that may change them brings them up to date, "
+        "and so does `power-loop store migrate`. It runs",
+        "".join(f"{text};\n" for text in ("BEGIN IMMEDIATE", *_ddl_from(version), "COMMIT")),
+    )
+
+
+def migrate(connection: Connection, path: str) -> int:
+    """Makes the tables, or brings them up to date, unless somebody else was faster; returns steps
+    taken."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = version_of(connection, path)
-        for step in _STEPS[version:]:
-            for statement in step.split(";\n"):
+        if version != SCHEMA_VERSION:
+            for statement in _ddl_from(version):
                 connection.execute(statement)
-        if version == 0:
-            connection.execute("INSERT INTO meta VALUES ('schema', 0), ('fence', 0)")
-        connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (SCHEMA_VERSION,))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return SCHEMA_VERSION - version

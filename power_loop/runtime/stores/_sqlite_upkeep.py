@@ -10,13 +10,25 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from power_loop.errors import UsageError
 from power_loop.runtime.stores._sqlite_errors import translate
 from power_loop.runtime.stores._sqlite_open import Settings, connect
+from power_loop.runtime.stores._sqlite_schema import SCHEMA_VERSION, version_of
 
-__all__ = ["back_up", "checkpoint", "vacuum"]
+__all__ = ["back_up", "brought_up_to_date", "checkpoint", "vacuum"]
 
 T = TypeVar("T")
+
+
+def brought_up_to_date(settings: Settings) -> int:
+    """See `SQLiteStore.migrate`."""
+    before = 0
+    if Path(settings.path).exists():
+        before = _on(settings, lambda cx: version_of(cx, settings.path))
+    with closing(connect(replace(settings, policy="create"))):
+        return SCHEMA_VERSION - before
 
 
 def back_up(settings: Settings, target: Path) -> None:
@@ -51,7 +63,7 @@ def checkpoint(settings: Settings) -> bool:
 
 
 def _on(settings: Settings, act: Callable[[Connection], T]) -> T:
-    with closing(connect(settings)) as connection:
+    with closing(connect(replace(settings, policy="as_is"))) as connection:
         try:
             return act(connection)
         except sqlite3.Error as error:

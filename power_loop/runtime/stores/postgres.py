@@ -21,7 +21,7 @@ from power_loop.events import Stamped
 from power_loop.runtime.stores import _postgres_reads as reads
 from power_loop.runtime.stores._postgres_listener import Listener
 from power_loop.runtime.stores._postgres_open import SchemaPolicy, make_settings
-from power_loop.runtime.stores._postgres_schema import brought_up_to_date, vacuum
+from power_loop.runtime.stores._postgres_schema import SCHEMA_VERSION, brought_up_to_date, vacuum
 from power_loop.runtime.stores._postgres_search import info, search
 from power_loop.runtime.stores._postgres_threads import Read, Reader, Writer
 from power_loop.runtime.stores._postgres_writes import (
@@ -76,6 +76,10 @@ class PostgresStore:
             raises StoreSchemaError then, with the exact DDL that a privileged user has to run.
         patience: seconds to wait for a lock, and for a server that went away to come back.
 
+    Attributes:
+        schema: where the tables are.
+        schema_version: the version of the tables that this version of the package needs.
+
     Three connections are opened when they are first needed; all calls raise a `StoreError` that
     says what to do when that fails. A lease counts on every host: it is measured by the clock of
     the server, and taken over when it has expired or its process, on this host, has died.
@@ -93,6 +97,7 @@ class PostgresStore:
     """
 
     immediate: bool = False
+    schema_version: int = SCHEMA_VERSION
 
     def __init__(
         self,
@@ -104,6 +109,7 @@ class PostgresStore:
         patience: float = 10.0,
     ) -> None:
         self._settings = make_settings(url, schema, prefix, schema_policy, patience)
+        self.schema = schema
         self._waiters = Waiters()
         reached = Event()
         self._watchers = Watchers()

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from power_loop.errors import SessionBusy, SessionNotFound
 from power_loop.runtime.stores.base import EVERY_SESSION, SessionInfo, SessionQuery, Store
 
-__all__ = ["Pruned", "prune"]
+__all__ = ["Pruned", "all_sessions", "prune"]
 
 _PAGE = 200
 
@@ -48,11 +48,13 @@ async def prune(
     Raises:
         StoreError: the store failed; what had been deleted by then is gone.
     """
-    served = replace(query, lifecycle="ephemeral", status="completed")
-    doomed = [info.id for info in await _found(store, served)]
+    doomed: list[str] = []
+    if query.lifecycle in (None, "ephemeral") and query.status in (None, "completed"):
+        served = replace(query, lifecycle="ephemeral", status="completed")
+        doomed += [info.id for info in await all_sessions(store, served)]
     doomed += [
         info.id
-        for info in await _found(store, query, before)
+        for info in await all_sessions(store, query, before)
         if info.parent is None and await _has_aged(store, info.id, before)
     ]
     deleted = 0
@@ -72,16 +74,16 @@ async def prune(
 
 async def _has_aged(store: Store, session: str, before: float) -> bool:
     """Whether nothing below a session is younger."""
-    for info in await _found(store, SessionQuery(parent=session)):
+    for info in await all_sessions(store, SessionQuery(parent=session)):
         if info.updated >= before or not await _has_aged(store, info.id, before):
             return False
     return True
 
 
-async def _found(
+async def all_sessions(
     store: Store, query: SessionQuery, before: float | None = None
 ) -> Sequence[SessionInfo]:
-    """All of them, also those that share one moment at the border of two pages."""
+    """All that `query` finds, also those that share one moment at the border of two pages."""
     found: dict[str, SessionInfo] = {}
     limit = _PAGE
     while True:

@@ -23,9 +23,15 @@ from power_loop.runtime.stores import _sqlite_reads as reads
 from power_loop.runtime.stores._sqlite_delete import Delete
 from power_loop.runtime.stores._sqlite_open import Settings
 from power_loop.runtime.stores._sqlite_peek import Peek
+from power_loop.runtime.stores._sqlite_schema import SCHEMA_VERSION
 from power_loop.runtime.stores._sqlite_search import info, search
 from power_loop.runtime.stores._sqlite_threads import Read, Reader, Writer
-from power_loop.runtime.stores._sqlite_upkeep import back_up, checkpoint, vacuum
+from power_loop.runtime.stores._sqlite_upkeep import (
+    back_up,
+    brought_up_to_date,
+    checkpoint,
+    vacuum,
+)
 from power_loop.runtime.stores._sqlite_writes import (
     Append,
     Claim,
@@ -70,6 +76,12 @@ class SQLiteStore:
         durability: `full` survives a loss of power; `normal` survives the death of any process, and
             may lose the last commits, never part of one, when power is lost.
         busy_timeout: seconds to wait for a lock that another process holds.
+        schema_policy: `create` makes the file, and makes or migrates its tables; `verify` raises
+            StoreSchemaError for tables that are missing or old and StoreUnavailable for a missing
+            file, and changes nothing in opening it.
+
+    Attributes:
+        schema_version: the version of the tables that this version of the package needs.
 
     The file is opened by the first call; all calls raise a `StoreError` that says what to do when
     that fails. Sessions, leases and inboxes are shared with every other process on the file. What
@@ -84,6 +96,7 @@ class SQLiteStore:
     """
 
     immediate: bool = False
+    schema_version: int = SCHEMA_VERSION
 
     def __init__(
         self,
@@ -91,6 +104,7 @@ class SQLiteStore:
         *,
         durability: Literal["full", "normal"] = "full",
         busy_timeout: float = 10.0,
+        schema_policy: Literal["create", "verify"] = "create",
         prepare: Callable[[Connection], object] | None = None,
     ) -> None:
         """`prepare` is called with each new connection, for pragmas of your own."""
@@ -99,7 +113,11 @@ class SQLiteStore:
             raise UsageError(
                 f"{name!r} is no path of a file; for a store in memory use MemoryStore"
             )
-        settings = Settings(str(Path(name).absolute()), durability, busy_timeout, prepare)
+        if schema_policy not in ("create", "verify"):
+            raise UsageError(f"schema_policy is 'create' or 'verify', not {schema_policy!r}")
+        settings = Settings(
+            str(Path(name).absolute()), durability, busy_timeout, prepare, policy=schema_policy
+        )
         self._settings = settings
         self.path = Path(settings.path)
         self._waiters = Waiters()
@@ -250,6 +268,10 @@ class SQLiteStore:
         """
         path = str(self.path)
         return await self._ask(lambda cx: reads.check(cx, path))
+
+    async def migrate(self) -> int:
+        """Makes the tables or brings them up to date, whatever the policy; returns steps taken."""
+        return await anyio.to_thread.run_sync(brought_up_to_date, self._settings)
 
     async def backup(self, target: str | os.PathLike[str]) -> None:
         """Writes everything that is committed now into a new file, while the store is in use.

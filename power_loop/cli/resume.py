@@ -1,0 +1,173 @@
+"""`resume` and `abort`: what becomes of a run that was interrupted, and of the calls it left open.
+
+Whoever needs a person's decision is told by `tell_open` what is open, and which commands decide it.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from llm_client.types import ToolResult, ToolSpec
+from power_loop.agent.deciding import Answer, Decision
+from power_loop.agent.loop import AgentLoop
+from power_loop.agent.opening import PendingCall
+from power_loop.cli.ask import loop_with, open_loop, same_as
+from power_loop.cli.display import make_display
+from power_loop.cli.settings import CliSettings
+from power_loop.cli.silent import SilentService
+from power_loop.cli.timeline import counted, one_line
+from power_loop.cli.turn import show_run, warm_up
+from power_loop.errors import UsageError
+from power_loop.runtime.stores.base import Store
+from power_loop.session.records import ToolSettled
+from power_loop.tools.base import Result, Tool
+
+__all__ = ["abort", "resume", "tell_open"]
+
+T = TypeVar("T")
+
+
+async def resume(args: Namespace, store: Store) -> int:
+    """`resume`: carries a run on, as `ask` shows it; 1 if it did not come to its answer."""
+    loop = open_loop(args, store, in_doubt="ask")
+    approved: list[tuple[str, Answer]] = [(token, "approve") for token in args.approve]
+    denied: list[tuple[str, Answer]] = [(token, "deny") for token in args.deny]
+    answers = _once([*approved, *denied])
+    results = [(call, Result(text)) for call, text in args.result]
+    decisions: Mapping[str, Decision] = _once([*args.decide, *results])
+    try:
+        pending = await loop.get_pending(args.session)
+        if pending and not answers and not decisions and _all_wait(pending):
+            await tell_open(args, store)
+            return 1
+        _check_tools(loop, pending, answers, decisions)
+        await warm_up(loop.llm)
+        async with loop:
+            result = await show_run(
+                lambda on_busy: loop.stream_resume(
+                    args.session, on_busy=on_busy, answers=answers, decisions=decisions
+                ),
+                make_display(json=args.json),
+                announce=not args.json,
+            )
+    finally:
+        await loop.close_llm()
+    if await loop.get_pending(args.session):
+        await tell_open(args, store)
+    return 0 if result.status == "completed" else 1
+
+
+async def abort(args: Namespace, store: Store) -> int:
+    """`abort`: gives open calls up, and says what the model is told of each."""
+    before = (await store.info(args.session)).seq
+    loop = AgentLoop[None](SilentService("none"), store=store)
+    count = await loop.abort_pending(args.session, args.reason)
+    print(f"gave up {counted(count, 'open call')}")
+    for stamped in await store.read(args.session, before):
+        match stamped.event:
+            case ToolSettled(message=message):
+                told = message.parts[0]
+                assert isinstance(told, ToolResult)
+                print(f"  {told.call_id}: {told.text}")
+            case _:
+                pass
+    return 0
+
+
+async def tell_open(args: Namespace, store: Store, undecided: Sequence[str] = ()) -> None:
+    """Says which calls of the session are open, and which commands carry it on or give it up.
+
+    `undecided` are calls in doubt that it cannot go on without, if that is known.
+    """
+    loop = loop_with(args, store, SilentService("none"))
+    pending = await loop.get_pending(args.session)
+    undecided = undecided or [call.call_id for call in pending if call.state == "in_doubt"]
+    tools = loop.tools.by_name()
+    print(f"session {args.session} has open calls:", file=sys.stderr)
+    for call in pending:
+        what = f"{call.name}({one_line(call.arguments)})"
+        whose = "" if call.name in tools else " (a tool of another program)"
+        print(f"  {call.call_id}  {what}{whose}  {_state(call, undecided)}", file=sys.stderr)
+    settings: CliSettings = args.settings
+    ways = _ways_on(tools, pending, undecided)
+    print("one of these goes on:" if ways else "it can go on in that program", file=sys.stderr)
+    for words in ways:
+        way = ("resume", args.session, *words, *same_as(args))
+        print(f"  {settings.command(args.db, *way)}", file=sys.stderr)
+    print(
+        f"or this gives them up:\n  {settings.command(args.db, 'abort', args.session)}",
+        file=sys.stderr,
+    )
+
+
+def _state(call: PendingCall, undecided: Sequence[str]) -> str:
+    if call.state == "in_doubt" or call.call_id in undecided:
+        return "was running when its process died; nobody knows what became of it"
+    if call.state == "waiting":
+        return f"waits for an answer to {call.token}"
+    return "is running" if call.state == "started" else "has not begun"
+
+
+def _ways_on(
+    tools: Mapping[str, Tool | ToolSpec], pending: Sequence[PendingCall], undecided: Sequence[str]
+) -> Sequence[Sequence[str]]:
+    """What to say to `resume`: each is whole, and decides about everything."""
+    if any(call.name not in tools and call.state in ("asked", "granted") for call in pending):
+        return []
+    waiting = [call for call in pending if call.state == "waiting"]
+    tokens = [call.token for call in waiting]
+    yes = [word for token in tokens for word in ("--approve", token)]
+    no = [word for token in tokens for word in ("--deny", token)]
+    answers: list[list[str]] = [yes, no] if tokens else [[]]
+    if any(call.name not in tools for call in waiting):
+        answers = [no]
+    if not undecided:
+        return answers
+    doubted = [call for call in pending if call.call_id in undecided]
+    decided = [_for_each(doubted, "--decide", "unknown"), _for_each(doubted, "--result", "TEXT")]
+    if all(isinstance(tools.get(call.name), Tool) for call in doubted):
+        decided.insert(0, _for_each(doubted, "--decide", "rerun"))
+    return [[*answer, *words] for words in decided for answer in answers]
+
+
+def _for_each(calls: Iterable[PendingCall], option: str, value: str) -> list[str]:
+    return [word for call in calls for word in (option, f"{call.call_id}={value}")]
+
+
+def _all_wait(pending: Iterable[PendingCall]) -> bool:
+    return all(call.state == "waiting" for call in pending)
+
+
+def _once(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageError(f"{name!r} is decided twice; say what holds")
+        found[name] = value
+    return found
+
+
+def _check_tools(
+    loop: AgentLoop[None],
+    pending: Iterable[PendingCall],
+    answers: Mapping[str, Answer],
+    decisions: Mapping[str, Decision],
+) -> None:
+    """Raises UsageError: a call would begin here whose tool is another program's.
+
+    The model would be told that there is no such tool, and the call would be lost.
+    """
+    tools = loop.tools.by_name()
+    for call in pending:
+        approved = call.state == "waiting" and answers.get(call.token) == "approve"
+        begins = call.state in ("asked", "granted") or approved
+        if begins and call.call_id not in decisions and call.name not in tools:
+            raise UsageError(
+                f"call {call.call_id!r} needs the tool {call.name!r}, which is not one of this "
+                "command's: resume the session in the program that has it (--write brings the "
+                f"tools that write), give its result (--result {call.call_id}=TEXT), or give it "
+                "up with `abort`"
+            )

@@ -1,0 +1,95 @@
+"""Sessions that other programs have left in the store of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import psycopg
+
+from llm_client.types import Message, Text, ToolCall
+from power_loop.events import is_record
+from power_loop.runtime.stores.base import Store
+from power_loop.runtime.stores.sqlite import SQLiteStore
+from power_loop.session.outcome import AwaitingApproval
+from power_loop.session.records import (
+    CallWaiting,
+    MessageAppended,
+    ModelAsked,
+    ModelEnded,
+    Record,
+    RunClosed,
+    RunOpened,
+)
+from tests.agent.crashed import left_behind, write
+from tests.postgres_server import shared_server
+
+__all__ = ["died_in", "in_store", "new_database", "records_of", "sql", "waiting_for"]
+
+T = TypeVar("T")
+
+_databases = count(1)
+
+
+def in_store(place: Path, act: Callable[[Store], Awaitable[T]]) -> T:
+    """What `act` gives, done with the store of the commands in `place`."""
+
+    async def acting() -> T:
+        database = place / "db" / "sessions.db"
+        database.parent.mkdir(exist_ok=True)
+        async with SQLiteStore(database) as store:
+            return await act(store)
+
+    return anyio.run(acting)
+
+
+def died_in(place: Path, session: str, calls: Mapping[str, str]) -> None:
+    """A session whose process died while it ran these calls: the names of the tools, by id."""
+    in_store(place, lambda store: left_behind(store, session, calls, begun=[*calls]))
+
+
+def waiting_for(place: Path, session: str, *names: str) -> None:
+    """A session whose calls c1, c2 … of these tools wait for approval, with the tokens k1, k2 …"""
+    calls = tuple([ToolCall(f"c{n}", name, "{}") for n, name in enumerate(names, 1)])
+    tokens = tuple([f"k{n}" for n in range(1, len(names) + 1)])
+    records: Sequence[Record] = (
+        RunOpened("r1", (Message("user", (Text("go"),), id="u1"),)),
+        ModelAsked("t1", 1, "m"),
+        ModelEnded("t1", "ok"),
+        MessageAppended(Message("assistant", calls, id="a1"), "t1"),
+        *[CallWaiting(f"c{n}", "approval", f"k{n}") for n in range(1, len(names) + 1)],
+        RunClosed("r1", AwaitingApproval(tokens)),
+    )
+
+    async def leave(store: Store) -> None:
+        await store.create(session)
+        await write(store, session, records)
+
+    in_store(place, leave)
+
+
+def records_of(place: Path, session: str) -> Sequence[Record]:
+    """All that happened to a session."""
+
+    async def read(store: Store) -> Sequence[Record]:
+        return [each.event for each in await store.read(session) if is_record(each.event)]
+
+    return in_store(place, read)
+
+
+def sql(query: str, url: str = "") -> None:
+    """Tells the server something as its superuser."""
+    with psycopg.connect(url or shared_server().url(), autocommit=True) as connection:
+        connection.execute(query.encode())
+
+
+def new_database() -> str:
+    """The name of a database of its own on the server; its owner has that name too, and the
+    password `hidden`."""
+    name = f"command_{next(_databases)}"
+    sql(f"CREATE ROLE {name} LOGIN PASSWORD 'hidden'")
+    sql(f"CREATE DATABASE {name} OWNER {name}")
+    return name
