@@ -172,14 +172,15 @@ async def test_cancel_of_what_does_not_run_says_so(store: Store) -> None:
 async def test_a_timeout_cancels_the_run_and_says_so(store: Store) -> None:
     """A result, not an exception; the session stays usable."""
     gate = Gate()
-    llm = Scripted(hangs(gate), says("fine"))
+    llm = Scripted(by=lambda r: hangs(gate) if r.messages[-1].text == "hi" else says("fine"))
+    await store.create("s")
     with anyio.fail_after(10):
         async with AgentLoop(llm, store=store) as loop:
-            result = await loop.send("hi", timeout=0.05)
+            result = await loop.send("hi", "s", timeout=0.05)
             assert result.status == "cancelled"
             assert result.outcome == Cancelled("it took longer than 0.05 s")
-            assert (await loop.send("again", result.session_id)).status == "completed"
-            await check_log(loop, result.session_id)
+            assert (await loop.send("again", "s")).status == "completed"
+            await check_log(loop, "s")
 
 
 async def test_steering_enters_after_the_results_and_before_the_next_round(store: Store) -> None:
