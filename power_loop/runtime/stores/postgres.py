@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 
 class PostgresStore:
-    """A `Store` in a PostgreSQL database, version 14 or newer; needs the extra `postgres`.
+    """A `Store` in a PostgreSQL database, version 15 or newer; needs the extra `postgres`.
 
     Close it, or let a block do that: `async with PostgresStore("postgresql://…") as store:`.
 
