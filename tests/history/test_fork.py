@@ -68,7 +68,7 @@ async def test_every_record_can_be_forked_at_and_gone_on_from() -> None:
             assert len(await loop.store.read(fork)) == at + 1
             pending = await loop.get_pending(fork)
             answers: Any = {c.token: "deny" for c in pending if c.token}
-            if pending or (await store.info(fork)).status == "crashed":
+            if pending or (await store.info(fork)).status == "forked":
                 await loop.resume(fork, answers=answers)
                 if await loop.get_pending(fork):
                     await loop.abort_pending(fork)

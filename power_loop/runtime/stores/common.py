@@ -9,7 +9,7 @@ from llm_client.types import Message, Text
 from power_loop.errors import UsageError
 from power_loop.events import Stamped, is_record
 from power_loop.runtime.stores.base import Lease, Lifecycle
-from power_loop.session.outcome import Crashed, status_of
+from power_loop.session.outcome import status_of
 from power_loop.session.records import Forked, MessageAppended, RunClosed, RunOpened
 from power_loop.session.text import is_sound
 
@@ -94,7 +94,7 @@ def status_after(status: str, records: Iterable[Stamped]) -> str:
         elif type(event) is RunClosed:
             status = status_of(event.outcome)
         elif type(event) is Forked and status == "running":
-            status = status_of(Crashed())
+            status = "forked"
     return status
 
 
