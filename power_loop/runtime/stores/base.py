@@ -136,8 +136,8 @@ class SessionInfo(Struct, frozen=True):
     updated: float
     seq: int
     status: str
-    """`running` while its last run is open, `new` before its first, `forked` if it was copied in the
-    middle of one that has not been carried on here, else that run's outcome tag."""
+    """`running` while its last run is open, `new` before its first, `forked` if it was copied in
+    the middle of one that has not been carried on here, else that run's outcome tag."""
     title: str
     """The first line of the first user message, cut short."""
     metadata: Mapping[str, str]
