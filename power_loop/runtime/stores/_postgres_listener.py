@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import selectors
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import sha256
 from importlib.util import find_spec
@@ -51,11 +51,12 @@ class Listener:
         Raises:
             StoreError: the server cannot be reached.
         """
-        attending = self.ensure().attend()
-        if attending is not None:
-            await attending.event.wait()
-            if attending.error is not None:
-                raise attending.error
+        attending = _Attending()
+        while not self.ensure().attended_by(attending):
+            pass  # it has ended in this very moment
+        await attending.event.wait()
+        if attending.error is not None:
+            raise attending.error
 
     def ensure(self) -> _Ear:
         """Has a thread listen, or try to."""
@@ -66,12 +67,18 @@ class Listener:
                 ear.start()
             return ear
 
-    def stop(self) -> None:
-        """Ends the thread and waits for that; `ensure` starts another one."""
+    def stop(self) -> Callable[[], None]:
+        """Ends the thread; returns what waits for that. `ensure` starts another one."""
         with self._lock:
             ear, self._current = self._current, None
-        if ear is not None:
-            ear.stop()
+        if ear is None:
+            return _nothing
+        ear.stop()
+        return ear.join
+
+
+def _nothing() -> None:
+    """There is nothing to wait for."""
 
 
 class _Attending(Signal):
@@ -106,21 +113,24 @@ class _Ear:
         with self._lock:
             return not self._ended
 
-    def attend(self) -> _Attending | None:
-        """A signal for when it listens, or has failed to; None if it listens already."""
+    def attended_by(self, attending: _Attending) -> bool:
+        """Fires the signal when it listens, or has failed to. False if it has ended."""
         with self._lock:
             if self._listening:
-                return None
-            attending = _Attending()
-            self._attending.append(attending)
-            return attending
+                attending.fire()
+            elif not self._ended:
+                self._attending.append(attending)
+            return self._listening or not self._ended
 
     def stop(self) -> None:
-        """Ends it, and waits for that."""
+        """Has it end."""
         with self._lock:
             self._stopped = True
             if not self._ended:
                 self._wake_in.send(b"x")
+
+    def join(self) -> None:
+        """Waits for its end."""
         self._thread.join()
 
     def _run(self) -> None:

@@ -284,13 +284,13 @@ class PostgresStore:
             return
         self._closed = True
         ends = [(worker, worker.stop()) for worker in (self._reader, self._writer)]
-        try:
-            for worker, ended in ends:
-                if ended is not None:
-                    await ended.event.wait()
-                    worker.join()
-        finally:
-            self._listener.stop()
+        listener_ends = self._listener.stop()
+        for worker, ended in ends:
+            if ended is not None:
+                await ended.event.wait()
+                worker.join()
+        # It may be waiting for a server that does not answer.
+        await anyio.to_thread.run_sync(listener_ends)
 
     async def _ask(self, ask: Callable[[Cursor[TupleRow]], T]) -> T:
         return await self._do(self._reader, Read(ask))
@@ -301,7 +301,7 @@ class PostgresStore:
         return await worker.done(work)
 
     def _before_fork(self) -> None:
-        self._listener.stop()
+        self._listener.stop()()
         self._writer.freeze()
         self._reader.freeze()
 
