@@ -8,8 +8,8 @@ another one is taken.
 
 from __future__ import annotations
 
-from array import array
-from sys import byteorder
+import struct
+from functools import cache
 from zlib import adler32, crc32
 
 import msgspec
@@ -48,7 +48,12 @@ class _Snapshot(Struct, frozen=True, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Snapshot)
+
+
+@cache
+def _decoder() -> msgspec.msgpack.Decoder[_Snapshot]:
+    # To look at every field's type takes a millisecond, and most programs never read one.
+    return msgspec.msgpack.Decoder(_Snapshot)
 
 
 def is_due(session: Session, kept: int) -> bool:
@@ -65,9 +70,7 @@ def is_due(session: Session, kept: int) -> bool:
 def snapshot_of(session: Session) -> bytes:
     """A session of phase IDLE in short."""
     assert session.phase is Phase.IDLE
-    known = array("Q", sorted(session.former | set(map(id_hash, session.ids))))
-    if byteorder == "big":
-        known.byteswap()
+    known = sorted(session.former | set(map(id_hash, session.ids)))
     body = _encoder.encode(
         _Snapshot(
             _VERSION,
@@ -83,7 +86,7 @@ def snapshot_of(session: Session) -> bytes:
             session.reserved_lost,
             session.tail,
             session.messages,
-            known.tobytes(),
+            struct.pack(f"<{len(known)}Q", *known),
         )
     )
     return crc32(body).to_bytes(4, "little") + adler32(body).to_bytes(4, "little") + body
@@ -97,14 +100,11 @@ def restored(id: str, seq: int, snapshot: bytes) -> Session | None:
     if crc32(body).to_bytes(4, "little") + adler32(body).to_bytes(4, "little") != sums:
         return None
     try:
-        held = _decoder.decode(body)
+        held = _decoder().decode(body)
     except msgspec.DecodeError:
         return None
     if held.version != _VERSION:
         return None
-    known = array("Q", held.known)
-    if byteorder == "big":
-        known.byteswap()
     session = Session(id)
     session.seq = seq
     session.last_run, session.last_outcome = held.last_run, held.last_outcome
@@ -114,5 +114,5 @@ def restored(id: str, seq: int, snapshot: bytes) -> Session | None:
     session.usage, session.run_usage = held.usage, held.run_usage
     session.reserved_lost, session.tail = held.reserved_lost, held.tail
     session.messages = held.messages
-    session.former = frozenset(known)
+    session.former = frozenset(struct.unpack(f"<{len(held.known) // 8}Q", held.known))
     return session
