@@ -17,6 +17,7 @@ from llm_client.types import Usage
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Decided,
     Forked,
     MessageAppended,
     ModelAsked,
@@ -36,6 +37,7 @@ __all__ = [
     "RECORD_TYPES",
     "CallAnswered",
     "CallWaiting",
+    "Decided",
     "DeltasDropped",
     "Event",
     "FallbackTaken",
@@ -205,6 +207,7 @@ RECORD_TYPES: tuple[type[Record], ...] = (
     ToolSettled,
     CallWaiting,
     CallAnswered,
+    Decided,
     Recalled,
     ViewChanged,
     Rewound,

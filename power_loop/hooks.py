@@ -17,8 +17,8 @@ left; the first directive wins. A point without handlers costs nothing: no conte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Generic, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Literal, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -26,7 +26,15 @@ from typing_extensions import TypeVar
 
 from llm_client.errors import LLMError
 from llm_client.types import LLMRequest, LLMResponse, Message, ToolCall, ToolResult, Usage
-from power_loop.session.outcome import Outcome
+from power_loop.session.outcome import (
+    ApprovalDenied,
+    BudgetExhausted,
+    GoalReached,
+    NoProgress,
+    Outcome,
+    PlanFailed,
+    Stopped,
+)
 
 __all__ = [
     "APPROVAL_REQUESTED",
@@ -55,13 +63,16 @@ __all__ = [
     "CompactBefore",
     "CompleteDecide",
     "Continue",
+    "Diverted",
     "HookContext",
+    "HookEnding",
     "HookPoint",
     "LlmAfter",
     "LlmBefore",
     "LlmErrorRaised",
     "MemoryRecalled",
     "MessageAppend",
+    "RequestInput",
     "Retry",
     "RoundDecide",
     "RoundEnd",
@@ -87,10 +98,29 @@ R = TypeVar("R")
 # ── directives ────────────────────────────────────────────────────────────────────────────────────
 
 
+HookEnding = Stopped | GoalReached | NoProgress | PlanFailed | BudgetExhausted | ApprovalDenied
+"""Endings that a handler may give a run."""
+
+
 class Break(Struct, frozen=True):
-    """End the run now, with status `stopped`."""
+    """End the run now: with status `stopped`, or as `outcome` has it.
+
+    Raises:
+        ValueError: a handler cannot end a run with such an outcome.
+    """
 
     reason: str = "stopped by a hook"
+    outcome: HookEnding | None = None
+
+    def __post_init__(self) -> None:
+        if self.outcome is not None and not isinstance(self.outcome, get_args(HookEnding)):
+            names = ", ".join([each.__name__ for each in get_args(HookEnding)])
+            raise ValueError(f"a hook ends a run with one of {names}, not {self.outcome!r}")
+
+    @property
+    def ending(self) -> HookEnding:
+        """How the run ends."""
+        return self.outcome or Stopped(self.reason)
 
 
 class Skip(Struct, frozen=True):
@@ -110,12 +140,43 @@ class Retry(Struct, frozen=True):
 
 
 class Suspend(Struct, frozen=True):
-    """Let the call wait for an approval.
+    """Let the call wait for an approval of just what it is to run.
 
-    The run ends `awaiting_approval` when its siblings have settled.
+    The run ends `awaiting_approval` when its siblings have settled, unless somebody answers at
+    once. When the call has been approved, all handlers judge it once more; the one that had asked
+    does not ask again as long as it says the same: same arguments, `version` and `world`.
+
+    Attributes:
+        reason: what a person is told.
+        version: of the rule that asks. Under another one, an old approval is worth nothing.
+        world: a digest of what the approval depends on outside of the call.
+        ttl: seconds for which the request can be answered; None for ever.
+        end_on_denial: a no ends the run `approval_denied`; otherwise the model is told.
+
+    Raises:
+        ValueError: `ttl` is not a number over 0.
     """
 
     reason: str = "approval required"
+    version: str = ""
+    world: str = ""
+    ttl: float | None = None
+    end_on_denial: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ttl is not None and not self.ttl > 0:
+            raise ValueError(f"ttl must be a number of seconds over 0, not {self.ttl!r}")
+
+
+class RequestInput(Struct, frozen=True):
+    """Put `question` to a person, and give the answer to the model as the call's result.
+
+    The tool does not run. The run ends `waiting_for_input` when the call's siblings have settled,
+    unless somebody answers at once. `schema` is the JSON Schema of the answer; text if None.
+    """
+
+    question: str
+    schema: Mapping[str, Any] | None = None
 
 
 class Continue(Struct, frozen=True):
@@ -228,6 +289,7 @@ class ToolsBatchAfter(HookContext[DepsT], frozen=True, kw_only=True):
 class ToolBefore(HookContext[DepsT], frozen=True, kw_only=True):
     """A call is about to run. `name` and `arguments` (JSON text) say what really runs.
 
+    `messages` is the view, with the answer that holds the call at its end.
     An `attempt` over 1 runs again what had begun when its process died: a rewrite is not taken
     then, and a Skip tells the model that the outcome is unknown.
     """
@@ -236,6 +298,7 @@ class ToolBefore(HookContext[DepsT], frozen=True, kw_only=True):
     name: str  # may be rewritten
     arguments: str  # may be rewritten
     attempt: int = 1
+    messages: Sequence[Message] = ()
 
 
 class ToolAfter(HookContext[DepsT], frozen=True, kw_only=True):
@@ -288,6 +351,14 @@ class ApprovalRequested(HookContext[DepsT], frozen=True, kw_only=True):
     call: ToolCall
     token: str
     reason: str
+
+
+class Diverted(Struct, Generic[C, R], frozen=True):
+    """A directive, the name of the handler that gave it, and the context as it had found it."""
+
+    directive: R
+    by: str
+    context: C
 
 
 # ── points ────────────────────────────────────────────────────────────────────────────────────────
@@ -350,8 +421,12 @@ TOOLS_BATCH_BEFORE: HookPoint[ToolsBatchBefore, Skip] = HookPoint(
 TOOLS_BATCH_AFTER: HookPoint[ToolsBatchAfter, None] = HookPoint(
     "tools.batch.after", ToolsBatchAfter
 )
-TOOL_BEFORE: HookPoint[ToolBefore, ToolBefore | Skip | Suspend] = HookPoint(
-    "tool.before", ToolBefore, ("name", "arguments"), (Skip, Suspend), on_error="close"
+TOOL_BEFORE: HookPoint[ToolBefore, ToolBefore | Skip | Suspend | RequestInput | Break] = HookPoint(
+    "tool.before",
+    ToolBefore,
+    ("name", "arguments"),
+    (Skip, Suspend, RequestInput, Break),
+    on_error="close",
 )
 TOOL_AFTER: HookPoint[ToolAfter, ToolAfter | Break] = HookPoint(
     "tool.after", ToolAfter, ("result",), (Break,)

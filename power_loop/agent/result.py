@@ -16,6 +16,7 @@ OutputT = TypeVar("OutputT", default=None)
 
 Status = Literal[
     "completed",
+    "goal_reached",
     "stopped",
     "round_limit",
     "budget_exhausted",

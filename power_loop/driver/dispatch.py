@@ -13,7 +13,7 @@ from power_loop.driver.hints import check_hints, is_async
 from power_loop.driver.shield import own_cancellation
 from power_loop.errors import HookError
 from power_loop.events import HookFailed
-from power_loop.hooks import POINTS, Break, HookPoint, Skip
+from power_loop.hooks import POINTS, Break, Diverted, HookPoint, Skip, Suspend
 
 __all__ = ["DEFAULT_TIMEOUT", "Handler", "Hooks", "OnError"]
 
@@ -144,9 +144,15 @@ class Hooks:
         return point.name in self._entries
 
     async def fire(
-        self, point: HookPoint[C, R], context: C, report: Callable[[HookFailed], None]
-    ) -> C | R:
+        self,
+        point: HookPoint[C, R],
+        context: C,
+        report: Callable[[HookFailed], None],
+        passes: Callable[[Diverted[C, R]], bool] | None = None,
+    ) -> C | Diverted[C, R]:
         """Runs the handlers of `point`; `report` is told of those that failed and were left out.
+
+        A directive that `passes` is not taken: the handlers after it are run.
 
         Raises:
             HookError: a handler returned what its point does not allow.
@@ -160,7 +166,7 @@ class Hooks:
             except Exception as error:  # noqa: BLE001  a handler is foreign code
                 directive = _after_failure(point, entry, error, report)
                 if directive is not None:
-                    return cast("R", directive)
+                    return Diverted(cast("R", directive), entry.name, context)
                 continue
             if value is None:
                 continue
@@ -168,7 +174,9 @@ class Hooks:
                 _check_rewrite(point, entry, context, value)
                 context = value
             elif isinstance(value, point.directives):
-                return cast("R", value)
+                diverted = Diverted(cast("R", value), entry.name, context)
+                if passes is None or not passes(diverted):
+                    return diverted
             else:
                 raise HookError(f"{_who(point, entry)} returned {_shown(value)}; {_legal(point)}")
         return context
@@ -241,11 +249,10 @@ def _after_failure(
 
 
 def _forbid(point: HookPoint[Any, Any], why: str) -> object | None:
-    if Break in point.directives:
-        return Break(why)
-    if Skip in point.directives:
+    # One call is forbidden rather than a whole run.
+    if Skip in point.directives and (Suspend in point.directives or Break not in point.directives):
         return Skip(f"[not run] {why}")
-    return None
+    return Break(why) if Break in point.directives else None
 
 
 def _check_rewrite(point: HookPoint[Any, Any], entry: _Entry, old: Any, new: Any) -> None:

@@ -19,6 +19,7 @@ _DIRECTIVES = (
     hooks.ShortCircuit,
     hooks.Retry,
     hooks.Suspend,
+    hooks.RequestInput,
     hooks.Continue,
 )
 

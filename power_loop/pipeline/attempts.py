@@ -9,10 +9,11 @@ from llm_client.retry import RetryIn
 from llm_client.types import LLMRequest, LLMResponse, Usage
 from power_loop.events import FallbackTaken, RetryScheduled
 from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
-from power_loop.pipeline.ports import AttemptFailed, Ports
+from power_loop.pipeline.decisions import heard
+from power_loop.pipeline.ports import AttemptFailed, Grant, Ports
 from power_loop.pipeline.progress import where
 from power_loop.pipeline.refusals import without_refused
-from power_loop.session.outcome import Degraded, Outcome, Stopped
+from power_loop.session.outcome import BudgetExhausted, Degraded, Outcome
 from power_loop.session.records import ErrorInfo, ModelAsked, ModelEnded
 from power_loop.session.text import repaired_text
 
@@ -42,16 +43,16 @@ async def ask_model(
     hook_may_retry = True
     while True:
         result = await _until_no_model_is_left(io, request, round, digest)
-        if isinstance(result, Answer):
+        if not isinstance(result, tuple):
             return result
         error, attempts = result
         if io.listens(LLM_ERROR):
             context = LlmErrorRaised(**where(io), request=request, error=error, attempts=attempts)
-            match await io.fire(LLM_ERROR, context):
+            match await heard(io, LLM_ERROR, context):
                 case ShortCircuit(response=response):
                     return Answer(response, None)
-                case Break(reason=reason):
-                    return Stopped(reason)
+                case Break() as broken:
+                    return broken.ending
                 case Retry() if hook_may_retry:
                     hook_may_retry = False
                     continue
@@ -67,14 +68,14 @@ async def ask_model(
 
 async def _until_no_model_is_left(
     io: Ports, request: LLMRequest, round: int, digest: str
-) -> Answer | tuple[LLMError, int]:
+) -> Answer | BudgetExhausted | tuple[LLMError, int]:
     policy = io.plan.fallback
     asked = request.model or io.plan.model
     others = iter([model for model in policy.models if model != asked])
     attempts = 0
     while True:
         result = await _until_policy_gives_up(io, request, round, digest)
-        if isinstance(result, Answer):
+        if not isinstance(result, tuple):
             return result
         error, made = result
         attempts += made
@@ -88,22 +89,30 @@ async def _until_no_model_is_left(
 
 async def _until_policy_gives_up(
     io: Ports, request: LLMRequest, round: int, digest: str
-) -> Answer | tuple[LLMError, int]:
+) -> Answer | BudgetExhausted | tuple[LLMError, int]:
     began = io.now()
     attempts = 0
     while True:
         attempts += 1
         attempt = io.new_id()
         model = request.model or io.plan.model
-        await io.commit(ModelAsked(attempt, round, model, request=digest))
+        asked = ModelAsked(attempt, round, model, request=digest)
+        if io.limited:
+            granted = await io.reserve(request, attempt, new_round=round != io.session.round)
+            if not isinstance(granted, Grant):
+                return granted
+            request, asked = granted.request, _with_reserve(asked, granted)
+        await io.commit(asked)
         result = await io.ask(request, attempt)
         if not isinstance(result, AttemptFailed):
             measured = result.usage.output_tokens is not None
             usage = result.usage if measured else io.estimate(request, result)
-            await io.commit(_ended_ok(attempt, result, usage, measured=measured), later=True)
+            cost = io.cost(model, usage) if io.limited else 0.0
+            await io.commit(_ended_ok(attempt, result, usage, cost, measured=measured), later=True)
             return Answer(result, attempt)
         error = result.error
-        await io.commit(_ended_badly(attempt, result))
+        cost = io.cost(model, result.usage) if io.limited else 0.0
+        await io.commit(_ended_badly(attempt, result, cost))
         decision = io.plan.retry.decide(error, attempts, io.now() - began, io.random())
         if not isinstance(decision, RetryIn):
             return error, attempts
@@ -112,7 +121,18 @@ async def _until_policy_gives_up(
         await io.sleep(decision.seconds)
 
 
-def _ended_ok(attempt: str, response: LLMResponse, usage: Usage, *, measured: bool) -> ModelEnded:
+def _with_reserve(asked: ModelAsked, grant: Grant) -> ModelAsked:
+    return replace(
+        asked,
+        reserved=grant.reserved,
+        reserved_output=grant.reserved_output,
+        reserved_cost=grant.reserved_cost,
+    )
+
+
+def _ended_ok(
+    attempt: str, response: LLMResponse, usage: Usage, cost: float, *, measured: bool
+) -> ModelEnded:
     return ModelEnded(
         attempt,
         "ok",
@@ -121,10 +141,11 @@ def _ended_ok(attempt: str, response: LLMResponse, usage: Usage, *, measured: bo
         stop_reason=response.stop_reason,
         raw_finish=response.raw_finish,
         model=response.model,
+        cost=cost,
     )
 
 
-def _ended_badly(attempt: str, failed: AttemptFailed) -> ModelEnded:
+def _ended_badly(attempt: str, failed: AttemptFailed, cost: float) -> ModelEnded:
     return ModelEnded(
         attempt,
         "failed",
@@ -132,6 +153,7 @@ def _ended_badly(attempt: str, failed: AttemptFailed) -> ModelEnded:
         measured=failed.measured,
         partial=repaired_text(failed.partial),
         error=error_info(failed.error),
+        cost=cost,
     )
 
 

@@ -34,6 +34,7 @@ from power_loop.hooks import (
     Skip,
 )
 from power_loop.pipeline.attempts import Answer, ask_model
+from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.ports import Interrupted, Ports
 from power_loop.pipeline.progress import (
     Progress,
@@ -50,7 +51,7 @@ from power_loop.pipeline.progress import (
 from power_loop.pipeline.settle import round_limit_reached
 from power_loop.session.closing import result_message
 from power_loop.session.machine import Phase
-from power_loop.session.outcome import Cancelled, Outcome, Stopped
+from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import MessageAppended, ModelEnded, Recalled, ToolSettled
 from power_loop.session.state import result_id
 from power_loop.session.text import repaired_text
@@ -74,7 +75,7 @@ async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
         progress.skipped += 1
         return None
     if diverted is not None:
-        return Stopped(diverted.reason)
+        return diverted.ending
     if io.compacts:
         await _compact(io)
     if io.recalls and not progress.recalled:
@@ -104,7 +105,7 @@ async def _start_round(io: Ports) -> Break | Skip | None:
     io.emit(RoundStarted(s.round + 1))
     if not io.listens(ROUND_START):
         return None
-    result = await io.fire(ROUND_START, RoundStart(**where(io), messages=s.view))
+    result = await heard(io, ROUND_START, RoundStart(**where(io), messages=s.view))
     if not isinstance(result, RoundStart):
         return result
     if result.append:
@@ -116,7 +117,7 @@ async def _compact(io: Ports) -> None:
     s = io.session
     if io.listens(COMPACT_BEFORE):
         context = CompactBefore(**where(io), messages=s.view)
-        if isinstance(await io.fire(COMPACT_BEFORE, context), Skip):
+        if isinstance(await heard(io, COMPACT_BEFORE, context), Skip):
             return
     before = len(s.view)
     change = await io.compact(s.view)
@@ -127,13 +128,13 @@ async def _compact(io: Ports) -> None:
         context = CompactAfter(
             **where(io), messages=s.view, messages_before=before, messages_after=len(s.view)
         )
-        await io.fire(COMPACT_AFTER, context)
+        await heard(io, COMPACT_AFTER, context)
 
 
 async def _recall(io: Ports) -> None:
     recalled = await io.recall(io.session.view)
     if recalled and io.listens(MEMORY_RECALLED):
-        result = await io.fire(MEMORY_RECALLED, MemoryRecalled(**where(io), recalled=recalled))
+        result = await heard(io, MEMORY_RECALLED, MemoryRecalled(**where(io), recalled=recalled))
         recalled = () if isinstance(result, Skip) else from_hook(MEMORY_RECALLED, result.recalled)
     if recalled:
         await io.commit(Recalled(recalled), later=True)
@@ -146,12 +147,12 @@ async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
     request = replace(template, messages=messages, cache_key=s.id)
     digest = ""
     if io.listens(LLM_BEFORE):
-        result = await io.fire(LLM_BEFORE, LlmBefore(**where(io), request=request))
+        result = await heard(io, LLM_BEFORE, LlmBefore(**where(io), request=request))
         match result:
             case ShortCircuit(response=response):
                 return Answer(response, None)
-            case Break(reason=reason):
-                return Stopped(reason)
+            case Break() as broken:
+                return broken.ending
             case LlmBefore(request=sent) if sent is not request:
                 request, digest = sent, request_digest(sent)
             case _:
@@ -159,10 +160,10 @@ async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
     answer = await ask_model(io, request, s.round + 1, digest)
     if isinstance(answer, Answer) and io.listens(LLM_AFTER):
         context = LlmAfter(**where(io), request=request, response=answer.response)
-        result = await io.fire(LLM_AFTER, context)
+        result = await heard(io, LLM_AFTER, context)
         if isinstance(result, Break):
             await _append_text(io, answer)
-            return Stopped(result.reason)
+            return result.ending
         answer = Answer(result.response, answer.attempt)
     return answer
 
@@ -179,7 +180,12 @@ async def cut_short(io: Ports, stopped: Interrupted) -> None:
     asked, text = io.session.asked, repaired_text(stopped.partial)
     if asked is not None:
         ended = ModelEnded(
-            asked.attempt, "cancelled", stopped.usage, measured=stopped.measured, partial=text
+            asked.attempt,
+            "cancelled",
+            stopped.usage,
+            measured=stopped.measured,
+            partial=text,
+            cost=io.cost(asked.model, stopped.usage) if io.limited else 0.0,
         )
         await io.commit(ended, later=True)
         if text.strip():

@@ -15,14 +15,18 @@ from llm_client.errors import LLMError
 from llm_client.retry import FallbackPolicy, RetryPolicy
 from llm_client.types import LLMRequest, LLMResponse, Message, ToolResult, Transcript, Usage
 from power_loop.events import Transient
-from power_loop.hooks import HookPoint
+from power_loop.hooks import Diverted, HookPoint
 from power_loop.session.machine import Session
-from power_loop.session.outcome import Outcome
-from power_loop.session.records import Record, Settlement, ToolStarted, ViewChanged
+from power_loop.session.outcome import BudgetExhausted, Outcome
+from power_loop.session.records import CallWaiting, Record, Settlement, ToolStarted, ViewChanged
+from power_loop.session.spent import Spent
 
 __all__ = [
+    "Answer",
     "AttemptFailed",
+    "ChildEnded",
     "Found",
+    "Grant",
     "InboxTake",
     "Interrupted",
     "Job",
@@ -48,6 +52,24 @@ ROUND_LIMIT_PROMPT = (
 )
 
 
+class Answer(Struct, frozen=True):
+    """What somebody has answered to what a call waits for. Made by `approve`, `deny` and `answer`.
+
+    Attributes:
+        token: names what is answered.
+        answer: "approve" or "deny"; to a question, the answer itself.
+        by: who says so.
+        note: why; the model is told of a no.
+        arguments: JSON text of the arguments that are approved instead of those asked for.
+    """
+
+    token: str
+    answer: str
+    by: str = ""
+    note: str = ""
+    arguments: str = ""
+
+
 class RunPlan(Struct, frozen=True, kw_only=True):
     """What a run is to do, fixed when it opens.
 
@@ -59,7 +81,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
         fallback: which other models are asked when one has failed for good.
         check_output: says what is wrong with a final text, or None; for typed output.
         output_reasks: how often a wrong output is given back before the run fails.
-        answers: what a person decided about waiting calls, by token.
+        answers: what was answered to waiting calls, by token.
         decisions: what the host decided about calls that are its business, by call id.
         in_doubt: whether the model is told of a call whose outcome stays unknown, or the host is
             asked.
@@ -74,7 +96,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     check_output: Callable[[str], str | None] | None = None
     output_reasks: int = 2
     round_limit_prompt: str = ROUND_LIMIT_PROMPT
-    answers: Mapping[str, str] = {}
+    answers: Mapping[str, Answer] = {}
     decisions: Mapping[str, Verdict] = {}
     in_doubt: Literal["tell", "ask"] = "tell"
     taken: tuple[str, ...] = ()
@@ -82,21 +104,52 @@ class RunPlan(Struct, frozen=True, kw_only=True):
 
 class ToolTraits(Struct, frozen=True):
     """What the loop must know of a tool. An `external` one is run by the caller, not here; one that
-    `reconciles` can say what became of a call.
+    `reconciles` can say what became of a call; a call of a `child` is a session of its own.
     """
 
     exclusive: bool = False
     idempotent: bool = False
     external: bool = False
     reconciles: bool = False
+    child: bool = False
 
 
 class Used(Struct, frozen=True):
-    """A tool has run: what it gave, what it raised, and whether it came to its end."""
+    """A tool has run: what it gave, what it raised, and whether it came to its end.
+
+    With a `question`, it has ended to let a person answer in its place; `schema` is that of the
+    answer, as JSON text.
+    """
 
     result: ToolResult
     error: Exception | None = None
     how: Settlement = "finished"
+    question: str | None = None
+    schema: str = ""
+
+
+class Grant(Struct, frozen=True):
+    """A model call may be made, as `request`: its output may have been bounded further.
+
+    `reserved` tokens are set aside for it, of which `reserved_output` for the answer, and
+    `reserved_cost` US dollars.
+    """
+
+    request: LLMRequest
+    reserved: int = 0
+    reserved_output: int = 0
+    reserved_cost: float = 0.0
+
+
+class ChildEnded(Struct, frozen=True):
+    """The session below a call has come to an `outcome`, having `spent` this in all.
+
+    `result` is that of the call; None while the child waits for somebody, or can be resumed.
+    """
+
+    outcome: Outcome
+    spent: Spent
+    result: ToolResult | None = None
 
 
 class AttemptFailed(Struct, frozen=True):
@@ -151,6 +204,16 @@ class Ports(Protocol):
     deps: Any
 
     @property
+    def limited(self) -> bool:
+        """Whether there is any budget; if not, nothing need be reserved."""
+        ...
+
+    @property
+    def responds(self) -> bool:
+        """Whether somebody is there who may answer at once."""
+        ...
+
+    @property
     def compacts(self) -> bool:
         """Whether a compactor is there at all."""
         ...
@@ -162,6 +225,10 @@ class Ports(Protocol):
 
     def now(self) -> float:
         """Seconds on a clock that only goes forward."""
+        ...
+
+    def wall_clock(self) -> float:
+        """Seconds since the epoch."""
         ...
 
     def new_id(self) -> str:
@@ -180,10 +247,15 @@ class Ports(Protocol):
         """Whether `point` has handlers; if not, its context need not be built."""
         ...
 
-    async def fire(self, point: HookPoint[C, R], context: C) -> C | R:
+    async def fire(
+        self,
+        point: HookPoint[C, R],
+        context: C,
+        passes: Callable[[Diverted[C, R]], bool] | None = None,
+    ) -> C | Diverted[C, R]:
         """Runs the handlers of `point`: the context they leave, or the directive that won.
 
-        Everything committed before is durable by then.
+        One that `passes` does not win. Everything committed before is durable by then.
         """
         ...
 
@@ -211,6 +283,23 @@ class Ports(Protocol):
         """Does `work`, which is broken off in `ask` or `sleep` if the run is interrupted there."""
         ...
 
+    async def reserve(
+        self, request: LLMRequest, attempt: str, *, new_round: bool
+    ) -> Grant | BudgetExhausted:
+        """Sets aside what a model call may cost, until its `ModelEnded` is committed.
+
+        May wait for what others have set aside, and leave the call less output than it wants.
+        """
+        ...
+
+    def cost(self, model: str, usage: Usage) -> float:
+        """What tokens of a model cost in US dollars, where that is limited; 0 otherwise."""
+        ...
+
+    def spend_tool_call(self, *, child: bool) -> BudgetExhausted | None:
+        """Takes one call of a tool, or one session of a sub-agent, from the budget."""
+        ...
+
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """Exactly one request to the model; none if the run is interrupted already."""
         ...
@@ -228,6 +317,17 @@ class Ports(Protocol):
 
     async def reconcile(self, started: ToolStarted) -> Found:
         """Asks a tool that reconciles what became of a call. Never raises what the tool raises."""
+        ...
+
+    async def respond(self, waiting: CallWaiting) -> Answer | None:
+        """Puts to somebody what a call waits for; None if they leave it open.
+
+        Everything committed before is durable by then.
+        """
+        ...
+
+    async def child(self, started: ToolStarted) -> ChildEnded:
+        """Runs the session below a call, or carries it on, under the run's budget."""
         ...
 
     def slot(self) -> AbstractAsyncContextManager[Any]:

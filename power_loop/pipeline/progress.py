@@ -12,7 +12,9 @@ from llm_client.types import Audio, File, Image, LLMRequest, Message, Part, Text
 from power_loop.errors import HookError
 from power_loop.events import RoundEnded, TextRepaired
 from power_loop.hooks import MESSAGE_APPEND, ROUND_END, HookPoint, MessageAppend, RoundEnd
+from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.ports import Ports
+from power_loop.session.outcome import Outcome
 from power_loop.session.records import MessageAppended, ToolSettled
 from power_loop.session.text import is_sound, is_sound_message, repaired_part
 from power_loop.session.view import COMPACT_NOTE
@@ -49,20 +51,24 @@ class Progress:
         recalled: memory has been asked.
         reasks: wrong outputs given back so far.
         completions: how often the end has been put to complete.decide.
-        stop_reason: why a hook broke the batch off, if one did.
+        ending: how the run ends, if a hook or a limit broke the batch off.
+        expired: a request for approval that was answered too late.
+        below: how the sessions below open calls have ended that can go on.
         suspended: all that this run can do about its open calls has been done.
         accepted: position of the log at which everybody had agreed that the run is complete.
     """
 
     __slots__ = (
         "accepted",
+        "below",
         "completions",
         "deferred",
+        "ending",
+        "expired",
         "limit",
         "reasks",
         "recalled",
         "skipped",
-        "stop_reason",
         "suspended",
     )
 
@@ -73,7 +79,9 @@ class Progress:
         self.recalled = False
         self.reasks = 0
         self.completions = 0
-        self.stop_reason: str | None = None
+        self.ending: Outcome | None = None
+        self.expired: str | None = None
+        self.below: list[Outcome] = []
         self.suspended = False
         self.accepted = 0
 
@@ -91,7 +99,7 @@ async def filtered(io: Ports, message: Message, *, opens: str | None = None) -> 
     place = where(io)
     if opens is not None:
         place |= {"run_id": opens, "round": 0}
-    result = await io.fire(MESSAGE_APPEND, MessageAppend(**place, message=message))
+    result = await heard(io, MESSAGE_APPEND, MessageAppend(**place, message=message))
     changed = result.message
     if changed is message:
         return message
@@ -193,7 +201,7 @@ async def end_round(io: Ports, text: str, *, has_tools: bool) -> None:
     io.emit(RoundEnded(s.round, s.run_usage))
     if io.listens(ROUND_END):
         context = RoundEnd(**where(io), response_text=text, has_tools=has_tools, usage=s.run_usage)
-        await io.fire(ROUND_END, context)
+        await heard(io, ROUND_END, context)
 
 
 def request_digest(request: LLMRequest) -> str:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from llm_client.types import LLMRequest, Message, Text
 from power_loop.hooks import SESSION_START, SessionStart
+from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.model import cut_short, model_phase
 from power_loop.pipeline.ports import Interrupted, Ports
 from power_loop.pipeline.progress import (
@@ -97,7 +98,7 @@ async def _open(io: Ports, progress: Progress, opening: Sequence[Record]) -> Non
         await append_messages(io, [Message("user", (Text(GO_ON),), id=io.new_id())])
     if io.listens(SESSION_START):
         context = SessionStart(**where(io), messages=io.session.view)
-        result = await io.fire(SESSION_START, context)
+        result = await heard(io, SESSION_START, context)
         added = from_hook(SESSION_START, result.append)
         if io.session.phase is not Phase.MODEL:
             # A session that resumes a batch of calls takes no message before their results.

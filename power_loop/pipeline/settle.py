@@ -8,6 +8,7 @@ from types import MappingProxyType
 from llm_client.types import Message, StopReason, Text
 from power_loop.errors import OutputInvalid
 from power_loop.hooks import COMPLETE_DECIDE, CompleteDecide, Continue
+from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.ports import InboxTake, Ports
 from power_loop.pipeline.progress import Progress, append_messages, from_hook, where
 from power_loop.session.outcome import Cancelled, Completed, Outcome, RoundLimit
@@ -93,7 +94,7 @@ async def _goes_on(io: Ports, progress: Progress, reason: str, text: str) -> boo
     context = CompleteDecide(
         **where(io), reason=reason, final_text=text, fire_count=progress.completions
     )
-    decision = await io.fire(COMPLETE_DECIDE, context)
+    decision = await heard(io, COMPLETE_DECIDE, context)
     if not isinstance(decision, Continue):
         return False
     progress.limit = io.session.round + progress.skipped + decision.extra_rounds

@@ -52,11 +52,13 @@ def closing_calls(
 
 def settled_by_answer(call: OpenCall) -> ToolSettled:
     """The settlement of a call that is `answered`: a person said no, or what came is its result."""
-    if not call.begun:
-        return told(call.call.id, "denied")
     if call.kind == "approval":
-        return told(call.call.id, "unknown", "A person did not allow that.")
-    return ToolSettled(result_message(ToolResult(call.call.id, (Text(call.answer),))))
+        said = f" They say: {call.refusal}" if call.refusal else ""
+        if not call.begun:
+            return told(call.call.id, "denied", said.strip())
+        return told(call.call.id, "unknown", f"A person did not allow that.{said}")
+    result = result_message(ToolResult(call.call.id, (Text(call.answer),)))
+    return ToolSettled(result, "finished" if call.begun else "skipped")
 
 
 def _settled(
@@ -91,7 +93,8 @@ def closing(
         return ()
     records: list[Record] = []
     if state.asked is not None:
-        usage = spent or Usage(state.asked.reserved, 0)
+        output = state.asked.reserved_output
+        usage = spent or Usage(state.asked.reserved - output, output)
         text = repaired_text(partial)
         ended = ModelEnded(state.asked.attempt, "cancelled", usage, measured=False, partial=text)
         records.append(ended)

@@ -15,6 +15,8 @@ Rules:
  6. A run that ends leaves no call open, unless its ending says what the calls wait for.
  7. A call that had started when its run ended is in doubt, until it is settled or started again;
     it may wait for a person's leave to be started again.
+ 8. A leave is for what was shown, and used up by the answer to it; one that comes too late puts the
+    call back to where it is to be decided on.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from msgspec.structs import replace
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Decided,
     Forked,
     MessageAppended,
     ModelAsked,
@@ -46,8 +49,8 @@ from power_loop.session.state import CallState, OpenCall, Phase, State, move
 __all__ = ["LEGAL", "CallState", "IllegalRecord", "OpenCall", "Phase", "Session"]
 
 LEGAL: Mapping[Phase, frozenset[type[Record]]] = {
-    Phase.IDLE: frozenset({RunOpened, ViewChanged, Rewound, Forked}),
-    Phase.SUSPENDED: frozenset({RunOpened, Forked}),
+    Phase.IDLE: frozenset({RunOpened, ViewChanged, Rewound, Forked, Decided}),
+    Phase.SUSPENDED: frozenset({RunOpened, Forked, Decided}),
     Phase.MODEL: frozenset(
         {
             ModelConfigured,
@@ -56,6 +59,7 @@ LEGAL: Mapping[Phase, frozenset[type[Record]]] = {
             ModelEnded,
             Recalled,
             ViewChanged,
+            Decided,
             Forked,
             RunClosed,
         }
@@ -67,11 +71,12 @@ LEGAL: Mapping[Phase, frozenset[type[Record]]] = {
             ToolSettled,
             CallWaiting,
             CallAnswered,
+            Decided,
             Forked,
             RunClosed,
         }
     ),
-    Phase.SETTLE: frozenset({ModelConfigured, MessageAppended, Forked, RunClosed}),
+    Phase.SETTLE: frozenset({ModelConfigured, MessageAppended, Decided, Forked, RunClosed}),
 }
 
 

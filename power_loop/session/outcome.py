@@ -17,6 +17,7 @@ __all__ = [
     "Crashed",
     "Degraded",
     "Failed",
+    "GoalReached",
     "KeepsCallsOpen",
     "NoProgress",
     "Outcome",
@@ -49,6 +50,14 @@ class Completed(_Ending, frozen=True, tag="completed"):
     recommended_action: ClassVar[str] = "send the next message"
 
 
+class GoalReached(_Ending, frozen=True, tag="goal_reached"):
+    """What the run was for is so, as measured; `reason` says by what."""
+
+    reason: str
+    resumable: ClassVar[bool] = False
+    recommended_action: ClassVar[str] = "send the next message"
+
+
 class Stopped(_Ending, frozen=True, tag="stopped"):
     """A hook ended the run."""
 
@@ -65,10 +74,14 @@ class RoundLimit(_Ending, frozen=True, tag="round_limit"):
 
 
 class BudgetExhausted(_Ending, frozen=True, tag="budget_exhausted"):
-    """A budget does not allow the next step."""
+    """A budget does not allow the next step.
+
+    `limit` names whose and which: `run.tokens`, `session.cost` … `reason` gives the figures.
+    """
 
     limit: str
-    recommended_action: ClassVar[str] = "resume the session with a larger budget"
+    reason: str = ""
+    recommended_action: ClassVar[str] = "resume the session with extend=Budget(…)"
 
 
 class NoProgress(_Ending, frozen=True, tag="no_progress"):
@@ -152,6 +165,7 @@ class Crashed(_Ending, frozen=True, tag="crashed"):
 
 Outcome = (
     Completed
+    | GoalReached
     | Stopped
     | RoundLimit
     | BudgetExhausted
@@ -168,7 +182,7 @@ Outcome = (
     | Crashed
 )
 
-KeepsCallsOpen = AwaitingApproval | WaitingForInput | PendingTools | Crashed
+KeepsCallsOpen = AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools | Crashed
 """Endings that leave calls without a result; all others must settle them first."""
 
 

@@ -13,10 +13,12 @@ from msgspec import Struct
 
 from llm_client.types import Message, OutputSchema, Part, StopReason, ToolSpec, Usage
 from power_loop.session.outcome import Outcome
+from power_loop.session.spent import Spent
 
 __all__ = [
     "CallAnswered",
     "CallWaiting",
+    "Decided",
     "ErrorInfo",
     "Forked",
     "MessageAppended",
@@ -103,6 +105,9 @@ class MessageAppended(Struct, frozen=True, omit_defaults=True, gc=False, tag="me
 class ModelAsked(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_asked"):
     """A model call is about to be made; `reserved` tokens are set aside for it.
 
+    Of these, `reserved_output` are for the answer. `reserved_cost` are US dollars. If nobody sees
+    the end of the call, it is taken to have used all of that. Nothing is set aside without a limit.
+
     `request` is a digest of the request, where a hook had changed it; otherwise the view, what was
     recalled and what is configured say what was asked.
     """
@@ -112,13 +117,16 @@ class ModelAsked(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_a
     model: str
     reserved: int = 0
     request: str = ""
+    reserved_output: int = 0
+    reserved_cost: float = 0.0
 
 
 class ModelEnded(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_ended"):
     """A model call is over. Any status but ok voids the deltas of its attempt.
 
     `measured` is False when `usage` is an estimate. `partial` is the text that had arrived when the
-    attempt ended early; it is not part of the view.
+    attempt ended early; it is not part of the view. `cost` are US dollars, where a limit made
+    somebody look up the price.
     """
 
     attempt: str
@@ -130,6 +138,7 @@ class ModelEnded(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_e
     model: str | None = None
     partial: str = ""
     error: ErrorInfo | None = None
+    cost: float = 0.0
 
 
 class ToolStarted(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_started"):
@@ -155,20 +164,60 @@ class ToolSettled(Struct, frozen=True, omit_defaults=True, gc=False, tag="tool_s
 
 
 class CallWaiting(Struct, frozen=True, omit_defaults=True, gc=False, tag="call_waiting"):
-    """A call waits for an approval, an answer, or a child session."""
+    """A call waits for an approval, an answer, or a child session.
+
+    An approval is for exactly this: a call of `name` with `arguments`, whose `args_hash` is that of
+    their canonical form, asked for by the handler `by`, under its rule `version`, while the world
+    was as the digest `world` says, until `expires` (seconds since the epoch). What waits for an
+    answer takes one that fits `schema`, a JSON Schema as text. A child's token is its session's id.
+    """
 
     call_id: str
     kind: WaitKind
     token: str
     reason: str = ""
+    name: str = ""
+    arguments: str = ""
+    args_hash: str = ""
+    by: str = ""
+    version: str = ""
+    world: str = ""
+    created: float = 0.0
+    expires: float | None = None
+    end_on_denial: bool = False
+    schema: str = ""
 
 
 class CallAnswered(Struct, frozen=True, omit_defaults=True, gc=False, tag="call_answered"):
-    """What a call waited for has come."""
+    """What a call waited for has come.
+
+    To an approval the `answer` is "approve", "deny", or "expired": then the call is to be decided
+    on anew. `by` says who answered, `note` why. `arguments` are those that were approved in place
+    of what was asked for. `spent` is all that a child has used.
+    """
 
     call_id: str
     token: str
     answer: str
+    by: str = ""
+    note: str = ""
+    arguments: str = ""
+    args_hash: str = ""
+    spent: Spent | None = None
+
+
+class Decided(Struct, frozen=True, omit_defaults=True, gc=False, tag="decided"):
+    """Something beside the model has decided how the session goes on. It changes nothing itself.
+
+    `at` is where: a hook point, `budget`, `approval`. `by` is who: a handler, a policy, a limit.
+    `what` is its word: `break`, `skip`, `suspend`, `refused` …
+    """
+
+    at: str
+    by: str
+    what: str
+    reason: str = ""
+    call_id: str = ""
 
 
 class Recalled(Struct, frozen=True, omit_defaults=True, gc=False, tag="recalled"):
@@ -212,10 +261,16 @@ class Forked(Struct, frozen=True, omit_defaults=True, gc=False, tag="forked"):
 
 
 class RunClosed(Struct, frozen=True, omit_defaults=True, gc=False, tag="run_closed"):
-    """A run is over."""
+    """A run is over.
+
+    `wall_seconds` is how long it was open, `working_seconds` the same without what it waited for
+    people, rates and budgets; recorded where time is limited.
+    """
 
     run: str
     outcome: Outcome
+    wall_seconds: float = 0.0
+    working_seconds: float = 0.0
 
 
 Record = (
@@ -228,6 +283,7 @@ Record = (
     | ToolSettled
     | CallWaiting
     | CallAnswered
+    | Decided
     | Recalled
     | ViewChanged
     | Rewound

@@ -10,6 +10,7 @@ from typing import Any
 
 from llm_client.types import Message, ToolResult
 from power_loop.session.outcome import (
+    ApprovalExpired,
     AwaitingApproval,
     Completed,
     Crashed,
@@ -21,6 +22,7 @@ from power_loop.session.outcome import (
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Decided,
     Forked,
     MessageAppended,
     ModelAsked,
@@ -147,14 +149,23 @@ def _check_settled(s: State, r: ToolSettled) -> str | None:
     return None
 
 
+_MAY_WAIT: Mapping[str, tuple[str, ...]] = {
+    # One in doubt may wait for leave to be run again, one with a leave for another.
+    "approval": ("asked", "granted", "in_doubt"),
+    # Before it has begun, a hook asks in place of the tool.
+    "input": ("asked", "started"),
+    "child": ("started",),
+}
+
+
 def _check_waiting(s: State, r: CallWaiting) -> str | None:
     call = s.open_calls.get(r.call_id)
     if call is None:
         return f"no call {r.call_id!r} is open"
-    # One in doubt may wait for leave to be run again.
-    needed = ("asked", "in_doubt") if r.kind == "approval" else ("started",)
-    if call.state not in needed:
-        return f"a call waits for {r.kind} from {' or '.join(needed)}; it is {call.state}"
+    if call.state not in _MAY_WAIT[r.kind]:
+        return (
+            f"a call waits for {r.kind} from {' or '.join(_MAY_WAIT[r.kind])}; it is {call.state}"
+        )
     if not r.token or s.knows(r.token):
         return f"the token {r.token!r} is empty or was used before"
     return None
@@ -166,7 +177,13 @@ def _check_answered(s: State, r: CallAnswered) -> str | None:
         return f"no call {r.call_id!r} is open"
     if call.state != "waiting" or call.token != r.token:
         return f"the call does not wait for {r.token!r}"
+    if call.kind == "approval" and r.answer not in ("approve", "deny", "expired"):
+        return f"{r.answer!r} is no answer to a request for approval"
     return None
+
+
+def _check_decided(_: State, r: Decided) -> str | None:
+    return None if r.at and r.what else "it says neither where nor what was decided"
 
 
 def _check_recalled(s: State, r: Recalled) -> str | None:
@@ -223,9 +240,14 @@ def _suspension_fault(s: State, outcome: Outcome) -> str | None:
         if not outcome.call_ids or not set(outcome.call_ids) <= set(s.open_calls):
             return "its calls are not the open ones"
         return "a call is running" if states & {"started", "answered"} else None
+    if isinstance(outcome, ApprovalExpired):
+        return "a call is running" if "started" in states else None
     if not isinstance(outcome, AwaitingApproval | WaitingForInput):
         return None
     waiting = {call.token for call in s.open_calls.values() if call.state == "waiting"}
+    if any(call.kind == "child" for call in s.open_calls.values() if call.state == "waiting"):
+        # The child knows what it waits for.
+        waiting |= set(outcome.tokens)
     if not outcome.tokens or not set(outcome.tokens) <= waiting:
         return "its tokens are not what the calls wait for"
     return None if states <= {"waiting", "in_doubt"} else "a call neither waits nor is in doubt"
@@ -266,6 +288,7 @@ _CHECKS: Mapping[type[Record], Callable[[State, Any], str | None]] = {
     ToolSettled: _check_settled,
     CallWaiting: _check_waiting,
     CallAnswered: _check_answered,
+    Decided: _check_decided,
     Recalled: _check_recalled,
     ViewChanged: _check_view,
     Rewound: _check_rewound,

@@ -19,11 +19,12 @@ from llm_client.types import Message, StopReason, Usage
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import ModelConfigured
+from power_loop.session.spent import Spent
 from power_loop.session.state import Phase, id_hash
 
 __all__ = ["is_due", "restored", "snapshot_of"]
 
-_VERSION = 1
+_VERSION = 2
 _LEAST = 1_000
 """Records after which a snapshot is worth its writing."""
 _SHARE = 8
@@ -42,6 +43,8 @@ class _Snapshot(Struct, frozen=True, array_like=True):
     usage: Usage
     run_usage: Usage
     reserved_lost: int
+    spent: Spent
+    task_spent: Spent
     tail: str | None
     messages: list[Message]
     known: bytes
@@ -84,6 +87,8 @@ def snapshot_of(session: Session) -> bytes:
             session.usage,
             session.run_usage,
             session.reserved_lost,
+            session.spent,
+            session.task_spent,
             session.tail,
             session.messages,
             struct.pack(f"<{len(known)}Q", *known),
@@ -113,6 +118,7 @@ def restored(id: str, seq: int, snapshot: bytes) -> Session | None:
     session.stop_reason, session.round = held.stop_reason, held.round
     session.usage, session.run_usage = held.usage, held.run_usage
     session.reserved_lost, session.tail = held.reserved_lost, held.tail
+    session.spent, session.task_spent = held.spent, held.task_spent
     session.messages = held.messages
     session.former = frozenset(struct.unpack(f"<{len(held.known) // 8}Q", held.known))
     return session

@@ -8,12 +8,14 @@ from typing import Any, Literal
 from zlib import adler32, crc32
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llm_client.types import Message, StopReason, ToolCall, ToolResult, Transcript, Usage
 from power_loop.session.outcome import Crashed, Outcome, RoundLimit, Stopped
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Decided,
     Forked,
     MessageAppended,
     ModelAsked,
@@ -28,6 +30,7 @@ from power_loop.session.records import (
     ToolStarted,
     ViewChanged,
 )
+from power_loop.session.spent import Spent
 from power_loop.session.view import changed_view
 
 __all__ = ["CallState", "OpenCall", "Phase", "State", "id_hash", "move", "result_id"]
@@ -65,7 +68,9 @@ class Phase(Enum):
 class OpenCall(Struct):
     """A call without a result yet. `token` names what it waits for, `answer` what came.
 
-    `started` is the newest start of it, which says what really ran.
+    `started` is the newest start of it, which says what really ran. `waiting` is what it waits for,
+    `grants` are the approvals it has been given, with the arguments that were approved; `edited`
+    are those, where a person had changed them. `refusal` is why a person said no.
     """
 
     call: ToolCall
@@ -75,6 +80,10 @@ class OpenCall(Struct):
     token: str = ""
     kind: str = ""
     answer: str = ""
+    waiting: CallWaiting | None = None
+    grants: tuple[CallWaiting, ...] = ()
+    edited: str = ""
+    refusal: str = ""
 
     @property
     def begun(self) -> bool:
@@ -110,6 +119,7 @@ class State:
         round: number of the newest model round, from 1, counted over resumed runs.
         usage: tokens of all attempts so far; run_usage those since the task's input.
         reserved_lost: tokens reserved for calls whose end nobody saw.
+        spent, task_spent: what all runs have used, and those since the task's input.
         recalled: what memory brought up for the open run.
         tail: role of the newest message.
         messages: the view, an append-only list; replaced when the view changes.
@@ -143,8 +153,10 @@ class State:
         "run",
         "run_usage",
         "seq",
+        "spent",
         "stop_reason",
         "tail",
+        "task_spent",
         "usage",
     )
 
@@ -164,6 +176,8 @@ class State:
         self.usage = Usage()
         self.run_usage = Usage()
         self.reserved_lost = 0
+        self.spent = Spent()
+        self.task_spent = Spent()
         self.recalled: tuple[Message, ...] = ()
         self.tail: str | None = None
         self.messages: list[Message] = []
@@ -211,6 +225,11 @@ def _append(s: State, message: Message) -> None:
     s.tail = message.role
 
 
+def _spend(s: State, spent: Spent) -> None:
+    s.spent = s.spent + spent
+    s.task_spent = s.task_spent + spent
+
+
 def _move_opened(s: State, r: RunOpened) -> None:
     s.run = r.run
     s.ids.add(r.run)
@@ -218,6 +237,7 @@ def _move_opened(s: State, r: RunOpened) -> None:
         s.round = 0
     if r.resumes is None:
         s.run_usage = Usage()
+        s.task_spent = Spent()
     s.recalled = ()
     s.stop_reason = None
     for message in r.input:
@@ -242,7 +262,14 @@ def _move_message(s: State, r: MessageAppended) -> None:
         s.batch = {}
 
 
+_ROUND = Spent(rounds=1, llm_calls=1)
+_CALL = Spent(llm_calls=1)
+_TOOL_CALL = Spent(tool_calls=1)
+_CHILD = Spent(children=1)
+
+
 def _move_asked(s: State, r: ModelAsked) -> None:
+    _spend(s, _CALL if r.round == s.round else _ROUND)
     s.asked = r
     s.round = r.round
     s.ids.add(r.attempt)
@@ -254,11 +281,23 @@ def _move_ended(s: State, r: ModelEnded) -> None:
     s.stop_reason = r.stop_reason
     s.usage = s.usage + r.usage
     s.run_usage = s.run_usage + r.usage
+    used = r.usage
+    _spend(
+        s,
+        Spent(
+            input_tokens=used.input_tokens or 0,
+            output_tokens=used.output_tokens or 0,
+            cost=r.cost,
+        ),
+    )
 
 
 def _move_started(s: State, r: ToolStarted) -> None:
     call = s.open_calls[r.call_id]
     call.state, call.attempt, call.started = "started", r.attempt, r
+    # A leave is for one start.
+    call.grants = ()
+    _spend(s, _TOOL_CALL)
 
 
 def _move_settled(s: State, r: ToolSettled) -> None:
@@ -275,14 +314,35 @@ def _move_settled(s: State, r: ToolSettled) -> None:
 
 def _move_waiting(s: State, r: CallWaiting) -> None:
     call = s.open_calls[r.call_id]
-    call.state, call.token, call.kind = "waiting", r.token, r.kind
+    call.state, call.token, call.kind, call.waiting = "waiting", r.token, r.kind, r
     s.ids.add(r.token)
+    if r.kind == "child":
+        _spend(s, _CHILD)
 
 
 def _move_answered(s: State, r: CallAnswered) -> None:
     call = s.open_calls[r.call_id]
-    granted = call.kind == "approval" and r.answer == "approve"
-    call.state, call.token, call.answer = "granted" if granted else "answered", "", r.answer
+    waited, call.waiting = call.waiting, None
+    call.token, call.answer = "", r.answer
+    if r.spent is not None:
+        _spend(s, r.spent)
+    if call.kind != "approval":
+        call.state = "answered"
+    elif r.answer == "approve":
+        call.state = "granted"
+        assert waited is not None
+        if r.arguments:
+            waited = replace(waited, arguments=r.arguments, args_hash=r.args_hash)
+            call.edited = r.arguments
+        call.grants = (*call.grants, waited)
+    elif r.answer == "expired":
+        call.state, call.kind = "in_doubt" if call.begun else "asked", ""
+    else:
+        call.state, call.refusal = "answered", r.note
+
+
+def _move_decided(_: State, r: Decided) -> None:
+    del r
 
 
 def _move_recalled(s: State, r: Recalled) -> None:
@@ -313,8 +373,16 @@ def _move_forked(s: State, _: Forked) -> None:
 def _move_closed(s: State, r: RunClosed) -> None:
     s.run, s.last_run, s.last_outcome = None, r.run, r.outcome
     if s.asked is not None:
-        s.reserved_lost += s.asked.reserved
-        s.asked = None
+        asked, s.asked = s.asked, None
+        s.reserved_lost += asked.reserved
+        lost = Spent(
+            input_tokens=asked.reserved - asked.reserved_output,
+            output_tokens=asked.reserved_output,
+            cost=asked.reserved_cost,
+        )
+        _spend(s, lost)
+    if r.wall_seconds:
+        _spend(s, Spent(wall_seconds=r.wall_seconds, working_seconds=r.working_seconds))
     for call in s.open_calls.values():
         # An answer that has come is durable: whoever resumes settles the call by it.
         if call.state == "started":
@@ -331,6 +399,7 @@ _MOVES: Mapping[type[Record], Callable[[State, Any], None]] = {
     ToolSettled: _move_settled,
     CallWaiting: _move_waiting,
     CallAnswered: _move_answered,
+    Decided: _move_decided,
     Recalled: _move_recalled,
     ViewChanged: _move_view,
     Rewound: _move_rewound,

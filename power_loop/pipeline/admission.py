@@ -1,0 +1,243 @@
+"""One call of a batch: may it run, with what, and to which end does it come."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from msgspec.structs import replace
+
+from llm_client.types import Message, Text, ToolResult
+from power_loop.errors import HookError
+from power_loop.events import HookFailed
+from power_loop.hooks import (
+    TOOL_BEFORE,
+    TOOL_ERROR,
+    Break,
+    Retry,
+    Skip,
+    ToolBefore,
+    ToolErrorRaised,
+)
+from power_loop.pipeline.asking import ask_about_result, asked, judge, take_answer
+from power_loop.pipeline.calls import settle, settle_after, settle_as, text_error
+from power_loop.pipeline.decisions import heard
+from power_loop.pipeline.doubt import may_run_again
+from power_loop.pipeline.ports import Job, Ports, Used
+from power_loop.pipeline.progress import Progress, arguments_fault, filtered, repaired, where
+from power_loop.session.closing import settled_by_answer, told
+from power_loop.session.machine import OpenCall
+from power_loop.session.outcome import BudgetExhausted
+from power_loop.session.records import CallAnswered, CallWaiting, ToolSettled, ToolStarted
+from power_loop.session.state import result_id
+from power_loop.session.text import repaired_text
+
+__all__ = ["admit"]
+
+
+async def admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | None:
+    """What is to be done about a call: a job that runs it, or None when it is settled or waits."""
+    again = False
+    match open_call.state:
+        case "answered":
+            await settle_as(io, settled_by_answer(open_call))
+            return None
+        case "waiting" if open_call.kind == "child":
+            started = open_call.started
+            assert started is not None
+            return Job(partial(_run_child, io, progress, open_call, started))
+        case "waiting":
+            if not await take_answer(io, progress, open_call):
+                return None
+        case _:
+            pass
+    if open_call.state == "in_doubt":
+        if not await may_run_again(io, progress, open_call):
+            return None
+        again = True
+    rewritten = await _judged(io, progress, open_call, again=again or open_call.begun)
+    if rewritten is None:
+        return None
+    return await _job(io, progress, open_call, rewritten.name, rewritten.arguments or "{}")
+
+
+async def _judged(
+    io: Ports, progress: Progress, open_call: OpenCall, *, again: bool
+) -> ToolBefore[Any] | None:
+    """A call as tool.before leaves it; None when it is settled or waits, or the run ends.
+
+    `again` says that it had begun before: then it is run as it was, or not at all.
+    """
+    while True:
+        context = _to_judge(io, open_call)
+        if not io.listens(TOOL_BEFORE):
+            return context
+        result = await judge(io, open_call, context)
+        if isinstance(result, ToolBefore):
+            return _as_it_may_run(io, context, result, again=again)
+        match result.directive:
+            case Skip(output=output):
+                await _skipped(io, open_call, output, again=again)
+                return None
+            case Break() as broken:
+                progress.ending = broken.ending
+                return None
+            case _:
+                if not await asked(io, progress, open_call, result):
+                    return None
+
+
+def _to_judge(io: Ports, open_call: OpenCall) -> ToolBefore[Any]:
+    begun = open_call.started
+    if begun is not None:
+        # What ran before may run again, not what the model had asked for before hooks changed it.
+        name, arguments = begun.name, begun.arguments
+    else:
+        name, arguments = open_call.call.name, open_call.call.arguments or "{}"
+        arguments = open_call.edited or arguments
+    return ToolBefore(
+        **where(io),
+        call=open_call.call,
+        name=name,
+        arguments=arguments,
+        attempt=open_call.attempt + 1,
+        messages=io.session.view,
+    )
+
+
+def _as_it_may_run(
+    io: Ports, given: ToolBefore[Any], left: ToolBefore[Any], *, again: bool
+) -> ToolBefore[Any]:
+    """The call as handlers have left it."""
+    if again:
+        if (left.name, left.arguments) != (given.name, given.arguments):
+            why = f"call {given.call.id!r} is run again as it had begun; it was not rewritten"
+            io.emit(HookFailed(TOOL_BEFORE.name, "", "HookError", why))
+        return given
+    why = arguments_fault(left.arguments)
+    if why is not None:
+        raise HookError(f"a handler of tool.before rewrote a call of {given.name!r}: {why}")
+    return left
+
+
+async def _skipped(io: Ports, open_call: OpenCall, output: str, *, again: bool) -> None:
+    call_id = open_call.call.id
+    if not again:
+        await settle(io, ToolResult(call_id, (Text(output),)), "skipped")
+        return
+    # Not "skipped": it may have had effects.
+    detail = repaired_text(f"A hook forbade that, and says: {output}")
+    await settle_as(io, told(call_id, "unknown", detail))
+
+
+async def _job(
+    io: Ports, progress: Progress, open_call: OpenCall, name: str, arguments: str
+) -> Job | None:
+    call_id, traits = open_call.call.id, io.tool(name)
+    if traits is None:
+        gone = f"There is no tool {name!r}."
+        if open_call.begun:
+            await settle_as(io, told(call_id, "unknown", gone))
+        else:
+            await settle(io, text_error(call_id, gone), "not_run")
+        return None
+    begun = open_call.started
+    from hashlib import sha256  # noqa: PLC0415  it loads OpenSSL, which a program without tools spares
+
+    started = ToolStarted(
+        call_id,
+        name,
+        arguments,
+        # A session that is a copy of another keeps the key of what has begun there.
+        begun.idempotency_key if begun is not None else f"{io.session.id}/{call_id}",
+        sha256(arguments.encode()).hexdigest()[:32],
+        open_call.attempt + 1,
+    )
+    given = io.plan.decisions.get(call_id)
+    if isinstance(given, ToolResult):
+        (result,) = repaired(io, "tool", (given,))
+        message = Message("tool", (result,), id=result_id(call_id))
+        await io.commit(started, ToolSettled(await filtered(io, message)))
+        return None
+    if traits.external:
+        return None
+    run = _run_child if traits.child else _run_call
+    return Job(partial(run, io, progress, open_call, started), traits.exclusive)
+
+
+# ── running it ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _run_call(
+    io: Ports, progress: Progress, open_call: OpenCall, started: ToolStarted
+) -> bool:
+    """Runs one call to its settlement; False to have its siblings cancelled."""
+    async with io.slot():
+        if io.interrupted():
+            return True
+        short = _over_budget(io, child=False)
+        if short is not None:
+            return await _refused(io, progress, started.call_id, short)
+        await io.commit(started)
+        used = await io.use(started)
+    if used.question is not None:
+        await ask_about_result(io, progress, open_call, started, used)
+        return True
+    if used.error is not None and io.listens(TOOL_ERROR):
+        used = await _after_error(io, open_call, started, used, used.error)
+    return await settle_after(io, progress, open_call, started, used)
+
+
+async def _after_error(
+    io: Ports, open_call: OpenCall, started: ToolStarted, used: Used, error: Exception
+) -> Used:
+    context = ToolErrorRaised(
+        **where(io),
+        call=open_call.call,
+        name=started.name,
+        arguments=started.arguments,
+        error=error,
+    )
+    match await heard(io, TOOL_ERROR, context, started.call_id):
+        case Skip(output=output):
+            return Used(ToolResult(started.call_id, (Text(output),)))
+        case Retry() if not io.interrupted() and _over_budget(io, child=False) is None:
+            again = replace(started, attempt=started.attempt + 1)
+            async with io.slot():
+                await io.commit(again)
+                return await io.use(again)
+        case _:
+            return used
+
+
+async def _run_child(
+    io: Ports, progress: Progress, open_call: OpenCall, started: ToolStarted
+) -> bool:
+    """Runs the session below a call, or carries it on, to the call's settlement if it has one."""
+    async with io.slot():
+        if io.interrupted():
+            return True
+        if open_call.state != "waiting":
+            short = _over_budget(io, child=True)
+            if short is not None:
+                return await _refused(io, progress, started.call_id, short)
+            waiting = CallWaiting(started.call_id, "child", f"{io.session.id}/{started.call_id}")
+            # In one unit: from its beginning the call is never in doubt.
+            await io.commit(started, waiting)
+        ended = await io.child(started)
+    if ended.result is None:
+        progress.below.append(ended.outcome)
+        return True
+    answered = CallAnswered(started.call_id, open_call.token, "", spent=ended.spent)
+    return await settle_after(io, progress, open_call, started, Used(ended.result), answered)
+
+
+def _over_budget(io: Ports, *, child: bool) -> BudgetExhausted | None:
+    return io.spend_tool_call(child=child) if io.limited else None
+
+
+async def _refused(io: Ports, progress: Progress, call_id: str, short: BudgetExhausted) -> bool:
+    """A call that nobody can pay for is not run and ends the run; its siblings go on to their end."""
+    progress.ending = progress.ending or short
+    await settle_as(io, told(call_id, "not_run", f"The budget {short.limit} is used up."))
+    return True

@@ -1,0 +1,195 @@
+"""Calls that wait for a person: what exactly is asked, and what the answer is worth.
+
+An approval is for what was shown: these arguments, under that version of a rule, with the world as
+it was. Once it has been given, all handlers of tool.before judge the call again, and only the one
+that had asked lets it pass, and only for just that. Anything else is asked for anew.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from power_loop.hooks import (
+    APPROVAL_REQUESTED,
+    TOOL_BEFORE,
+    ApprovalRequested,
+    Diverted,
+    RequestInput,
+    Suspend,
+    ToolBefore,
+)
+from power_loop.pipeline.calls import settle_as
+from power_loop.pipeline.decisions import heard, noted
+from power_loop.pipeline.ports import Answer, Ports, Used
+from power_loop.pipeline.progress import Progress, where
+from power_loop.session.closing import settled_by_answer
+from power_loop.session.machine import OpenCall
+from power_loop.session.outcome import ApprovalDenied
+from power_loop.session.records import CallAnswered, CallWaiting, Decided, ToolStarted
+from power_loop.session.text import repaired_text
+
+__all__ = ["arguments_digest", "ask_about_result", "asked", "judge", "take_answer"]
+
+
+def arguments_digest(arguments: str) -> str:
+    """What tells arguments from others, whatever their spelling.
+
+    It is SHA-256 of their JSON with sorted keys and without white space, in hexadecimal, cut to 32
+    digits. Of a repeated key the last value counts, as it does for the tool.
+    """
+    from hashlib import sha256  # noqa: PLC0415  it loads OpenSSL, which most programs spare
+
+    canonical = json.dumps(json.loads(arguments or "{}"), sort_keys=True, separators=(",", ":"))
+    return sha256(canonical.encode()).hexdigest()[:32]
+
+
+async def judge(
+    io: Ports, open_call: OpenCall, context: ToolBefore[Any]
+) -> ToolBefore[Any] | Diverted[ToolBefore[Any], Any]:
+    """What the handlers of tool.before make of a call; what has been approved passes."""
+    void: list[str] = []
+
+    def passes(diverted: Diverted[ToolBefore[Any], Any]) -> bool:
+        asks = diverted.directive
+        if not isinstance(asks, Suspend):
+            return False
+        for grant in open_call.grants:
+            if grant.by == diverted.by:
+                why = _what_has_changed(grant, asks, diverted.context)
+                if why is None:
+                    return True
+                void.append(f"{grant.token!r} is worth nothing any more: {why}")
+        return False
+
+    result = await io.fire(TOOL_BEFORE, context, passes)
+    if isinstance(result, Diverted):
+        call_id = open_call.call.id
+        for why in void:
+            await io.commit(Decided("approval", result.by, "void", why, call_id), later=True)
+        await noted(io, TOOL_BEFORE, result, call_id)
+    return result
+
+
+def _what_has_changed(grant: CallWaiting, asks: Suspend, found: ToolBefore[Any]) -> str | None:
+    """Why a leave that was given is not for what is asked now; None if it is."""
+    if grant.name != found.name or grant.args_hash != arguments_digest(found.arguments):
+        return "it was for another call"
+    if grant.version != repaired_text(asks.version):
+        return "the rule has changed"
+    if grant.world != repaired_text(asks.world):
+        return "the world has changed"
+    return None
+
+
+async def asked(
+    io: Ports, progress: Progress, open_call: OpenCall, diverted: Diverted[ToolBefore[Any], Any]
+) -> bool:
+    """Has a call wait for what a handler wants to know; True if it has been approved at once."""
+    asks, found, call_id = diverted.directive, diverted.context, open_call.call.id
+    now = io.wall_clock()
+    if isinstance(asks, RequestInput):
+        await io.commit(
+            CallWaiting(
+                call_id,
+                "input",
+                io.new_id(),
+                repaired_text(asks.question),
+                by=diverted.by,
+                created=now,
+                schema="" if asks.schema is None else json.dumps(asks.schema, sort_keys=True),
+            )
+        )
+    else:
+        assert isinstance(asks, Suspend)
+        waiting = CallWaiting(
+            call_id,
+            "approval",
+            io.new_id(),
+            repaired_text(asks.reason),
+            found.name,
+            found.arguments or "{}",
+            arguments_digest(found.arguments),
+            diverted.by,
+            repaired_text(asks.version),
+            repaired_text(asks.world),
+            now,
+            None if asks.ttl is None else now + asks.ttl,
+            asks.end_on_denial,
+        )
+        await io.commit(waiting)
+        if io.listens(APPROVAL_REQUESTED):
+            context = ApprovalRequested(
+                **where(io), call=open_call.call, token=waiting.token, reason=waiting.reason
+            )
+            await heard(io, APPROVAL_REQUESTED, context, call_id)
+    return await take_answer(io, progress, open_call)
+
+
+async def ask_about_result(
+    io: Ports, progress: Progress, open_call: OpenCall, started: ToolStarted, used: Used
+) -> None:
+    """A tool has asked for an answer that is to be its call's result."""
+    assert used.question is not None
+    waiting = CallWaiting(
+        started.call_id,
+        "input",
+        io.new_id(),
+        repaired_text(used.question),
+        by=started.name,
+        created=io.wall_clock(),
+        schema=used.schema,
+    )
+    await io.commit(waiting)
+    await take_answer(io, progress, open_call)
+
+
+async def take_answer(io: Ports, progress: Progress, open_call: OpenCall) -> bool:
+    """Takes what has been answered to a waiting call; True if it is to be decided on again.
+
+    A call that is refused or answered is settled.
+    """
+    waiting = open_call.waiting
+    assert waiting is not None
+    answer = io.plan.answers.get(waiting.token)
+    if answer is None and io.responds and not _is_late(io, waiting):
+        answer = await io.respond(waiting)
+    if _is_late(io, waiting):
+        # Committed before anything else, so that nobody can come with it again.
+        await io.commit(CallAnswered(waiting.call_id, waiting.token, "expired"), later=True)
+        if answer is None:
+            return True
+        why = f"{waiting.token!r} was answered too late"
+        refused = Decided("approval", waiting.by, "refused", why, waiting.call_id)
+        await io.commit(refused, later=True)
+        progress.expired = waiting.token
+        return False
+    if answer is None:
+        return False
+    return await _answered(io, progress, open_call, waiting, answer)
+
+
+def _is_late(io: Ports, waiting: CallWaiting) -> bool:
+    return waiting.expires is not None and io.wall_clock() > waiting.expires
+
+
+async def _answered(
+    io: Ports, progress: Progress, open_call: OpenCall, waiting: CallWaiting, answer: Answer
+) -> bool:
+    record = CallAnswered(
+        waiting.call_id,
+        waiting.token,
+        repaired_text(answer.answer),
+        repaired_text(answer.by),
+        repaired_text(answer.note),
+        answer.arguments,
+        arguments_digest(answer.arguments) if answer.arguments else "",
+    )
+    # Committed before the settlement, so that no crash can make a refused call run.
+    await io.commit(record, later=True)
+    if open_call.state == "granted":
+        return True
+    await settle_as(io, settled_by_answer(open_call))
+    if waiting.end_on_denial and waiting.kind == "approval":
+        progress.ending = ApprovalDenied(waiting.token)
+    return False
