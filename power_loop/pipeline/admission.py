@@ -237,7 +237,7 @@ def _over_budget(io: Ports, *, child: bool) -> BudgetExhausted | None:
 
 
 async def _refused(io: Ports, progress: Progress, call_id: str, short: BudgetExhausted) -> bool:
-    """A call that nobody can pay for is not run and ends the run; its siblings go on to their end."""
+    """A call that nobody can pay for is not run and ends the run; its siblings go on."""
     progress.ending = progress.ending or short
     await settle_as(io, told(call_id, "not_run", f"The budget {short.limit} is used up."))
     return True
