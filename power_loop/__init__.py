@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from power_loop import errors, events, hooks
+    from power_loop.agent.answers import answer, approve, deny
     from power_loop.agent.config import AgentConfig
     from power_loop.agent.deciding import Decision
     from power_loop.agent.extensions import Extension, Subscription, installed_extensions
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from power_loop.history.difference import SessionDiff
     from power_loop.history.replay import Replayed
     from power_loop.history.usage import SessionUsage
+    from power_loop.pipeline.ports import Answer
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
     from power_loop.runtime.stores.opening import open_store
@@ -75,6 +77,11 @@ __all__ = [  # noqa: RUF022  grouped by use
     "RetryRule",
     "FallbackPolicy",
     "result_of",
+    # people in it
+    "Answer",
+    "answer",
+    "approve",
+    "deny",
     # extending it
     "Extension",
     "Hooks",
@@ -139,6 +146,7 @@ _HOME = {
         "ToolSpec",
         "Usage",
     ),
+    "power_loop.agent.answers": ("answer", "approve", "deny"),
     "power_loop.agent.config": ("AgentConfig",),
     "power_loop.agent.deciding": ("Decision",),
     "power_loop.agent.extensions": ("Extension", "Subscription", "installed_extensions"),
@@ -153,6 +161,7 @@ _HOME = {
     "power_loop.history.difference": ("SessionDiff",),
     "power_loop.history.replay": ("Replayed",),
     "power_loop.history.usage": ("SessionUsage",),
+    "power_loop.pipeline.ports": ("Answer",),
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),
     "power_loop.runtime.stores.opening": ("open_store",),

@@ -4,6 +4,7 @@ PowerLoopError
 ├─ UsageError                  this program misuses the library
 │  ├─ InvalidInput             the input is empty or cannot be sent to any model
 │  ├─ HookError                a hook does not fit its point
+│  ├─ AnswerRefused            nothing waits for this token, or not for such an answer
 │  ├─ ToolDefinitionError      a tool cannot be offered to a model
 │  └─ SyncInAsyncError         a blocking verb was called inside a running event loop
 ├─ SessionError                the session is not in a state for this
@@ -30,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "AnswerRefused",
     "ArchiveInvalid",
     "Conflict",
     "Fenced",
@@ -71,6 +73,13 @@ class InvalidInput(UsageError):
 
 class HookError(UsageError):
     """A hook does not fit its point: a wrong context, an illegal directive, a read-only field."""
+
+
+class AnswerRefused(UsageError):
+    """Nothing in the session waits for this token, or not for such an answer.
+
+    That it was tried is in the session's log, without the token; nothing else has changed.
+    """
 
 
 class ToolDefinitionError(UsageError):

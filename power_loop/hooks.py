@@ -113,7 +113,7 @@ class Break(Struct, frozen=True):
     outcome: HookEnding | None = None
 
     def __post_init__(self) -> None:
-        if self.outcome is not None and not isinstance(self.outcome, get_args(HookEnding)):
+        if self.outcome is not None and not isinstance(self.outcome, HookEnding):
             names = ", ".join([each.__name__ for each in get_args(HookEnding)])
             raise ValueError(f"a hook ends a run with one of {names}, not {self.outcome!r}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 from llm_client.types import ToolResult, ToolSpec
 from power_loop import tools as door
@@ -13,10 +13,7 @@ from power_loop.session.machine import OpenCall, Session
 from power_loop.session.outcome import Crashed
 from power_loop.tools.base import Result, Tool
 
-__all__ = ["Answer", "Decision", "check_answers", "check_decided", "pending_error", "verdicts"]
-
-Answer = Literal["approve", "deny"]
-"""What a person may say to a call that waits for an approval."""
+__all__ = ["Decision", "check_decided", "pending_error", "verdicts"]
 
 Decision = Literal["rerun", "unknown"] | Result
 """What a host may decide about a call that is in doubt: to run it again, under the same idempotency
@@ -24,22 +21,6 @@ key; that the model is told that its outcome is unknown; or what it came to. A `
 a call of a tool that this program runs itself."""
 
 _WORDS = ("rerun", "unknown")
-
-
-def check_answers(session: Session, answers: Mapping[str, Answer]) -> None:
-    """Raises UsageError: an answer is neither yes nor no, or nothing waits for it.
-
-    Anything but `approve` would count as a no, and what fits nowhere would be lost.
-    """
-    waiting = [call.token for call in session.open_calls.values() if call.state == "waiting"]
-    for token, answer in answers.items():
-        if answer not in get_args(Answer):
-            raise UsageError(f"the answer to {token!r} is 'approve' or 'deny', not {answer!r}")
-        if token not in waiting:
-            raise UsageError(
-                f"no call of session {session.id!r} waits for {token!r}; "
-                f"waited for: {', '.join(map(repr, waiting)) or 'nothing'}"
-            )
 
 
 def verdicts(
@@ -161,7 +142,7 @@ def _name(call: OpenCall) -> str:
 def _words(call: OpenCall) -> str:
     match call.state:
         case "waiting" if call.kind == "approval":
-            return f"waiting for an approval (answers={{{call.token!r}: …}})"
+            return f"waiting for an approval (answers=[approve({call.token!r})])"
         case "waiting":
             return f"waiting for {call.token!r}"
         case "answered":

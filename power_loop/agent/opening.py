@@ -12,14 +12,22 @@ from power_loop.errors import NothingToResume
 from power_loop.session.closing import closing_calls
 from power_loop.session.machine import CallState, OpenCall, Phase, Session
 from power_loop.session.outcome import Cancelled, Crashed
-from power_loop.session.records import MessageAppended, Record, RunClosed, RunOpened
+from power_loop.session.records import (
+    CallWaiting,
+    MessageAppended,
+    Record,
+    RunClosed,
+    RunOpened,
+)
 
 __all__ = [
     "PendingCall",
     "abandonment",
+    "after_crash",
     "for_input",
     "for_resume",
     "pending_calls",
+    "waited_for",
 ]
 
 
@@ -32,6 +40,7 @@ class PendingCall(Struct, frozen=True):
             or was when its process died, `in_doubt` had begun when its run ended.
         attempt: how often it has been begun.
         idempotency_key: under which it was begun, for asking whoever was to do the work; "" before.
+        waiting: what exactly it waits for, if it does.
     """
 
     call_id: str
@@ -41,6 +50,7 @@ class PendingCall(Struct, frozen=True):
     attempt: int
     token: str
     idempotency_key: str = ""
+    waiting: CallWaiting | None = None
 
 
 def pending_calls(session: Session) -> tuple[PendingCall, ...]:
@@ -49,20 +59,24 @@ def pending_calls(session: Session) -> tuple[PendingCall, ...]:
 
 
 def _pending(call: OpenCall) -> PendingCall:
-    id, begun = call.call.id, call.started
-    if begun is None:
-        return PendingCall(
-            id, call.call.name, call.call.arguments, call.state, call.attempt, call.token
-        )
+    begun = call.started
+    what = call.call if begun is None else begun
     return PendingCall(
-        id,
-        begun.name,
-        begun.arguments,
+        call.call.id,
+        what.name,
+        what.arguments,
         call.state,
         call.attempt,
         call.token,
-        begun.idempotency_key,
+        "" if begun is None else begun.idempotency_key,
+        call.waiting,
     )
+
+
+def waited_for(session: Session) -> dict[str, CallWaiting]:
+    """What calls of the session wait for, by token."""
+    calls = session.open_calls.values()
+    return {call.token: call.waiting for call in calls if call.waiting is not None}
 
 
 def for_input(
@@ -76,7 +90,7 @@ def for_input(
     if session.open_calls:
         raise pending_error(session)
     opened = RunOpened(run_id, (message,), limits=dict(limits))
-    return (*_after_crash(session), opened)
+    return (*after_crash(session), opened)
 
 
 def for_resume(
@@ -87,7 +101,7 @@ def for_resume(
     Raises:
         NothingToResume: no run was interrupted, or the last one ended for good.
     """
-    crash = _after_crash(session)
+    crash = after_crash(session)
     last = session.run or session.last_run
     if last is None:
         raise NothingToResume(f"session {session.id!r} has had no run; send a message", session.id)
@@ -104,7 +118,7 @@ def for_resume(
 
 def abandonment(session: Session, run_id: str, reason: str) -> tuple[Record, ...]:
     """The records that give all open calls up; empty if none is open and no run was interrupted."""
-    crash = _after_crash(session)
+    crash = after_crash(session)
     if not session.open_calls:
         return crash
     last = session.run or session.last_run
@@ -113,8 +127,8 @@ def abandonment(session: Session, run_id: str, reason: str) -> tuple[Record, ...
     return (*crash, RunOpened(run_id, resumes=last), *settled, closed)
 
 
-def _after_crash(session: Session) -> tuple[Record, ...]:
-    """The open run of a session that is ours now can only be one whose owner has died."""
+def after_crash(session: Session) -> tuple[Record, ...]:
+    """What closes a run whose process has died: the open run of a session that is ours now."""
     if session.phase in (Phase.IDLE, Phase.SUSPENDED) or session.run is None:
         return ()
     return (RunClosed(session.run, Crashed()),)

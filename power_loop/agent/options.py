@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, Generic, Literal, TypedDict, get_args
 
 from typing_extensions import TypeVar
 
 from llm_client.providers import PROVIDERS
-from power_loop.agent.deciding import Answer, Decision
+from power_loop.agent.deciding import Decision
 from power_loop.agent.toolset import AnyTool
 from power_loop.driver.hub import Overflow
 from power_loop.errors import UsageError
+from power_loop.pipeline.ports import Answer
 from power_loop.tools.registry import ToolRegistry
 
 __all__ = [
@@ -54,8 +55,9 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
 class ResumeOptions(RunOptions[DepsT], Generic[DepsT], total=False):
     """What can be set for a run that resumes another."""
 
-    answers: Mapping[str, Answer] | None
-    """`approve` or `deny` for each token that a call waits for."""
+    answers: Sequence[Answer]
+    """`approve(token)`, `deny(token)` or `answer(token, value)` for what calls wait for, here or in
+    sessions below this one; each token is good once. What is not answered goes on waiting."""
     decisions: Mapping[str, Decision] | None
     """By call id: a `Result` for a call of a tool that this program runs itself; for one in doubt
     a `Result`, "rerun" (under the same idempotency key) or "unknown" (the model is told)."""
@@ -73,7 +75,9 @@ def check_options(options: Mapping[str, object], *, resumes: bool = False) -> No
     """
     for name, value in options.items():
         match name:
-            case "answers" | "decisions" if resumes:
+            case "answers" if resumes:
+                _check_answers(value)
+            case "decisions" if resumes:
                 _check_mapping(name, value)
             case "deps":
                 pass
@@ -107,6 +111,14 @@ def _check_tools(value: object) -> None:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise UsageError(
             f"tools is a list of tools or a registry, not a value of type {_kind(value)}"
+        )
+
+
+def _check_answers(value: object) -> None:
+    if not isinstance(value, list | tuple):
+        raise UsageError(
+            "answers is a list of approve(token), deny(token) and answer(token, value), "
+            f"not a value of type {_kind(value)}"
         )
 
 

@@ -16,11 +16,12 @@ from llm_client.errors import UnsupportedFeature
 from llm_client.service import LLMService
 from llm_client.types import LLMRequest, Message, Text, new_id
 from power_loop import agent
+from power_loop.agent.answers import by_token, checked_answers
 from power_loop.agent.config import AgentConfig
-from power_loop.agent.deciding import check_answers, check_decided, verdicts
+from power_loop.agent.deciding import check_decided, verdicts
 from power_loop.agent.follow_up import own_or_steer
 from power_loop.agent.intake import Input, to_message
-from power_loop.agent.opening import for_input, for_resume, text_message
+from power_loop.agent.opening import after_crash, for_input, for_resume, text_message, waited_for
 from power_loop.agent.options import ResumeOptions, RunOptions, check_options
 from power_loop.agent.prepared import PreparedRun
 from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
@@ -30,12 +31,12 @@ from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import is_interrupt
 from power_loop.driver.ports import RunSetup
 from power_loop.driver.run import INSIDE, Run
-from power_loop.errors import SessionBusy, SessionError, StoreError, UsageError
+from power_loop.errors import AnswerRefused, SessionBusy, SessionError, StoreError, UsageError
 from power_loop.events import Stamped
 from power_loop.log import logger
-from power_loop.pipeline.ports import RunPlan
+from power_loop.pipeline.ports import Answer, RunPlan
 from power_loop.runtime.stores.base import CancelRequested, Store
-from power_loop.session.records import Record
+from power_loop.session.records import Decided, Record
 
 if TYPE_CHECKING:
     from power_loop.agent.output import OutputSpec
@@ -252,20 +253,31 @@ class Runner:
         """
         self._check_open()
         settings = self.settings(output_type, options, resumes=True)
-        answers, decisions = options.get("answers") or {}, options.get("decisions") or {}
+        answers = by_token(options.get("answers", ()))
+        decisions = options.get("decisions") or {}
         go_on = text_message(self._config.continue_prompt, new_id())
         on_busy = options.get("on_busy", "wait")
         if on_busy == "steer":
             raise UsageError("on_busy='steer' is for a message: resume() waits or fails")
         async with self.owned(session_id, on_busy) as owned:
+            await self._check_answers(owned, answers)
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)
-            check_answers(owned.session, answers)
             tools = settings.tools.by_name()
             decided = verdicts(owned.session, decisions, tools)
             if self._config.in_doubt == "ask":
                 check_decided(owned.session, decisions, tools)
             plan = replace(settings.plan, answers=answers, decisions=decided)
             yield self.prepare(owned, opening, replace(settings, plan=plan))
+
+    async def _check_answers(self, owned: Owned, answers: Mapping[str, Answer]) -> None:
+        """Raises AnswerRefused: one is to nothing that waits for it; its log says so."""
+        session = owned.session
+        try:
+            checked_answers(session.id, answers, waited_for(session))
+        except AnswerRefused:
+            refused = Decided("approval", "resume", "refused", "an answer that nothing waits for")
+            await self.append(owned, (*after_crash(session), refused))
+            raise
 
     async def _discard_if_empty(self, session_id: str) -> None:
         """Deletes a session that was made for a run which could not open, if the store still can.

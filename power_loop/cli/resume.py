@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from llm_client.types import ToolResult, ToolSpec
-from power_loop.agent.deciding import Answer, Decision
+from power_loop.agent.answers import approve, by_token, deny
+from power_loop.agent.deciding import Decision
 from power_loop.agent.loop import AgentLoop
 from power_loop.agent.opening import PendingCall
 from power_loop.cli.ask import loop_with, open_loop, same_as
@@ -21,6 +22,7 @@ from power_loop.cli.silent import SilentService
 from power_loop.cli.timeline import counted, one_line
 from power_loop.cli.turn import show_run, warm_up
 from power_loop.errors import UsageError
+from power_loop.pipeline.ports import Answer
 from power_loop.runtime.stores.base import Store
 from power_loop.session.records import ToolSettled
 from power_loop.tools.base import Result, Tool
@@ -33,9 +35,7 @@ T = TypeVar("T")
 async def resume(args: Namespace, store: Store) -> int:
     """`resume`: carries a run on, as `ask` shows it; 1 if it did not come to its answer."""
     loop = open_loop(args, store, in_doubt="ask")
-    approved: list[tuple[str, Answer]] = [(token, "approve") for token in args.approve]
-    denied: list[tuple[str, Answer]] = [(token, "deny") for token in args.deny]
-    answers = _once([*approved, *denied])
+    answers = [*map(approve, args.approve), *map(deny, args.deny)]
     results = [(call, Result(text)) for call, text in args.result]
     decisions: Mapping[str, Decision] = _once([*args.decide, *results])
     try:
@@ -153,7 +153,7 @@ def _once(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
 def _check_tools(
     loop: AgentLoop[None],
     pending: Iterable[PendingCall],
-    answers: Mapping[str, Answer],
+    answers: Sequence[Answer],
     decisions: Mapping[str, Decision],
 ) -> None:
     """Raises UsageError: a call would begin here whose tool is another program's.
@@ -161,8 +161,9 @@ def _check_tools(
     The model would be told that there is no such tool, and the call would be lost.
     """
     tools = loop.tools.by_name()
+    granted = {token for token, each in by_token(answers).items() if each.kind == "approve"}
     for call in pending:
-        approved = call.state == "waiting" and answers.get(call.token) == "approve"
+        approved = call.state == "waiting" and call.token in granted
         begins = call.state in ("asked", "granted") or approved
         if begins and call.call_id not in decisions and call.name not in tools:
             raise UsageError(

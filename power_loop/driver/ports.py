@@ -28,13 +28,17 @@ from power_loop.driver.committer import Committer
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import Inbox
+from power_loop.driver.purse import Purse
 from power_loop.driver.tooling import CancelReason, Toolbox, ToolRunner
 from power_loop.events import HookFailed, Transient
-from power_loop.hooks import HookPoint
+from power_loop.hooks import Diverted, HookPoint
 from power_loop.log import logger
 from power_loop.pipeline.ports import (
+    Answer,
     AttemptFailed,
+    ChildEnded,
     Found,
+    Grant,
     InboxTake,
     Interrupted,
     Job,
@@ -45,16 +49,18 @@ from power_loop.pipeline.ports import (
 from power_loop.runtime.stores.base import CancelRequested, Lease, Store
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
+    ApprovalExpired,
     AwaitingApproval,
+    BudgetExhausted,
     Completed,
     Outcome,
     PendingTools,
     WaitingForInput,
 )
-from power_loop.session.records import Record, ToolStarted, ViewChanged
+from power_loop.session.records import CallWaiting, Record, ToolStarted, ViewChanged
 from power_loop.session.text import repaired_strings
 
-__all__ = ["Compact", "Recall", "RunPorts", "RunSetup"]
+__all__ = ["Compact", "Recall", "Respond", "RunPorts", "RunSetup"]
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -62,7 +68,10 @@ R = TypeVar("R")
 Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
 Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
 
-_SUSPENDED = AwaitingApproval | WaitingForInput | PendingTools
+RunChild = Callable[[ToolStarted], Awaitable[ChildEnded]]
+Respond = Callable[[CallWaiting], Awaitable[Answer | None]]
+
+_SUSPENDED = AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
 _NOT_OVER_YET = Completed | _SUSPENDED
 """Endings that an undelivered item in the inbox may forbid."""
 
@@ -90,6 +99,9 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     deps: Any = None
     compact: Compact | None = None
     recall: Recall | None = None
+    respond: Respond | None = None
+    purse: Purse | None = None
+    run_child: RunChild | None = None
     tool_concurrency: int = 16
     tool_timeout: float = 120.0
     result_limit: int = 100_000
@@ -115,6 +127,8 @@ class RunPorts:
         self.deps = setup.deps
         self.compacts = setup.compact is not None
         self.recalls = setup.recall is not None
+        self.responds = setup.respond is not None
+        self.limited = setup.purse is not None
         self.cancelled = CancelReason()
         self.committer = Committer(
             setup.session,
@@ -126,6 +140,7 @@ class RunPorts:
         )
         self.emit: Callable[[Transient], None] = self.committer.emit
         self.now = setup.clock
+        self.wall_clock = setup.wall_clock
         self.new_id = setup.new_id
         self.random = setup.random
         self._setup = setup
@@ -152,10 +167,15 @@ class RunPorts:
         """Whether `point` has handlers."""
         return self._setup.hooks.listens(point)
 
-    async def fire(self, point: HookPoint[C, R], context: C) -> C | R:
+    async def fire(
+        self,
+        point: HookPoint[C, R],
+        context: C,
+        passes: Callable[[Diverted[C, R]], bool] | None = None,
+    ) -> C | Diverted[C, R]:
         """Runs the handlers of `point`, after everything committed so far is durable."""
         await self.committer.barrier()
-        return await self._setup.hooks.fire(point, context, self.hook_failed)
+        return await self._setup.hooks.fire(point, context, self.hook_failed, passes)
 
     def hook_failed(self, failure: HookFailed) -> None:
         """Tells of a handler that failed without ending the run."""
@@ -175,6 +195,28 @@ class RunPorts:
         if take:
             self.inbox.take(take)
         await self.committer.commit(records, later=later, take=take)
+
+    # ── budget ────────────────────────────────────────────────────────────────────────────────────
+
+    async def reserve(
+        self, request: LLMRequest, attempt: str, *, new_round: bool
+    ) -> Grant | BudgetExhausted:
+        """Sets aside what a model call may cost."""
+        return await self._purse.reserve(request, attempt, new_round=new_round)
+
+    def cost(self, model: str, usage: Usage) -> float:
+        """What tokens of a model cost."""
+        return self._purse.cost(model, usage)
+
+    def spend_tool_call(self, call_id: str, *, child: bool) -> BudgetExhausted | None:
+        """Takes one call of a tool from the budget."""
+        del call_id
+        return self._purse.spend_tool_call(child=child)
+
+    @property
+    def _purse(self) -> Purse:
+        assert self._setup.purse is not None
+        return self._setup.purse
 
     async def close(self, outcome: Outcome) -> bool:
         """See `Committer.close`."""
@@ -248,6 +290,17 @@ class RunPorts:
         """Asks a tool what became of a call, after everything committed so far is durable."""
         await self.committer.barrier()
         return await self.tooling.reconcile(self.session.run or "", started)
+
+    async def respond(self, waiting: CallWaiting) -> Answer | None:
+        """Puts to somebody what a call waits for."""
+        assert self._setup.respond is not None
+        await self.committer.barrier()
+        return await self._setup.respond(waiting)
+
+    async def child(self, started: ToolStarted) -> ChildEnded:
+        """Runs the session below a call."""
+        assert self._setup.run_child is not None
+        return await self._setup.run_child(started)
 
     def finished(self) -> Mapping[str, ToolResult]:
         """Results that no record holds yet."""

@@ -6,12 +6,18 @@ from collections.abc import Callable, Sequence
 
 from power_loop.history.outcomes import result_of_call
 from power_loop.history.script import call_of
-from power_loop.pipeline.ports import ToolTraits, Verdict
+from power_loop.pipeline.ports import Answer, ToolTraits, Verdict
 from power_loop.session.closing import TRUTH
 from power_loop.session.machine import Session
-from power_loop.session.records import CallWaiting, Record, ToolSettled, ToolStarted
+from power_loop.session.records import (
+    CallAnswered,
+    Decided,
+    Record,
+    ToolSettled,
+    ToolStarted,
+)
 
-__all__ = ["decided"]
+__all__ = ["decided", "given_answers"]
 
 
 def decided(
@@ -25,7 +31,7 @@ def decided(
     verdicts: dict[str, Verdict] = {}
     seen: set[str] = set()
     for record in records:
-        call_id = record.call_id if isinstance(record, CallWaiting) else call_of(record)
+        call_id = call_of(record)
         if call_id is None:
             continue
         call = session.open_calls.get(call_id)
@@ -38,6 +44,29 @@ def decided(
             verdicts |= _of_external(record, records, traits)
         seen.add(call_id)
     return verdicts
+
+
+def given_answers(records: Sequence[Record]) -> dict[str, Answer]:
+    """What must have been answered in a run, by token."""
+    late = {r.call_id for r in records if isinstance(r, Decided) and _is_too_late(r)}
+    found: dict[str, Answer] = {}
+    for record in records:
+        if not isinstance(record, CallAnswered):
+            continue
+        token, by, note = record.token, record.by, record.note
+        if record.answer == "expired":
+            if record.call_id in late:
+                found[token] = Answer(token, "approve")
+        elif record.answer in ("approve", "deny"):
+            kind = "approve" if record.answer == "approve" else "deny"
+            found[token] = Answer(token, kind, record.answer, by, note, record.arguments)
+        else:
+            found[token] = Answer(token, "answer", record.answer, by, note)
+    return found
+
+
+def _is_too_late(record: Decided) -> bool:
+    return record.at == "approval" and record.what == "refused"
 
 
 def _of_doubtful(record: Record, traits: ToolTraits | None) -> Verdict | None:

@@ -4,45 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, TypeVar, cast
+from math import inf
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
-from msgspec.structs import replace
 
-from llm_client.types import (
-    LLMRequest,
-    LLMResponse,
-    Message,
-    ToolCall,
-    ToolResult,
-    Transcript,
-    Usage,
-)
+from llm_client.types import LLMRequest, LLMResponse, Message, ToolResult, Transcript, Usage
 from power_loop.driver.dispatch import Hooks
 from power_loop.errors import ToolError
-from power_loop.events import HookFailed, Transient
+from power_loop.events import Transient
+from power_loop.history.hearing import Hearing
 from power_loop.history.outcomes import failure, ran_to_its_end, response, result_of_call
 from power_loop.history.script import BrokenOff, Cut, Script, call_of
 from power_loop.history.turns import Turns
-from power_loop.hooks import (
-    MESSAGE_APPEND,
-    TOOL_ERROR,
-    Break,
-    HookPoint,
-    LlmAfter,
-    MemoryRecalled,
-    MessageAppend,
-    Retry,
-    RoundStart,
-    SessionStart,
-    ShortCircuit,
-    ToolAfter,
-)
-from power_loop.log import logger
+from power_loop.hooks import MESSAGE_APPEND, TOOL_ERROR, Diverted, HookPoint
 from power_loop.pipeline.ports import (
+    Answer,
     AttemptFailed,
+    ChildEnded,
     Found,
+    Grant,
     InboxTake,
     Interrupted,
     Job,
@@ -50,18 +32,19 @@ from power_loop.pipeline.ports import (
     ToolTraits,
     Used,
 )
-from power_loop.pipeline.progress import rewriting_fault
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
+    ApprovalExpired,
     AwaitingApproval,
+    BudgetExhausted,
     Completed,
     Outcome,
     PendingTools,
-    Stopped,
     WaitingForInput,
 )
 from power_loop.session.records import (
-    MessageAppended,
+    CallAnswered,
+    CallWaiting,
     ModelAsked,
     ModelEnded,
     Recalled,
@@ -71,7 +54,8 @@ from power_loop.session.records import (
     ToolStarted,
     ViewChanged,
 )
-from power_loop.session.text import repaired_strings, repaired_text
+from power_loop.session.spent import Spent
+from power_loop.session.text import repaired_strings
 
 __all__ = ["ReplayPorts", "Traits"]
 
@@ -81,7 +65,7 @@ R = TypeVar("R")
 Traits = Callable[[str], ToolTraits | None]
 """What is known of a tool by its name; None if there is none."""
 
-_NOT_OVER_YET = Completed | AwaitingApproval | WaitingForInput | PendingTools
+_NOT_OVER_YET = Completed | AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
 _ALWAYS = 0.999999
 """The longest that a retry may be put off by chance."""
 
@@ -113,15 +97,9 @@ class ReplayPorts:
         self.deps = deps
         self._traits = traits
         self.listens = hooks.listens
-        self._hooks = hooks
+        self._hearing = Hearing(session, script, hooks, given)
         self._script = script
-        self._given = dict(given)
-        # Whether the newest answer came from a model, and whether its calls may have been dropped.
-        self._outside = False
-        self._lost_calls = False
-        self._handed: set[str] = set()
         self._rewritten = hooks.listens(MESSAGE_APPEND)
-        self._own: set[str] = set()
         self._estimate = Usage()
         self._refused_at: int | None = None
         self._batch: Turns | None = None
@@ -139,11 +117,12 @@ class ReplayPorts:
 
     def new_id(self) -> str:
         """The next id that the run had given out."""
+        handed = self._hearing.handed
         for id in self._script.new_ids():
-            if id not in self._handed and id not in self._own:
-                self._handed.add(id)
+            if id not in handed and id not in self._hearing.own:
+                handed.add(id)
                 return id
-        return f"not recorded {len(self._handed)}"
+        return f"not recorded {len(handed)}"
 
     def emit(self, event: Transient, /) -> None:
         """Nobody reads along."""
@@ -158,63 +137,75 @@ class ReplayPorts:
 
     # ── hooks ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def fire(self, point: HookPoint[C, R], context: C) -> C | R:
+    async def fire(
+        self,
+        point: HookPoint[C, R],
+        context: C,
+        passes: Callable[[Diverted[C, R]], bool] | None = None,
+    ) -> C | Diverted[C, R]:
         """Runs the handlers of `point`."""
-        if point.name == TOOL_ERROR.name:
-            return cast("R", Retry())
-        result: Any = await self._hooks.fire(point, context, _hook_failed)
-        match result:
-            case SessionStart() | RoundStart():
-                started = cast("SessionStart[Any] | RoundStart[Any]", result)
-                result = replace(started, append=self._named(started.append))
-            case ShortCircuit(response=LLMResponse(parts=parts)):
-                self._own.update([repaired_text(p.id) for p in parts if isinstance(p, ToolCall)])
-            case MessageAppend():
-                appended = cast("MessageAppend[Any]", result)
-                result = self._as_stored(cast("MessageAppend[Any]", context), appended)
-            case LlmAfter() if self._outside:
-                result = self._kept(context)
-            case ToolAfter() | MemoryRecalled():
-                result = context
+        return await self._hearing.fire(point, context, passes)
+
+    # ── budget, people, sessions below ────────────────────────────────────────────────────────────
+
+    @property
+    def limited(self) -> bool:
+        """Whether something is limited is in the record."""
+        return True
+
+    responds = False
+
+    def wall_clock(self) -> float:
+        """When what comes next was asked for, or whenever it is late enough for it."""
+        if isinstance(self._script.next, CallAnswered) and self._script.next.answer == "expired":
+            return inf
+        waiting = next((r for r in self._script.coming() if isinstance(r, CallWaiting)), None)
+        return self._script.at if waiting is None else waiting.created
+
+    async def reserve(
+        self, request: LLMRequest, attempt: str, *, new_round: bool
+    ) -> Grant | BudgetExhausted:
+        """What had been set aside."""
+        del attempt, new_round
+        match self._script.next:
+            case ModelAsked() as asked:
+                reserved, output = asked.reserved, asked.reserved_output
+                return Grant(request, reserved, output, asked.reserved_cost)
+            case RunClosed(outcome=BudgetExhausted() as outcome):
+                return outcome
             case _:
-                pass
-        return cast("C | R", result)
+                return Grant(request)
 
-    def _named(self, messages: object) -> Any:
-        """What a handler appends, under the ids that are stored: a new message has a new id."""
-        if not isinstance(messages, tuple | list):
-            return messages
-        said = [each for each in self._script.said() if each.id not in self._handed]
-        named: list[object] = []
-        for message in cast("Sequence[object]", messages):
-            if isinstance(message, Message) and said:
-                alike = [each for each in said if _says_the_same(each, message)]
-                stored = (alike or said)[0]
-                said.remove(stored)
-                self._handed.add(stored.id)
-                named.append(replace(message, id=stored.id))
-            else:
-                named.append(message)
-        return tuple(named)
+    def cost(self, model: str, usage: Usage) -> float:
+        """What it had been said to cost."""
+        ended = self._script.next
+        return ended.cost if isinstance(ended, ModelEnded) else 0.0
 
-    def _as_stored(self, context: MessageAppend[Any], result: MessageAppend[Any]) -> object:
-        """A message from outside as it is stored, unless what is made of it cannot be stored."""
-        given = self._given.pop(context.message.id, None)
-        changed = result.message is not context.message
-        if given is None or (changed and rewriting_fault(context.message, result.message)):
-            return result
-        return replace(context, message=given)
+    def spend_tool_call(self, call_id: str, *, child: bool) -> BudgetExhausted | None:
+        """Whether there had been enough."""
+        del child
+        after, outcome = self._script.of_call(call_id), self._script.outcome
+        refused = isinstance(after, ToolSettled) and after.how == "not_run"
+        return outcome if refused and isinstance(outcome, BudgetExhausted) else None
 
-    def _kept(self, context: object) -> object:
-        """The answer as it is stored; a handler broke the run off if its calls are missing."""
-        coming = _first(self._script, 2)
-        if coming and isinstance(coming[0], MessageAppended) and coming[0].attempt is not None:
-            del coming[0]
-        match coming:
-            case [RunClosed(outcome=Stopped(reason=reason)), *_] if self._lost_calls:
-                return Break(reason)
-            case _:
-                return context
+    async def respond(self, waiting: CallWaiting) -> Answer | None:
+        """Nobody is asked."""
+        del waiting
+
+    async def child(self, started: ToolStarted) -> ChildEnded:
+        """What the session below had come to."""
+        assert self._batch is not None
+        answered = self._script.answered(started.call_id)
+        settled = self._script.of_call(started.call_id)
+        if answered is None or not isinstance(settled, ToolSettled):
+            if self._script.gives_up(started.call_id):
+                await self._batch.park()
+                raise Cut
+            return ChildEnded(self._script.outcome, Spent())
+        await self._batch.turn(started.call_id, answered)
+        self._hearing.given[settled.message.id] = settled.message
+        spent = answered.spent or Spent()
+        return ChildEnded(self._script.outcome, spent, result_of_call(settled))
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────
 
@@ -232,7 +223,7 @@ class ReplayPorts:
     async def close(self, outcome: Outcome) -> bool:
         """Compares with what is stored. False if the run had not been allowed to end there."""
         script = self._script
-        record = RunClosed(self.session.run or "", repaired_strings(outcome))
+        record = RunClosed(self.session.run or "", repaired_strings(outcome), *script.seconds)
         if isinstance(outcome, _NOT_OVER_YET) and self._refused_at != script.place:
             taken_first = bool(script.steered()) or self._cancelled(0) is not None
             if taken_first and script.next != record:
@@ -246,7 +237,7 @@ class ReplayPorts:
         steered = self._script.steered()
         cancel = self._cancelled(len(steered))
         for record in steered:
-            self._given[record.message.id] = record.message
+            self._hearing.given[record.message.id] = record.message
         messages = tuple([record.message for record in steered])
         items = tuple([record.item for record in steered])
         if steered and steered[0].when_idle:
@@ -281,16 +272,14 @@ class ReplayPorts:
             raise BrokenOff(Interrupted(ended.partial, ended.usage, ended.measured))
         if ended.status not in ("ok", "failed"):
             raise Cut
-        self._outside = ended.status == "ok"
-        if not self._outside:
+        self._hearing.outside = ended.status == "ok"
+        if not self._hearing.outside:
             return failure(ended)
         answer = self._script.answer(attempt)
         self._estimate = ended.usage
         if answer is None:
-            self._lost_calls = True
             return response(ended, ())
-        self._given[answer.id] = answer
-        self._lost_calls = not answer.tool_calls
+        self._hearing.given[answer.id] = answer
         return response(ended, answer.parts)
 
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
@@ -324,13 +313,21 @@ class ReplayPorts:
         call_id = started.call_id
         after = self._script.of_call(call_id)
         assert self._batch is not None
+        decided = self._script.decided(TOOL_ERROR.name, call_id)
+        if decided is not None:
+            await self._batch.turn(call_id, decided)
+            return Used(ToolResult(call_id, ()), ToolError("it had failed"))
+        waiting = self._script.waits(call_id)
+        if waiting is not None:
+            await self._batch.turn(call_id, waiting)
+            return Used(ToolResult(call_id, ()), question=waiting.reason, schema=waiting.schema)
         if after is None or not (isinstance(after, ToolStarted) or self._had_ended(after)):
             await self._batch.park()
             raise Cut
         await self._batch.turn(call_id, after)
         if isinstance(after, ToolStarted):
             return Used(ToolResult(call_id, ()), ToolError("it had failed"))
-        self._given[after.message.id] = after.message
+        self._hearing.given[after.message.id] = after.message
         return Used(result_of_call(after), None, after.how)
 
     def _had_ended(self, settled: ToolSettled) -> bool:
@@ -345,7 +342,7 @@ class ReplayPorts:
             return "never_happened"
         if after is None or after.how != "finished":
             return "cannot_tell"
-        self._given[after.message.id] = after.message
+        self._hearing.given[after.message.id] = after.message
         return result_of_call(after)
 
     def tool(self, name: str) -> ToolTraits | None:
@@ -374,16 +371,3 @@ class ReplayPorts:
             self._batch = None
         if batch.failure is not None:
             raise batch.failure
-
-
-def _says_the_same(message: Message, other: Message) -> bool:
-    return message.role == other.role and message.parts == other.parts
-
-
-def _first(script: Script, count: int) -> list[Record]:
-    coming = script.coming()
-    return [record for _, record in zip(range(count), coming, strict=False)]
-
-
-def _hook_failed(failed: HookFailed) -> None:
-    logger.warning("hook %r of %s failed: %s", failed.handler, failed.point, failed.message)

@@ -18,7 +18,7 @@ from power_loop.driver.dispatch import Hooks
 from power_loop.driver.run import MESSAGE_LIMIT
 from power_loop.errors import UsageError
 from power_loop.events import Stamped, is_record
-from power_loop.history.decided import decided
+from power_loop.history.decided import decided, given_answers
 from power_loop.history.playing import ReplayPorts, Traits
 from power_loop.history.script import Cut, Diverged, Divergence, Script
 from power_loop.pipeline.ports import RunPlan
@@ -26,7 +26,6 @@ from power_loop.pipeline.run import run_pipeline
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Crashed, Failed
 from power_loop.session.records import (
-    CallAnswered,
     Forked,
     MessageAppended,
     ModelAsked,
@@ -180,7 +179,7 @@ class _Player:
     def _ports(self, opened: RunOpened, records: list[Record], script: Script) -> ReplayPorts:
         configured = next((r for r in records[:4] if isinstance(r, ModelConfigured)), None)
         plan = self._plan_of(configured or self._session.configured, opened)
-        answers = {r.token: r.answer for r in records if isinstance(r, CallAnswered)}
+        answers = given_answers(records)
         decisions = decided(self._session, records, self._traits)
         given = {message.id: message for message in opened.input}
         given |= {

@@ -16,7 +16,9 @@ from power_loop.session.closing import closing, closing_calls
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import (
+    CallAnswered,
     CallWaiting,
+    Decided,
     MessageAppended,
     ModelAsked,
     ModelConfigured,
@@ -161,6 +163,14 @@ class Script:
         return isinstance(self.outcome, Cancelled) and self.difference_of_ending() is None
 
     @property
+    def seconds(self) -> tuple[float, float]:
+        """How long the run was open, and worked, where that was recorded."""
+        last = self._records[-1]
+        if not isinstance(last, RunClosed):
+            return 0.0, 0.0
+        return last.wall_seconds, last.working_seconds
+
+    @property
     def outcome(self) -> Outcome:
         """How the run had ended; cancelled, if nobody has recorded its end."""
         last = self._records[-1]
@@ -169,11 +179,19 @@ class Script:
     def difference_of_ending(self, outcome: Outcome | None = None) -> Divergence | None:
         """How what closes the run with `outcome` now differs from what is still to come."""
         ended = self.next
-        partial, spent = "", None
+        partial, spent, cost = "", None, 0.0
         if isinstance(ended, ModelEnded):
-            partial, spent = ended.partial, ended.usage
+            partial, spent, cost = ended.partial, ended.usage, ended.cost
         ending = outcome or self.outcome
-        records = closing(self._session, ending, self.finished(), partial, spent)
+        records = closing(
+            self._session,
+            ending,
+            self.finished(),
+            partial,
+            spent,
+            cost=cost,
+            seconds=self.seconds,
+        )
         for index, stored in enumerate(self.coming()):
             record = records[index] if index < len(records) else None
             if record is None or not same_bytes(stored, record):
@@ -214,6 +232,33 @@ class Script:
                 return record
         return None
 
+    def waits(self, call_id: str) -> CallWaiting | None:
+        """What a call comes to wait for before anything else becomes of it."""
+        for record in self.coming():
+            if isinstance(record, CallWaiting) and record.call_id == call_id:
+                return record
+            if isinstance(record, ToolStarted | ToolSettled) and call_of(record) == call_id:
+                return None
+        return None
+
+    def answered(self, call_id: str) -> CallAnswered | None:
+        """What came of what a call waits for, if it did."""
+        for record in self.coming():
+            if call_of(record) == call_id:
+                return record if isinstance(record, CallAnswered) else None
+        return None
+
+    def gives_up(self, call_id: str) -> bool:
+        """Whether the run ended without waiting for this call any longer."""
+        return self.of_call(call_id) is not None or isinstance(self.outcome, Cancelled)
+
+    def decided(self, at: str, call_id: str) -> Decided | None:
+        """What was decided about a call, before anything else became of it."""
+        for record in self.coming():
+            if call_of(record) == call_id:
+                return record if isinstance(record, Decided) and record.at == at else None
+        return None
+
     def steered(self) -> list[MessageAppended]:
         """The messages from the inbox that come next, and enter together."""
         found: list[MessageAppended] = []
@@ -239,7 +284,7 @@ class Script:
 
     def batch_is_interrupted(self) -> bool:
         """Whether what ends the batch is a message that could not wait, and not the run's end."""
-        after = (r for r in self.coming() if not isinstance(r, ToolStarted | ToolSettled))
+        after = (r for r in self.coming() if call_of(r) is None)
         return _is_from_inbox(next(after, None))
 
     def cancelled(self, after: int, *, rewritten: bool) -> str | None:
@@ -260,7 +305,7 @@ class Script:
 
     def _gives_up(self, records: Sequence[Record]) -> bool:
         """Whether `records` are how a run that is cancelled now tells of its calls."""
-        ending = closing(self._session, self.outcome, self.finished())
+        ending = closing(self._session, self.outcome, self.finished(), seconds=self.seconds)
         return len(records) == len(ending) and all(map(_tells_the_same, records, ending))
 
     def said(self) -> Iterator[Message]:
@@ -302,7 +347,13 @@ def _tells_the_same(record: Record, other: Record) -> bool:
 
 
 def call_of(record: Record | None) -> str | None:
-    """The call that a start or a settlement is of."""
-    if isinstance(record, ToolStarted):
-        return record.call_id
-    return result_of_call(record).call_id if isinstance(record, ToolSettled) else None
+    """The call that a record of a batch is about."""
+    match record:
+        case ToolStarted() | CallWaiting() | CallAnswered():
+            return record.call_id
+        case Decided():
+            return record.call_id or None
+        case ToolSettled():
+            return result_of_call(record).call_id
+        case _:
+            return None

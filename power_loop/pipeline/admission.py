@@ -175,7 +175,7 @@ async def _run_call(
     async with io.slot():
         if io.interrupted():
             return True
-        short = _over_budget(io, child=False)
+        short = _over_budget(io, started.call_id)
         if short is not None:
             return await _refused(io, progress, started.call_id, short)
         await io.commit(started)
@@ -201,7 +201,7 @@ async def _after_error(
     match await heard(io, TOOL_ERROR, context, started.call_id):
         case Skip(output=output):
             return Used(ToolResult(started.call_id, (Text(output),)))
-        case Retry() if not io.interrupted() and _over_budget(io, child=False) is None:
+        case Retry() if not io.interrupted() and _over_budget(io, started.call_id) is None:
             again = replace(started, attempt=started.attempt + 1)
             async with io.slot():
                 await io.commit(again)
@@ -218,7 +218,7 @@ async def _run_child(
         if io.interrupted():
             return True
         if open_call.state != "waiting":
-            short = _over_budget(io, child=True)
+            short = _over_budget(io, started.call_id, child=True)
             if short is not None:
                 return await _refused(io, progress, started.call_id, short)
             waiting = CallWaiting(started.call_id, "child", f"{io.session.id}/{started.call_id}")
@@ -232,8 +232,8 @@ async def _run_child(
     return await settle_after(io, progress, open_call, started, Used(ended.result), answered)
 
 
-def _over_budget(io: Ports, *, child: bool) -> BudgetExhausted | None:
-    return io.spend_tool_call(child=child) if io.limited else None
+def _over_budget(io: Ports, call_id: str, *, child: bool = False) -> BudgetExhausted | None:
+    return io.spend_tool_call(call_id, child=child) if io.limited else None
 
 
 async def _refused(io: Ports, progress: Progress, call_id: str, short: BudgetExhausted) -> bool:

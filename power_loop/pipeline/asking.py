@@ -179,7 +179,7 @@ async def _answered(
     record = CallAnswered(
         waiting.call_id,
         waiting.token,
-        repaired_text(answer.answer),
+        repaired_text(answer.text) if answer.kind == "answer" else answer.kind,
         repaired_text(answer.by),
         repaired_text(answer.note),
         answer.arguments,

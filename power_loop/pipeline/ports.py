@@ -57,14 +57,16 @@ class Answer(Struct, frozen=True):
 
     Attributes:
         token: names what is answered.
-        answer: "approve" or "deny"; to a question, the answer itself.
+        kind: "approve" or "deny" for a request, "answer" for a question.
+        text: the answer to a question: text as it is, anything else as JSON.
         by: who says so.
         note: why; the model is told of a no.
         arguments: JSON text of the arguments that are approved instead of those asked for.
     """
 
     token: str
-    answer: str
+    kind: Literal["approve", "deny", "answer"]
+    text: str = ""
     by: str = ""
     note: str = ""
     arguments: str = ""
@@ -296,7 +298,7 @@ class Ports(Protocol):
         """What tokens of a model cost in US dollars, where that is limited; 0 otherwise."""
         ...
 
-    def spend_tool_call(self, *, child: bool) -> BudgetExhausted | None:
+    def spend_tool_call(self, call_id: str, *, child: bool) -> BudgetExhausted | None:
         """Takes one call of a tool, or one session of a sub-agent, from the budget."""
         ...
 

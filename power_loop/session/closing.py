@@ -81,11 +81,15 @@ def closing(
     finished: Mapping[str, ToolResult],
     partial: str = "",
     spent: Usage | None = None,
+    *,
+    cost: float = 0.0,
+    seconds: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Record, ...]:
     """The records that end the open run with `outcome`, whatever it was doing. Empty if none is.
 
     `partial` is the text of the answer that was on its way, and `spent` what it may have cost by
-    then; what was set aside for it is assumed otherwise. A call that waits for a child or a
+    then (and `cost` in US dollars); what was set aside for it is assumed otherwise. `seconds` are
+    those that the run was open, and worked. A call that waits for a child or a
     person is given up as well; an ending that keeps calls open is the pipeline's to write. Text
     that no store can hold is replaced: nothing may keep a run from being closed.
     """
@@ -96,8 +100,12 @@ def closing(
         output = state.asked.reserved_output
         usage = spent or Usage(state.asked.reserved - output, output)
         text = repaired_text(partial)
-        ended = ModelEnded(state.asked.attempt, "cancelled", usage, measured=False, partial=text)
+        if spent is None:
+            cost = state.asked.reserved_cost
+        ended = ModelEnded(
+            state.asked.attempt, "cancelled", usage, measured=False, partial=text, cost=cost
+        )
         records.append(ended)
     records.extend(closing_calls(state, finished))
-    records.append(RunClosed(state.run, repaired_strings(outcome)))
+    records.append(RunClosed(state.run, repaired_strings(outcome), *seconds))
     return tuple(records)
