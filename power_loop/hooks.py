@@ -113,9 +113,10 @@ class Break(Struct, frozen=True):
     outcome: HookEnding | None = None
 
     def __post_init__(self) -> None:
-        if self.outcome is not None and not isinstance(self.outcome, HookEnding):
+        given: object = self.outcome
+        if given is not None and not isinstance(given, HookEnding):
             names = ", ".join([each.__name__ for each in get_args(HookEnding)])
-            raise ValueError(f"a hook ends a run with one of {names}, not {self.outcome!r}")
+            raise ValueError(f"a hook ends a run with one of {names}, not {given!r}")
 
     @property
     def ending(self) -> HookEnding:

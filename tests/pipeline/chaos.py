@@ -23,6 +23,7 @@ from llm_client.types import (
     Transcript,
     Usage,
 )
+from power_loop.agent.answers import approve, by_token, deny
 from power_loop.errors import ToolError
 from power_loop.hooks import (
     POINTS,
@@ -257,9 +258,9 @@ class World:
         io.random_number = r.random()
         io.arrives = {r.randrange(1, 60): self._said(n) for n in range(r.randrange(3))}
         waiting = [c.token for c in io.session.open_calls.values() if c.state == "waiting"]
-        answers = {token: r.choice(("approve", "no")) for token in waiting if self.sometimes(2)}
+        answers = [r.choice((approve, deny))(token) for token in waiting if self.sometimes(2)]
         calls = io.session.open_calls
         decisions = {id: self._verdict(c) for id, c in calls.items() if self.sometimes(3)}
         asks = r.choice(("tell", "ask"))
-        io.plan = replace(io.plan, answers=answers, decisions=decisions, in_doubt=asks)
+        io.plan = replace(io.plan, answers=by_token(answers), decisions=decisions, in_doubt=asks)
         return io

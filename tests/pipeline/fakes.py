@@ -32,10 +32,13 @@ from llm_client.types import (
     Usage,
 )
 from power_loop.events import Transient
-from power_loop.hooks import HookPoint
+from power_loop.hooks import Diverted, HookPoint
+from power_loop.pipeline.ports import Answer as Reply
 from power_loop.pipeline.ports import (
     AttemptFailed,
+    ChildEnded,
     Found,
+    Grant,
     InboxTake,
     Interrupted,
     Job,
@@ -48,12 +51,19 @@ from power_loop.session.closing import told
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     AwaitingApproval,
+    BudgetExhausted,
     Completed,
     Outcome,
     PendingTools,
     WaitingForInput,
 )
-from power_loop.session.records import Record, RunClosed, ToolStarted, ViewChanged
+from power_loop.session.records import (
+    CallWaiting,
+    Record,
+    RunClosed,
+    ToolStarted,
+    ViewChanged,
+)
 
 __all__ = ["Answer", "FakePorts", "FakeTool", "Killed", "Output"]
 
@@ -157,6 +167,15 @@ class FakePorts:
         self.arrives: dict[int, Message | Steer | str] = {}
         self.refusals = 0
         self.paces = 0
+        self.limited = False
+        self.responds = False
+        self.epoch = 1_000_000.0
+        self.budget: Callable[[LLMRequest], Grant | BudgetExhausted] = Grant
+        self.reserved: list[tuple[str, bool]] = []
+        self.tool_calls = FAR_TOO_MANY
+        self.respondent: Callable[[CallWaiting], Reply | None] = lambda _: None
+        self.children: list[str] = []
+        self.child_ends: deque[ChildEnded] = deque()
         self.at_most = 0
         self.random_number = 0.5
         self.hooks: dict[str, Callable[[Any], Any]] = {
@@ -231,6 +250,10 @@ class FakePorts:
         """Time passes only in `sleep`."""
         return self._clock
 
+    def wall_clock(self) -> float:
+        """Time passes only where a test says so."""
+        return self.epoch
+
     def new_id(self) -> str:
         """Counted."""
         self._ids += 1
@@ -278,8 +301,13 @@ class FakePorts:
         """Whether a handler was given."""
         return point.name in self.hooks
 
-    async def fire(self, point: HookPoint[C, R], context: C) -> C | R:
-        """Runs the one handler, and insists on what its point allows."""
+    async def fire(
+        self,
+        point: HookPoint[C, R],
+        context: C,
+        passes: Callable[[Diverted[C, R]], bool] | None = None,
+    ) -> C | Diverted[C, R]:
+        """Runs the one handler, named "handler", and insists on what its point allows."""
         self._step()
         assert point.name in self.hooks, f"{point.name} was fired, but nobody listens"
         assert type(context) is point.context
@@ -289,9 +317,11 @@ class FakePorts:
         answer = self.hooks[point.name](context)
         if answer is None:
             return context
-        if type(answer) is not point.context:
-            assert isinstance(answer, point.directives), f"{answer} is illegal at {point.name}"
-        return cast("C | R", answer)
+        if type(answer) is point.context:
+            return answer
+        assert isinstance(answer, point.directives), f"{answer} is illegal at {point.name}"
+        diverted = Diverted(cast("R", answer), "handler", context)
+        return context if passes is not None and passes(diverted) else diverted
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────
 
@@ -394,6 +424,40 @@ class FakePorts:
         self._finished[started.call_id] = used.result
         await self._pause()
         return used
+
+    async def reserve(
+        self, request: LLMRequest, attempt: str, *, new_round: bool
+    ) -> Grant | BudgetExhausted:
+        """As scripted; what was asked for is kept."""
+        self._step()
+        self.reserved.append((attempt, new_round))
+        await self._pause()
+        return self.budget(request)
+
+    def cost(self, model: str, usage: Usage) -> float:
+        """A dollar for each model call."""
+        del model, usage
+        return 1.0
+
+    def spend_tool_call(self, call_id: str, *, child: bool) -> BudgetExhausted | None:
+        """As many as were given."""
+        del call_id, child
+        self.tool_calls -= 1
+        return None if self.tool_calls >= 0 else BudgetExhausted("run.tool_calls")
+
+    async def respond(self, waiting: CallWaiting) -> Reply | None:
+        """As scripted."""
+        self._step()
+        self.durable = len(self.log)
+        await self._pause()
+        return self.respondent(waiting)
+
+    async def child(self, started: ToolStarted) -> ChildEnded:
+        """As scripted: what a session below comes to each time it is run."""
+        self._step()
+        self.children.append(started.call_id)
+        await self._pause()
+        return self.child_ends.popleft()
 
     async def reconcile(self, started: ToolStarted) -> Found:
         """Asks a scripted tool about a call in doubt."""

@@ -8,6 +8,7 @@ import pytest
 
 from llm_client.errors import BadRequest, ServerError
 from llm_client.types import Message, Text, ToolResult
+from power_loop.agent.answers import approve, by_token, deny
 from power_loop.hooks import (
     COMPLETE_DECIDE,
     TOOL_BEFORE,
@@ -136,7 +137,7 @@ def approval_and_resume() -> Lived:
         tools,
         hooks,
         log=io.log,
-        plan=plan(answers={one: "approve", two: "no"}),
+        plan=plan(answers=by_token([approve(one), deny(two)])),
         prefix="j",
     )
     assert succeed(again) == Completed("one is gone")

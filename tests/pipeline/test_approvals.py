@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from power_loop.agent.answers import approve, by_token, deny
 from power_loop.hooks import (
     APPROVAL_REQUESTED,
     ROUND_DECIDE,
@@ -85,35 +86,36 @@ def resumed(io: FakePorts, hooks: Handlers, **changes: Any) -> FakePorts:
 SUSPEND: Handlers = {TOOL_BEFORE: lambda c: Suspend() if c.name == "read" else None}
 
 
-def test_an_approved_call_runs_and_is_not_judged_again() -> None:
-    """Otherwise it would wait for ever."""
+def test_an_approved_call_is_judged_again_and_passes_whoever_had_asked() -> None:
+    """Others may still have something against it; the one that had asked does not ask twice."""
     io = FakePorts([TWO], tools(), SUSPEND)
     outcome = send(io)
     assert isinstance(outcome, AwaitingApproval)
-    again = resumed(io, SUSPEND, answers={outcome.tokens[0]: "approve"})
+    again = resumed(io, SUSPEND, answers=by_token([approve(outcome.tokens[0])]))
     assert succeed(again) == Completed("ok")
     assert again.effects == [("c1", "read", '{"n":1}')]
-    assert again.fired == []
+    assert again.names() == [TOOL_BEFORE.name]
 
 
 def test_a_refused_call_is_settled_as_denied() -> None:
-    """Whatever the word was, only `approve` approves."""
-    for word in ("deny", "yes", "Approve", ""):
-        io = FakePorts([TWO], tools(), SUSPEND)
-        outcome = send(io)
-        assert isinstance(outcome, AwaitingApproval)
-        again = resumed(io, SUSPEND, answers={outcome.tokens[0]: word})
-        assert succeed(again) == Completed("ok")
-        assert again.effects == []
-        assert how(again) == {"c1": "denied", "c2": "finished"}
-        assert violations(again.log, closed=True) == []
+    """The model is told, with what the person said."""
+    io = FakePorts([TWO], tools(), SUSPEND)
+    outcome = send(io)
+    assert isinstance(outcome, AwaitingApproval)
+    no = deny(outcome.tokens[0], "not on Fridays")
+    again = resumed(io, SUSPEND, answers=by_token([no]))
+    assert succeed(again) == Completed("ok")
+    assert again.effects == []
+    assert how(again) == {"c1": "denied", "c2": "finished"}
+    assert again.results()["c1"].endswith("They say: not on Fridays")
+    assert violations(again.log, closed=True) == []
 
 
 def test_resuming_without_a_decision_waits_on_under_the_same_token() -> None:
     """A decision that a person is about to make stays valid; a foreign one does not count."""
     io = FakePorts([TWO], tools(), SUSPEND)
     outcome = send(io)
-    again = resumed(io, SUSPEND, answers={"somebody else's": "approve"})
+    again = resumed(io, SUSPEND, answers=by_token([approve("somebody else's")]))
     assert succeed(again) == outcome
     assert again.of(CallAnswered) == []
     assert len(again.of(RunClosed)) == 2
@@ -126,7 +128,7 @@ def test_a_refusal_holds_when_the_process_dies_right_after_it() -> None:
     outcome = send(io)
     assert isinstance(outcome, AwaitingApproval)
     for step in range(1, 12):
-        dying = resumed(io, SUSPEND, answers={outcome.tokens[0]: "no"})
+        dying = resumed(io, SUSPEND, answers=by_token([deny(outcome.tokens[0])]))
         dying.tools = kit
         dying.kill_at = step
         with suppress(Killed):

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from llm_client.types import Text, ToolResult
+from power_loop.agent.answers import approve, by_token, deny
 from power_loop.events import HookFailed
 from power_loop.hooks import (
     APPROVAL_REQUESTED,
@@ -172,7 +173,7 @@ def test_a_call_that_may_run_again_and_whose_tool_has_gone_is_told_as_unknown() 
     outcome = succeed(half)
     assert isinstance(outcome, AwaitingApproval)
     (token,) = outcome.tokens
-    last = successor(half.log, None, how=plan(answers={token: "approve"}), prefix="k")
+    last = successor(half.log, None, how=plan(answers=by_token([approve(token)])), prefix="k")
     assert succeed(last) == Completed("ok")
     assert hows(last) == ["unknown"]
     assert "There is no tool 'pay'" in last.results()["c1"]
@@ -253,7 +254,8 @@ def test_a_guard_may_have_a_person_asked_before_a_rerun(answer: str) -> None:
     assert isinstance(outcome, AwaitingApproval)
     assert asked == ["again?"]
     (token,) = outcome.tokens
-    how = plan(answers={token: answer})
+    said = {"approve": approve, "deny": deny}[answer]
+    how = plan(answers=by_token([said(token)]))
     last = successor(half.log, paying(idempotent=True), hooks, how, prefix="k")
     assert succeed(last) == Completed("ok")
     if answer == "approve":
