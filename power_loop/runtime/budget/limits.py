@@ -120,7 +120,7 @@ class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return structs.replace(cls(), **given)
 
     def extended(self, extend: Budget) -> Budget:
-        """What is allowed here, with the limits that `extend` gives, which are totals, not additions.
+        """As much, or what `extend` gives instead: new totals, not additions.
 
         Rules (`when_short` and so on) are taken over where `extend` departs from the default.
 
