@@ -214,7 +214,8 @@ class RunPorts:
         self, request: LLMRequest, attempt: str, *, new_round: bool
     ) -> Grant | BudgetExhausted:
         """Sets aside what a model call may cost."""
-        return await self._purse.reserve(request, attempt, new_round=new_round)
+        with self.stopwatch.paused():
+            return await self._purse.reserve(request, attempt, new_round=new_round)
 
     def cost(self, model: str, usage: Usage) -> float:
         """What tokens of a model cost."""
