@@ -232,6 +232,10 @@ class Script:
                 return record
         return None
 
+    def next_of(self, call_id: str) -> Record | None:
+        """The record that comes next of a call, whatever it is."""
+        return next((r for r in self.coming() if call_of(r) == call_id), None)
+
     def waits(self, call_id: str) -> CallWaiting | None:
         """What a call comes to wait for before anything else becomes of it."""
         for record in self.coming():
@@ -243,10 +247,8 @@ class Script:
 
     def answered(self, call_id: str) -> CallAnswered | None:
         """What came of what a call waits for, if it did."""
-        for record in self.coming():
-            if call_of(record) == call_id:
-                return record if isinstance(record, CallAnswered) else None
-        return None
+        record = self.next_of(call_id)
+        return record if isinstance(record, CallAnswered) else None
 
     def gives_up(self, call_id: str) -> bool:
         """Whether the run ended without waiting for this call any longer."""
@@ -254,10 +256,8 @@ class Script:
 
     def decided(self, at: str, call_id: str) -> Decided | None:
         """What was decided about a call, before anything else became of it."""
-        for record in self.coming():
-            if call_of(record) == call_id:
-                return record if isinstance(record, Decided) and record.at == at else None
-        return None
+        record = self.next_of(call_id)
+        return record if isinstance(record, Decided) and record.at == at else None
 
     def steered(self) -> list[MessageAppended]:
         """The messages from the inbox that come next, and enter together."""
