@@ -35,6 +35,7 @@ from power_loop.hooks import (
     ToolErrorRaised,
 )
 from power_loop.log import logger
+from power_loop.pipeline.asking import WORLD_CHANGED
 from power_loop.pipeline.progress import rewriting_fault
 from power_loop.session.machine import Session
 from power_loop.session.records import Decided, ToolSettled
@@ -122,9 +123,10 @@ class Hearing:
             call_id = cast("ToolBefore[Any]", found).call.id
             void = self._script.decided("approval", call_id)
             changed = void is not None and void.by == diverted.by
+            changed = changed and void.reason.endswith(WORLD_CHANGED)
             call = self._session.open_calls[call_id]
             worlds = [grant.world for grant in call.grants if grant.by == diverted.by]
-            world = f"not {worlds[0]}" if changed and worlds else (worlds or [asks.world])[0]
+            world = f"not {worlds[-1]}" if changed and worlds else [asks.world, *worlds][-1]
             asked = replace(asks, world=world)
             return passes(replace(diverted, directive=cast("R", asked)))
 

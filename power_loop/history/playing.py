@@ -26,6 +26,7 @@ from power_loop.hooks import (
     Diverted,
     HookPoint,
 )
+from power_loop.pipeline.asking import TIME_IS_OVER
 from power_loop.pipeline.ports import (
     Answer,
     AttemptFailed,
@@ -166,10 +167,15 @@ class ReplayPorts:
 
     def wall_clock(self) -> float:
         """When what comes next was asked for, or whenever it is late enough for it."""
-        if isinstance(self._script.next, CallAnswered) and self._script.next.answer == "expired":
-            return inf
-        waiting = next((r for r in self._script.coming() if isinstance(r, CallWaiting)), None)
-        return self._script.at if waiting is None else waiting.created
+        match self._script.next:
+            case CallAnswered(answer="expired"):
+                return inf
+            case Decided(at="approval", reason=reason) if reason.endswith(TIME_IS_OVER):
+                return inf
+            case CallWaiting(created=created):
+                return created
+            case _:
+                return self._script.at
 
     async def reserve(
         self, request: LLMRequest, attempt: str, *, new_round: bool

@@ -34,6 +34,10 @@ from power_loop.session.text import repaired_text
 
 __all__ = ["admit"]
 
+_ASKED_AT_ONCE = 3
+"""How often one call is put to somebody in one go: a handler that never leaves it as it was
+approved would have them say yes for ever."""
+
 
 async def admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | None:
     """What is to be done about a call: a job that runs it, or None when it is settled or waits."""
@@ -68,11 +72,12 @@ async def _judged(
 
     `again` says that it had begun before: then it is run as it was, or not at all.
     """
+    times = 0
     while True:
         context = _to_judge(io, open_call)
-        if not io.listens(TOOL_BEFORE):
+        if not io.listens(TOOL_BEFORE) and not open_call.grants:
             return context
-        result = await judge(io, open_call, context)
+        result = await judge(io, open_call, context, again=again)
         if isinstance(result, ToolBefore):
             return _as_it_may_run(io, context, result, again=again)
         match result.directive:
@@ -83,7 +88,9 @@ async def _judged(
                 progress.ending = broken.ending
                 return None
             case _:
-                if not await asked(io, progress, open_call, result):
+                times += 1
+                now = times <= _ASKED_AT_ONCE
+                if not await asked(io, progress, open_call, result, at_once=now):
                     return None
 
 

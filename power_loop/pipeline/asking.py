@@ -1,14 +1,18 @@
 """Calls that wait for a person: what exactly is asked, and what the answer is worth.
 
 An approval is for what was shown: these arguments, under that version of a rule, with the world as
-it was. Once it has been given, all handlers of tool.before judge the call again, and only the one
-that had asked lets it pass, and only for just that. Anything else is asked for anew.
+it was, and for its time. Once it has been given, all handlers of tool.before judge the call again,
+and only the one that had asked lets it pass, and only for just that. What they leave of the call
+must be what was approved: whoever rewrites it afterwards has it asked for anew.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from power_loop.hooks import (
     APPROVAL_REQUESTED,
@@ -29,7 +33,19 @@ from power_loop.session.outcome import ApprovalDenied
 from power_loop.session.records import CallAnswered, CallWaiting, Decided, ToolStarted
 from power_loop.session.text import repaired_text
 
-__all__ = ["arguments_digest", "ask_about_result", "asked", "judge", "take_answer"]
+__all__ = [
+    "TIME_IS_OVER",
+    "WORLD_CHANGED",
+    "arguments_digest",
+    "ask_about_result",
+    "asked",
+    "judge",
+    "take_answer",
+]
+
+WORLD_CHANGED = "the world has changed"
+TIME_IS_OVER = "its time is over"
+"""Why an approval is worth nothing any more, where that does not follow from the records."""
 
 
 def arguments_digest(arguments: str) -> str:
@@ -45,47 +61,107 @@ def arguments_digest(arguments: str) -> str:
 
 
 async def judge(
-    io: Ports, open_call: OpenCall, context: ToolBefore[Any]
+    io: Ports, open_call: OpenCall, context: ToolBefore[Any], *, again: bool
 ) -> ToolBefore[Any] | Diverted[ToolBefore[Any], Any]:
-    """What the handlers of tool.before make of a call; what has been approved passes."""
-    void: list[str] = []
+    """What the handlers of tool.before make of a call; what has been approved passes.
 
-    def passes(diverted: Diverted[ToolBefore[Any], Any]) -> bool:
-        asks = diverted.directive
-        if not isinstance(asks, Suspend):
-            return False
-        for grant in open_call.grants:
-            if grant.by == diverted.by:
-                why = _what_has_changed(grant, asks, diverted.context)
-                if why is None:
-                    return True
-                void.append(f"{grant.token!r} is worth nothing any more: {why}")
-        return False
-
-    result = await io.fire(TOOL_BEFORE, context, passes)
+    `again` says that the call is run as it is in `context`, whatever they make of it.
+    """
+    leave = _Leave(open_call.grants, io.wall_clock() if open_call.grants else 0.0)
+    result: ToolBefore[Any] | Diverted[ToolBefore[Any], Any] = context
+    if io.listens(TOOL_BEFORE):
+        result = await io.fire(TOOL_BEFORE, context, leave.passes)
+    if isinstance(result, Diverted):
+        result = replace(result, context=context) if again else result
+    else:
+        result = leave.missing(context if again else result) or result
     if isinstance(result, Diverted):
         call_id = open_call.call.id
-        for why in void:
+        why = leave.void.get(result.by)
+        if why is not None:
             await io.commit(Decided("approval", result.by, "void", why, call_id), later=True)
         await noted(io, TOOL_BEFORE, result, call_id)
     return result
 
 
-def _what_has_changed(grant: CallWaiting, asks: Suspend, found: ToolBefore[Any]) -> str | None:
-    """Why a leave that was given is not for what is asked now; None if it is."""
-    if grant.name != found.name or grant.args_hash != arguments_digest(found.arguments):
-        return "it was for another call"
-    if grant.version != repaired_text(asks.version):
-        return "the rule has changed"
-    if grant.world != repaired_text(asks.world):
-        return "the world has changed"
-    return None
+class _Leave:
+    """What approvals that have been given to a call are worth, while it is judged again.
+
+    Attributes:
+        void: why the newest one that a handler was given is worth nothing any more.
+    """
+
+    def __init__(self, grants: Sequence[CallWaiting], now: float) -> None:
+        self._grants = grants
+        self._now = now
+        self._passed: list[Diverted[ToolBefore[Any], Any]] = []
+        self.void: dict[str, str] = {}
+
+    def passes(self, diverted: Diverted[ToolBefore[Any], Any]) -> bool:
+        """Whether a handler that asks has been answered; what will run is looked at later."""
+        asks, by = diverted.directive, diverted.by
+        if not isinstance(asks, Suspend):
+            return False
+        for grant in self._grants:
+            if grant.by == by:
+                why = self._what_has_changed(grant, asks)
+                if why is None:
+                    self._passed.append(diverted)
+                    return True
+                self._void_for(grant, why)
+        return False
+
+    def missing(self, runs: ToolBefore[Any]) -> Diverted[ToolBefore[Any], Any] | None:
+        """What must be asked for before the call may run like this; None if that was approved."""
+        if not self._grants:
+            return None
+        digest = arguments_digest(runs.arguments)
+        fitting = {g.by for g in self._grants if (g.name, g.args_hash) == (runs.name, digest)}
+        for diverted in self._passed:
+            if diverted.by not in fitting:
+                return self._asked_anew(diverted.by, diverted.directive, runs)
+        if self._passed or fitting:
+            return None
+        # Nobody asks any more, but this is not what a person was shown.
+        last = self._grants[-1]
+        ttl = None if last.expires is None else last.expires - last.created
+        asks = Suspend(last.reason, last.version, last.world, ttl, last.end_on_denial)
+        return self._asked_anew(last.by, asks, runs)
+
+    def _asked_anew(
+        self, by: str, asks: Suspend, runs: ToolBefore[Any]
+    ) -> Diverted[ToolBefore[Any], Any]:
+        for grant in self._grants:
+            if grant.by == by:
+                self._void_for(grant, "it was for another call")
+        return Diverted(asks, by, runs)
+
+    def _void_for(self, grant: CallWaiting, why: str) -> None:
+        self.void[grant.by] = f"{grant.token!r} is worth nothing any more: {why}"
+
+    def _what_has_changed(self, grant: CallWaiting, asks: Suspend) -> str | None:
+        """Why a leave that was given is not for what is asked now; None if it may be."""
+        if grant.version != repaired_text(asks.version):
+            return "the rule has changed"
+        if grant.world != repaired_text(asks.world):
+            return WORLD_CHANGED
+        if grant.expires is not None and self._now > grant.expires:
+            return TIME_IS_OVER
+        return None
 
 
 async def asked(
-    io: Ports, progress: Progress, open_call: OpenCall, diverted: Diverted[ToolBefore[Any], Any]
+    io: Ports,
+    progress: Progress,
+    open_call: OpenCall,
+    diverted: Diverted[ToolBefore[Any], Any],
+    *,
+    at_once: bool,
 ) -> bool:
-    """Has a call wait for what a handler wants to know; True if it has been approved at once."""
+    """Has a call wait for what a handler wants to know; True if it has been approved at once.
+
+    That is not tried unless `at_once`.
+    """
     asks, found, call_id = diverted.directive, diverted.context, open_call.call.id
     now = io.wall_clock()
     if isinstance(asks, RequestInput):
@@ -95,6 +171,7 @@ async def asked(
                 "input",
                 io.new_id(),
                 repaired_text(asks.question),
+                found.name,
                 by=diverted.by,
                 created=now,
                 schema="" if asks.schema is None else json.dumps(asks.schema, sort_keys=True),
@@ -123,7 +200,7 @@ async def asked(
                 **where(io), call=open_call.call, token=waiting.token, reason=waiting.reason
             )
             await heard(io, APPROVAL_REQUESTED, context, call_id)
-    return await take_answer(io, progress, open_call)
+    return at_once and await take_answer(io, progress, open_call)
 
 
 async def ask_about_result(
@@ -136,6 +213,7 @@ async def ask_about_result(
         "input",
         io.new_id(),
         repaired_text(used.question),
+        started.name,
         by=started.name,
         created=io.wall_clock(),
         schema=used.schema,
@@ -154,6 +232,9 @@ async def take_answer(io: Ports, progress: Progress, open_call: OpenCall) -> boo
     answer = io.plan.answers.get(waiting.token)
     if answer is None and io.responds and not _is_late(io, waiting):
         answer = await io.respond(waiting)
+        if answer is None:
+            # Also if its time is over meanwhile: nobody is asked about one thing for ever.
+            return False
     if _is_late(io, waiting):
         # Committed before anything else, so that nobody can come with it again.
         await io.commit(CallAnswered(waiting.call_id, waiting.token, "expired"), later=True)

@@ -253,7 +253,7 @@ class Forked(Struct, frozen=True, omit_defaults=True, gc=False, tag="forked"):
     """What stands before is a copy of the session `source` up to its record `at`.
 
     A run that was open there is over here: its calls stay open, and those that had begun are in
-    doubt.
+    doubt. Approvals that were asked for or given there are worth nothing here.
     """
 
     source: str

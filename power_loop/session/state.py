@@ -331,6 +331,12 @@ def _move_rewound(s: State, r: Rewound) -> None:
 def _move_forked(s: State, _: Forked) -> None:
     if s.run is not None:
         _move_closed(s, RunClosed(s.run, Crashed()))
+    for call in s.open_calls.values():
+        # A leave is for one execution, and that one is the source's.
+        if call.kind == "approval" and call.state in ("waiting", "granted"):
+            call.state, call.kind = "in_doubt" if call.begun else "asked", ""
+            call.token, call.waiting = "", None
+        call.grants, call.edited = (), ""
 
 
 def _move_closed(s: State, r: RunClosed) -> None:

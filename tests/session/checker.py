@@ -316,6 +316,10 @@ class _Log:
             self.bad(f"a copy of {r.at} records has {self.number - 1}")
         if self.run is not None:
             self.run, self.last_run, self.asked = None, self.run, None
+        for track in self.open.values():
+            if track.kind == "approval" and (track.waiting is not None or track.granted):
+                # Leaves are the source's.
+                track.waiting, track.kind, track.answer, track.leave = None, "", None, False
 
     def _closed(self, r: RunClosed) -> None:
         if r.run != self.run:
