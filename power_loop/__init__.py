@@ -42,8 +42,11 @@ if TYPE_CHECKING:
     from power_loop.agent.extensions import Extension, Subscription, installed_extensions
     from power_loop.agent.loop import AgentLoop
     from power_loop.agent.opening import PendingCall
+    from power_loop.agent.requests import ApprovalRequest, InputRequest
+    from power_loop.agent.responding import CallbackResponder, Responder
     from power_loop.agent.result import RunResult, result_of
     from power_loop.agent.stream import RunStream
+    from power_loop.agent.terminal import TerminalResponder
     from power_loop.driver.dispatch import Hooks
     from power_loop.errors import PowerLoopError
     from power_loop.events import Stamped
@@ -58,7 +61,7 @@ if TYPE_CHECKING:
     from power_loop.runtime.stores.postgres import PostgresStore
     from power_loop.runtime.stores.sqlite import SQLiteStore
     from power_loop.tools.base import Result, Tool, ToolContext, ToolOutput
-    from power_loop.tools.builtin import workspace_tools
+    from power_loop.tools.builtin import ask_user_tool, workspace_tools
     from power_loop.tools.function import tool
     from power_loop.tools.json_tool import JsonSchemaTool
     from power_loop.tools.reconciling import Reconciled
@@ -79,6 +82,11 @@ __all__ = [  # noqa: RUF022  grouped by use
     "result_of",
     # people in it
     "Answer",
+    "ApprovalRequest",
+    "CallbackResponder",
+    "InputRequest",
+    "Responder",
+    "TerminalResponder",
     "answer",
     "approve",
     "deny",
@@ -98,6 +106,7 @@ __all__ = [  # noqa: RUF022  grouped by use
     "ToolContext",
     "ToolOutput",
     "ToolRegistry",
+    "ask_user_tool",
     "tool",
     "workspace_tools",
     # going back, and elsewhere
@@ -152,8 +161,11 @@ _HOME = {
     "power_loop.agent.extensions": ("Extension", "Subscription", "installed_extensions"),
     "power_loop.agent.loop": ("AgentLoop",),
     "power_loop.agent.opening": ("PendingCall",),
+    "power_loop.agent.requests": ("ApprovalRequest", "InputRequest"),
+    "power_loop.agent.responding": ("CallbackResponder", "Responder"),
     "power_loop.agent.result": ("RunResult", "result_of"),
     "power_loop.agent.stream": ("RunStream",),
+    "power_loop.agent.terminal": ("TerminalResponder",),
     "power_loop.driver.dispatch": ("Hooks",),
     "power_loop.errors": ("PowerLoopError",),
     "power_loop.events": ("Stamped",),
@@ -168,7 +180,7 @@ _HOME = {
     "power_loop.runtime.stores.postgres": ("PostgresStore",),
     "power_loop.runtime.stores.sqlite": ("SQLiteStore",),
     "power_loop.tools.base": ("Result", "Tool", "ToolContext", "ToolOutput"),
-    "power_loop.tools.builtin": ("workspace_tools",),
+    "power_loop.tools.builtin": ("ask_user_tool", "workspace_tools"),
     "power_loop.tools.function": ("tool",),
     "power_loop.tools.json_tool": ("JsonSchemaTool",),
     "power_loop.tools.reconciling": ("Reconciled",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic, cast, get_args
 
+import msgspec
 from msgspec import Struct
 from typing_extensions import TypeVar
 
@@ -109,10 +110,21 @@ class RequestInput(Struct, frozen=True):
 
     The tool does not run. The run ends `waiting_for_input` when the call's siblings have settled,
     unless somebody answers at once. `schema` is the JSON Schema of the answer; text if None.
+
+    Raises:
+        ValueError: `question` is blank, or `schema` is no JSON.
     """
 
     question: str
     schema: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise ValueError("a question must not be blank")
+        try:
+            msgspec.json.encode(self.schema)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"the schema of a question must be JSON: {error}") from error
 
 
 class Continue(Struct, frozen=True):

@@ -50,6 +50,7 @@ __all__ = [
     "Recalled",
     "ReconcileFailed",
     "Record",
+    "ResponderFailed",
     "RetryScheduled",
     "Rewound",
     "RoundEnded",
@@ -163,6 +164,15 @@ class ReconcileFailed(Struct, frozen=True, tag="reconcile_failed"):
     message: str
 
 
+class ResponderFailed(Struct, frozen=True, gc=False, tag="responder_failed"):
+    """Whoever was asked what a call waits for raised, or gave no fitting answer: it stays open."""
+
+    call_id: str
+    token: str
+    error_type: str
+    message: str
+
+
 class TextRepaired(Struct, frozen=True, tag="text_repaired"):
     """Text from a model or tool held characters that no provider takes; they were replaced.
 
@@ -192,6 +202,7 @@ Transient = (
     | FallbackTaken
     | HookFailed
     | ReconcileFailed
+    | ResponderFailed
     | TextRepaired
     | DeltasDropped
 )

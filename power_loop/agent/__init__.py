@@ -9,6 +9,7 @@ output.py      typed answers
 planning.py    what a run is to do
 running.py     from a call of a verb to a run that is ready; prepared.py to its end
 deciding.py    what a host may decide about open calls; answers.py what people may answer
+requests.py    what people are asked; responding.py at once, terminal.py on the terminal
 spending.py    what one run may use
 opening.py     with which records a run opens; toolset.py with which tools
 lifetime.py    what is open while a loop is

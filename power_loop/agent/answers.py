@@ -8,12 +8,24 @@ from typing import Any, cast
 
 import msgspec
 
+from llm_client.errors import ConfigError
 from llm_client.structured.validator import SchemaValidator
+from llm_client.types import Text
 from power_loop.errors import AnswerRefused, UsageError
 from power_loop.pipeline.ports import Answer
+from power_loop.pipeline.progress import arguments_fault
 from power_loop.session.records import CallWaiting
+from power_loop.session.text import is_sound
 
-__all__ = ["answer", "approve", "by_token", "checked_answers", "deny"]
+__all__ = [
+    "answer",
+    "approve",
+    "by_token",
+    "check_answer",
+    "check_answer_to",
+    "checked_answers",
+    "deny",
+]
 
 
 def approve(token: str, arguments: Mapping[str, Any] | None = None, *, by: str = "") -> Answer:
@@ -77,6 +89,9 @@ def by_token(answers: Sequence[Answer]) -> dict[str, Answer]:
                 "answers are made by approve(token), deny(token) and answer(token, value), "
                 f"not values of type {type(each).__name__}"
             )
+        fields = (each.token, each.kind, each.text, each.by, each.note, each.arguments)
+        if not all(isinstance(field, str) for field in cast("tuple[object, ...]", fields)):
+            raise UsageError(f"the fields of an Answer are texts, unlike those of {each!r}")
         if each.token in found:
             raise UsageError(f"{each.token!r} is answered twice; say what holds")
         found[each.token] = each
@@ -97,13 +112,22 @@ def checked_answers(
                 f"no call of session {session_id!r} waits for {token!r}; "
                 f"waited for: {', '.join(map(repr, waiting)) or 'nothing'}"
             )
-        if asked.kind == "input":
-            _check_input(asked, given)
-        elif given.kind == "answer":
-            raise AnswerRefused(
-                f"{token!r} is a request for approval: it takes approve({token!r}) or "
-                f"deny({token!r})"
-            )
+        check_answer(asked, given)
+
+
+def check_answer(asked: CallWaiting, given: Answer) -> None:
+    """Raises AnswerRefused: what a call waits for is not answered like this."""
+    if asked.kind == "input":
+        _check_input(asked, given)
+        return
+    token = given.token
+    if given.kind not in ("approve", "deny"):
+        raise AnswerRefused(
+            f"{token!r} is a request for approval: it takes approve({token!r}) or deny({token!r})"
+        )
+    fault = arguments_fault(given.arguments) if is_sound(Text(given.arguments)) else "not valid"
+    if fault is not None:
+        raise AnswerRefused(f"{token!r} cannot be approved with other arguments: {fault}")
 
 
 def _check_input(asked: CallWaiting, given: Answer) -> None:
@@ -112,11 +136,22 @@ def _check_input(asked: CallWaiting, given: Answer) -> None:
         raise AnswerRefused(
             f"{token!r} is a question ({asked.reason!r}): it takes answer({token!r}, …)"
         )
-    if not asked.schema:
+    schema = msgspec.json.decode(asked.schema) if asked.schema else None
+    check_answer_to(token, schema, given)
+
+
+def check_answer_to(token: str, schema: Mapping[str, Any] | None, given: Answer) -> None:
+    """Raises AnswerRefused: what is answered to a question does not fit its schema."""
+    if schema is None:
         return
-    schema = msgspec.json.decode(asked.schema)
     whole = {"type": "object", "properties": {"answer": schema}, "required": ["answer"]}
-    validator = SchemaValidator(whole)
+    try:
+        validator = SchemaValidator(whole)
+    except ConfigError as error:
+        raise AnswerRefused(
+            f"nothing can answer {token!r}, its schema cannot be used ({error}); "
+            "abort_pending() gives the call up"
+        ) from error
     problems = validator.check({"answer": given.text})[1]
     if problems:
         with suppress(msgspec.DecodeError):  # then it is a text, and the problems are those of one

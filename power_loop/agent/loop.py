@@ -37,6 +37,7 @@ from power_loop.runtime.stores.memory import MemoryStore
 from power_loop.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
+    from power_loop.agent.responding import Responder
     from power_loop.agent.spending import LoopBudget
     from power_loop.agent.sync import SyncLoop
 
@@ -67,6 +68,7 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         hooks: Hooks | None = None,
         extensions: Iterable[Extension] = (),
         budget: LoopBudget | None = None,
+        responder: Responder | None = None,
     ) -> None:
         """Composes a loop; nothing is opened yet.
 
@@ -80,6 +82,7 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
             extensions: bundles of all of these.
             budget: what all runs of this loop may use together; a `SharedBudget` counts for other
                 loops as well. For one run or one session, see `AgentConfig`.
+            responder: asked what calls wait for, while the run goes on; without one the run ends.
 
         Raises:
             UsageError: the service retries by itself, or two extensions have one name.
@@ -102,7 +105,7 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         self._hub = Hub(partial(self.store.read, limit=READ_AGAIN_PAGE))
         self.events = LoopEvents(self._hub, self.store)
         self._runner = Runner(
-            self.llm, self.store, self._hub, self.hooks, self.tools, self.config, budget
+            self.llm, self.store, self._hub, self.hooks, self.tools, self.config, budget, responder
         )
         self._extensions: dict[str, Extension] = {}
         self._stack: AsyncExitStack | None = None

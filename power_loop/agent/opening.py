@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from llm_client.types import Message, Text
 from power_loop.agent.deciding import pending_error
+from power_loop.agent.requests import ApprovalRequest, InputRequest, request_of
 from power_loop.errors import NothingToResume
 from power_loop.session.closing import closing_calls
 from power_loop.session.machine import CallState, OpenCall, Phase, Session
@@ -40,7 +41,7 @@ class PendingCall(Struct, frozen=True):
             or was when its process died, `in_doubt` had begun when its run ended.
         attempt: how often it has been begun.
         idempotency_key: under which it was begun, for asking whoever was to do the work; "" before.
-        waiting: what exactly it waits for, if it does.
+        request: what exactly it waits for, if it is for a person.
     """
 
     call_id: str
@@ -50,15 +51,16 @@ class PendingCall(Struct, frozen=True):
     attempt: int
     token: str
     idempotency_key: str = ""
-    waiting: CallWaiting | None = None
+    request: ApprovalRequest | InputRequest | None = None
 
 
 def pending_calls(session: Session) -> tuple[PendingCall, ...]:
     """The session's open calls, in call order."""
-    return tuple([_pending(call) for call in session.open_calls.values()])
+    return tuple([_pending(session, call) for call in session.open_calls.values()])
 
 
-def _pending(call: OpenCall) -> PendingCall:
+def _pending(session: Session, call: OpenCall) -> PendingCall:
+    waiting, run = call.waiting, session.run or session.last_run or ""
     begun = call.started
     what = call.call if begun is None else begun
     return PendingCall(
@@ -69,7 +71,7 @@ def _pending(call: OpenCall) -> PendingCall:
         call.attempt,
         call.token,
         "" if begun is None else begun.idempotency_key,
-        call.waiting,
+        None if waiting is None else request_of(waiting, session.id, run),
     )
 
 

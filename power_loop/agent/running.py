@@ -23,6 +23,7 @@ from power_loop.agent.opening import after_crash, for_input, for_resume, text_me
 from power_loop.agent.options import ResumeOptions, RunOptions
 from power_loop.agent.planning import Planner, Settings
 from power_loop.agent.prepared import PreparedRun
+from power_loop.agent.responding import Responder, respond_with
 from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
 from power_loop.agent.toolset import Toolset
 from power_loop.driver.dispatch import Hooks
@@ -35,7 +36,7 @@ from power_loop.events import Stamped
 from power_loop.log import logger
 from power_loop.pipeline.ports import Answer
 from power_loop.runtime.stores.base import CancelRequested, Store
-from power_loop.session.records import Decided, Record
+from power_loop.session.records import Decided, Record, RunOpened
 
 if TYPE_CHECKING:
     from power_loop.agent.spending import LoopBudget
@@ -61,6 +62,7 @@ class Runner(Planner):
         tools: Toolset,
         config: AgentConfig,
         budget: LoopBudget | None = None,
+        responder: Responder | None = None,
     ) -> None:
         super().__init__(llm, tools, config)
         self.sessions = Sessions(
@@ -70,6 +72,7 @@ class Runner(Planner):
         self._hub = hub
         self._hooks = hooks
         self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
+        self._responder = responder
         self._running: dict[str, Run] = {}
         self._idle = anyio.Event()
         self._open = False
@@ -226,6 +229,10 @@ class Runner(Planner):
         purse, meter = None, settings.meter
         if meter is not None:
             purse = agent.spending.purse_of(meter, config, settings.plan.model)
+        respond = None
+        if self._responder is not None:
+            run_id = next(r.run for r in opening if isinstance(r, RunOpened))
+            respond = respond_with(self._responder, session.id, run_id)
         setup = RunSetup(
             session=session,
             store=self._store,
@@ -236,6 +243,7 @@ class Runner(Planner):
             tools=settings.tools.by_name(),
             plan=replace(settings.plan, template=template, taken=taken),
             root=session.id,
+            respond=respond,
             purse=purse,
             time_limits={} if meter is None else agent.spending.time_limits(meter),
             deps=settings.deps,

@@ -14,6 +14,7 @@ from power_loop.events import (
     FallbackTaken,
     HookFailed,
     ReconcileFailed,
+    ResponderFailed,
     RetryScheduled,
     Stamped,
     TextDelta,
@@ -198,6 +199,8 @@ def told_transient(stamped: Stamped) -> str:
             return f"! hook {event.handler} of {event.point} failed: {event.message}"
         case ReconcileFailed() as event:
             return f"! {event.tool} cannot tell what became of a call: {event.message}"
+        case ResponderFailed() as event:
+            return f"! what call {event.call_id} waits for stays open: {event.message}"
         case ToolProgress() as event:
             share = "" if event.fraction is None else f" {event.fraction:.0%}"
             return f"  …{share} {event.message}"

@@ -28,6 +28,7 @@ from power_loop.driver.committer import Committer
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import Inbox
+from power_loop.driver.people import People, Respond
 from power_loop.driver.purse import Purse
 from power_loop.driver.stopwatch import Stopwatch
 from power_loop.driver.tooling import CancelReason, Toolbox, ToolRunner
@@ -35,7 +36,6 @@ from power_loop.events import HookFailed, Transient
 from power_loop.hooks import Diverted, HookPoint
 from power_loop.log import logger
 from power_loop.pipeline.ports import (
-    Answer,
     AttemptFailed,
     ChildEnded,
     Found,
@@ -58,10 +58,10 @@ from power_loop.session.outcome import (
     PendingTools,
     WaitingForInput,
 )
-from power_loop.session.records import CallWaiting, ModelEnded, Record, ToolStarted, ViewChanged
+from power_loop.session.records import ModelEnded, Record, ToolStarted, ViewChanged
 from power_loop.session.text import repaired_strings
 
-__all__ = ["Compact", "Recall", "Respond", "RunPorts", "RunSetup"]
+__all__ = ["Compact", "Recall", "RunPorts", "RunSetup"]
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -70,7 +70,6 @@ Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
 Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
 
 RunChild = Callable[[ToolStarted], Awaitable[ChildEnded]]
-Respond = Callable[[CallWaiting], Awaitable[Answer | None]]
 
 _SUSPENDED = AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
 _NOT_OVER_YET = Completed | _SUSPENDED
@@ -161,6 +160,10 @@ class RunPorts:
             timeout=setup.tool_timeout,
             result_limit=setup.result_limit,
         )
+        self.people = People(
+            setup.respond, self.committer, self.stopwatch, setup.wall_clock, self.interrupted
+        )
+        self.respond = self.people.respond
         self._places: anyio.Semaphore | None = None
         self._may_break = False
         self._breakable: anyio.CancelScope
@@ -262,6 +265,7 @@ class RunPorts:
     def _stop(self) -> None:
         """Stops what is under way, as the run is interrupted."""
         self.tooling.interrupt("a message came that could not wait")
+        self.people.interrupt()
         if self._may_break:
             self._breakable.cancel()
 
@@ -308,13 +312,6 @@ class RunPorts:
         """Asks a tool what became of a call, after everything committed so far is durable."""
         await self.committer.barrier()
         return await self.tooling.reconcile(self.session.run or "", started)
-
-    async def respond(self, waiting: CallWaiting) -> Answer | None:
-        """Puts to somebody what a call waits for."""
-        assert self._setup.respond is not None
-        await self.committer.barrier()
-        with self.stopwatch.paused():
-            return await self._setup.respond(waiting)
 
     async def child(self, started: ToolStarted) -> ChildEnded:
         """Runs the session below a call."""

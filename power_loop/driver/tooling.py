@@ -20,6 +20,7 @@ from power_loop.pipeline.ports import Found, ToolTraits, Used
 from power_loop.session.closing import told
 from power_loop.session.records import ToolStarted
 from power_loop.session.text import repaired_strings
+from power_loop.tools.asking import InputRequested
 from power_loop.tools.base import Reconciler, Tool, ToolContent, ToolContext, ToolOutput, Unsettled
 
 __all__ = ["CancelReason", "ToolRunner", "Toolbox", "traits_of"]
@@ -168,12 +169,17 @@ class ToolRunner:
             with anyio.move_on_after(bound) as scope:
                 self._running[call_id] = scope, context
                 output = await own_cancellation(tool.invoke(started.arguments, context))
+                if context.asked is not None:
+                    logger.warning(
+                        "tool %r asked for input and went on; nobody was asked", started.name
+                    )
                 return Used(ToolResult(call_id, self._capped(output.content), output.is_error))
         except ToolError as error:
             return Used(_failure(call_id, str(error)), error)
+        except (InputRequested, BaseExceptionGroup) as raised:
+            return _asking_or_failed(started, raised)
         except Exception as error:  # noqa: BLE001  foreign code; the model and the hooks are told
-            logger.warning("tool %r failed: %s", started.name, type(error).__name__, exc_info=True)
-            return Used(_failure(call_id, f"{type(error).__name__}: {error}"), error)
+            return _failed(started, error)
         finally:
             self._running.pop(call_id, None)
         if self._interrupted():
@@ -270,6 +276,28 @@ def _stopped(call_id: str) -> Used:
     part = told(call_id, "interrupted").message.parts[0]
     assert isinstance(part, ToolResult)
     return Used(part, how="interrupted")
+
+
+def _asking_or_failed(
+    started: ToolStarted, raised: InputRequested | BaseExceptionGroup[BaseException]
+) -> Used:
+    """What a tool has come to that asks a person, perhaps out of a task group of its own."""
+    if isinstance(raised, InputRequested):
+        empty = ToolResult(started.call_id, ())
+        return Used(empty, question=raised.question, schema=raised.schema)
+    asked, rest = raised.split(InputRequested)
+    if asked is not None and rest is None:
+        return _asking_or_failed(started, asked.exceptions[0])
+    error: object = rest
+    if isinstance(error, Exception):
+        return _failed(started, error)
+    raise raised
+
+
+def _failed(started: ToolStarted, error: Exception) -> Used:
+    kind = type(error).__name__
+    logger.warning("tool %r failed: %s", started.name, kind, exc_info=error)
+    return Used(_failure(started.call_id, f"{kind}: {error}"), error)
 
 
 def _failure(call_id: str, text: str) -> ToolResult:

@@ -122,8 +122,9 @@ class Hearing:
                 return passes(diverted)
             call_id = cast("ToolBefore[Any]", found).call.id
             void = self._script.decided("approval", call_id)
-            changed = void is not None and void.by == diverted.by
-            changed = changed and void.reason.endswith(WORLD_CHANGED)
+            changed = (
+                void is not None and void.by == diverted.by and void.reason.endswith(WORLD_CHANGED)
+            )
             call = self._session.open_calls[call_id]
             worlds = [grant.world for grant in call.grants if grant.by == diverted.by]
             world = f"not {worlds[-1]}" if changed and worlds else [asks.world, *worlds][-1]

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from power_loop.hooks import (
@@ -52,11 +53,15 @@ def arguments_digest(arguments: str) -> str:
     """What tells arguments from others, whatever their spelling.
 
     It is SHA-256 of their JSON with sorted keys and without white space, in hexadecimal, cut to 32
-    digits. Of a repeated key the last value counts, as it does for the tool.
+    digits. Of a repeated key the last value counts, as it does for the tool. What cannot be brought
+    into that form, such as a number of 5,000 digits, counts as it is written.
     """
     from hashlib import sha256  # noqa: PLC0415  it loads OpenSSL, which most programs spare
 
-    canonical = json.dumps(json.loads(arguments or "{}"), sort_keys=True, separators=(",", ":"))
+    try:
+        canonical = json.dumps(json.loads(arguments or "{}"), sort_keys=True, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        canonical = arguments
     return sha256(canonical.encode()).hexdigest()[:32]
 
 
@@ -174,7 +179,9 @@ async def asked(
                 found.name,
                 by=diverted.by,
                 created=now,
-                schema="" if asks.schema is None else json.dumps(asks.schema, sort_keys=True),
+                schema=""
+                if asks.schema is None
+                else msgspec.json.encode(asks.schema, order="sorted").decode(),
             )
         )
     else:

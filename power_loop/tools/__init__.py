@@ -4,8 +4,9 @@
     function.py    @tool: a function as a tool (signature, docstring → arguments, schema → results)
     json_tool.py   JsonSchemaTool: a schema and a handler
     reconciling.py how a tool is asked what became of a call
+asking.py      how a tool asks a person
     registry.py    ToolRegistry
-    builtin/       files of a workspace
+    builtin/       files of a workspace, and a question to the user
 
 What needs pydantic is loaded when it is first used.
 """
@@ -33,7 +34,7 @@ from power_loop.tools.base import (
 if TYPE_CHECKING:
     from power_loop.tools.arguments import Arguments as Arguments
     from power_loop.tools.arguments import parse_object as parse_object
-    from power_loop.tools.builtin import Workspace, workspace_tools
+    from power_loop.tools.builtin import Workspace, ask_user_tool, workspace_tools
     from power_loop.tools.docstring import parse_docstring as parse_docstring
     from power_loop.tools.function import FunctionTool, ToolDecorator, tool
     from power_loop.tools.json_tool import JsonSchemaHandler, JsonSchemaTool
@@ -73,6 +74,7 @@ __all__ = [  # noqa: RUF022  # grouped by use
     "ToolError",
     # built in
     "Workspace",
+    "ask_user_tool",
     "workspace_tools",
 ]
 
@@ -91,6 +93,7 @@ _LAZY = {
     "parse_object": "arguments",
     "result_output": "reconciling",
     "to_output": "results",
+    "ask_user_tool": "builtin",
     "tool": "function",
     "workspace_tools": "builtin",
 }

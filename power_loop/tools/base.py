@@ -5,9 +5,9 @@ Nothing here loads pydantic, so that a driver can speak of tools without paying 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import isnan
-from typing import Any, Generic, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Generic, Literal, NoReturn, Protocol, cast, runtime_checkable
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,7 @@ from llm_client.structured.problems import Problem
 from llm_client.types import File, Image, Text, ToolSpec
 from power_loop.errors import ToolError
 from power_loop.session.text import repaired_text
+from power_loop.tools.asking import InputRequested, requested
 
 __all__ = [
     "DepsT",
@@ -163,6 +164,7 @@ class ToolContext(Generic[DepsT]):
     __slots__ = (
         "_abandoned",
         "_announce",
+        "_asked",
         "_reason",
         "_report",
         "attempt",
@@ -204,6 +206,7 @@ class ToolContext(Generic[DepsT]):
         self._report = report
         self._announce = announce
         self._abandoned: str | None = None
+        self._asked: InputRequested | None = None
 
     @staticmethod
     def for_test(
@@ -279,6 +282,32 @@ class ToolContext(Generic[DepsT]):
         if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance] # tools are foreign code
             raise ToolError(f"the name of an event is a str that is not empty, not {name!r}")
         self._announce(repaired_text(name), _sound_data(data))
+
+    def request_user_input(
+        self, question: str, schema: Mapping[str, Any] | None = None
+    ) -> NoReturn:
+        """Ends the call here, and lets a person answer in its place.
+
+        The answer becomes the result of the call, whenever it comes: at once, where the loop has a
+        responder; else the run ends `waiting_for_input` when the call's siblings have settled, and
+        `resume(answers=[answer(token, …)])` goes on, in any process. The tool is not run again, so
+        ask before you do anything. One that catches what is raised here, with a bare `except`, and
+        returns, has given its result: then nobody is asked, and a warning is logged.
+
+        Args:
+            question: in words.
+            schema: the JSON Schema that the answer must fit; any text will do if None.
+
+        Raises:
+            ToolError: the question is no text or blank, or the schema cannot be used.
+        """
+        self._asked = requested(question, schema)
+        raise self._asked
+
+    @property
+    def asked(self) -> InputRequested | None:
+        """What the tool has asked, for the driver; None if it has not."""
+        return self._asked
 
     def abandon(self, reason: str) -> None:
         """Marks the call as cancelled, for a thread that is left behind."""

@@ -23,6 +23,7 @@ from power_loop.events import (
     FallbackTaken,
     HookFailed,
     ReconcileFailed,
+    ResponderFailed,
     RetryScheduled,
     RoundEnded,
     RoundStarted,
@@ -201,6 +202,7 @@ TRANSIENTS: dict[str, Transient] = {
     "fallback_taken": FallbackTaken("m", "n", "ServerError", "it broke"),
     "hook_failed": HookFailed("llm.before", "audit", "ValueError", "bad"),
     "reconcile_failed": ReconcileFailed("c1", "pay", "TimeoutError", "no answer"),
+    "responder_failed": ResponderFailed("c1", "k1", "AnswerRefused", "another token"),
     "text_repaired": TextRepaired("tool", 1, 2),
     "deltas_dropped": DeltasDropped(17),
 }

@@ -1,9 +1,10 @@
-"""Tools that come with the package: the files of a workspace.
+"""Tools that come with the package: the files of a workspace, and a question to the user.
 
 paths.py      from a path that a model wrote to an open directory, never outside the root
 workspace.py  reading, writing and looking around on such descriptors
 reading.py    list_files, read_file, glob, grep      (matching.py, searching.py)
 writing.py    write_file, edit_file                  (editing.py, diff.py)
+asking.py     request_user_input
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import os
 
 from power_loop.tools.base import Tool
+from power_loop.tools.builtin.asking import ask_user_tool
 from power_loop.tools.builtin.reading import ReadingTools
 from power_loop.tools.builtin.workspace import Workspace
 from power_loop.tools.builtin.writing import WritingTools
 
-__all__ = ["Workspace", "workspace_tools"]
+__all__ = ["Workspace", "ask_user_tool", "workspace_tools"]
 
 
 def workspace_tools(
