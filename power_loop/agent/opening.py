@@ -80,16 +80,21 @@ def waited_for(session: Session) -> dict[str, CallWaiting]:
 
 
 def for_input(
-    session: Session, run_id: str, message: Message, limits: Mapping[str, float]
+    session: Session,
+    run_id: str,
+    message: Message,
+    limits: Mapping[str, float],
+    *,
+    parent: tuple[str, str] | None = None,
 ) -> tuple[Record, ...]:
-    """A run that takes `message`.
+    """A run that takes `message`. `parent` is the call, with its session, that it works for.
 
     Raises:
         SessionPendingError: calls are open.
     """
     if session.open_calls:
         raise pending_error(session)
-    opened = RunOpened(run_id, (message,), limits=dict(limits))
+    opened = RunOpened(run_id, (message,), parent=parent, limits=dict(limits))
     return (*after_crash(session), opened)
 
 

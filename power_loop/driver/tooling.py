@@ -20,7 +20,15 @@ from power_loop.pipeline.ports import Found, ToolTraits, Used
 from power_loop.session.closing import told
 from power_loop.session.records import ToolStarted
 from power_loop.session.text import repaired_strings
-from power_loop.tools.base import Reconciler, Tool, ToolContent, ToolContext, ToolOutput, Unsettled
+from power_loop.tools.base import (
+    Delegates,
+    Reconciler,
+    Tool,
+    ToolContent,
+    ToolContext,
+    ToolOutput,
+    Unsettled,
+)
 
 __all__ = ["CancelReason", "ToolRunner", "Toolbox", "traits_of"]
 
@@ -38,7 +46,12 @@ def traits_of(tools: Toolbox, name: str) -> ToolTraits | None:
         return None
     if isinstance(tool, ToolSpec):
         return _EXTERNAL
-    return ToolTraits(tool.exclusive, tool.idempotent, reconciles=tool.reconcile is not None)
+    return ToolTraits(
+        tool.exclusive,
+        tool.idempotent,
+        reconciles=tool.reconcile is not None,
+        child=isinstance(tool, Delegates),
+    )
 
 
 class ToolRunner:

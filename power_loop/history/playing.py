@@ -213,8 +213,8 @@ class ReplayPorts:
             return ChildEnded(self._script.outcome, Spent())
         await self._batch.turn(started.call_id, answered)
         self._hearing.given[settled.message.id] = settled.message
-        spent = answered.spent or Spent()
-        return ChildEnded(self._script.outcome, spent, result_of_call(settled))
+        used = Used(result_of_call(settled), None, settled.how)
+        return ChildEnded(self._script.outcome, answered.spent or Spent(), used)
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────
 
