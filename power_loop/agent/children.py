@@ -57,6 +57,17 @@ class Children:
         self._meter = meter
         self._depth = settings.place.depth + 1
         self._root = settings.place.root or session_id
+        self._under_way: dict[str, Session] = {}
+
+    def left(self, call_id: str) -> Spent:
+        """See `power_loop.driver.below.Below`."""
+        session = self._under_way.pop(call_id, None)
+        return Spent() if session is None else session.spent
+
+    def unheard(self) -> Spent | None:
+        """See `power_loop.driver.below.Below`."""
+        spent = sum([self.left(call_id) for call_id in list(self._under_way)], Spent())
+        return None if spent == Spent() else spent
 
     async def run(self, started: ToolStarted) -> ChildEnded:
         """Runs the session below a call, or carries it on.
@@ -93,7 +104,9 @@ class Children:
             else:
                 go_on = text_message(self._runner.config.continue_prompt, new_id())
                 opening = for_resume(session, new_id(), settings.limits, go_on)
+            self._under_way[started.call_id] = session
             result, error = await self._result(owned, opening, settings, id)
+            del self._under_way[started.call_id]
             if error is not None and agent.on_failure == "fail":
                 raise error
             return _ended(started, agent, session, result.outcome, result.final_text)

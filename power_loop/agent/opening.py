@@ -19,6 +19,7 @@ from power_loop.session.records import (
     RunClosed,
     RunOpened,
 )
+from power_loop.session.spent import Spent
 
 __all__ = [
     "PendingCall",
@@ -121,14 +122,19 @@ def for_resume(
     return (*crash, opened, MessageAppended(go_on)) if ended_with_text else (*crash, opened)
 
 
-def abandonment(session: Session, run_id: str, reason: str) -> tuple[Record, ...]:
-    """The records that give all open calls up; empty if none is open and no run was interrupted."""
+def abandonment(
+    session: Session, run_id: str, reason: str, unheard: Spent | None = None
+) -> tuple[Record, ...]:
+    """The records that give all open calls up; empty if none is open and no run was interrupted.
+
+    `unheard` is what sessions below these calls have used.
+    """
     crash = after_crash(session)
     if not session.open_calls:
         return crash
     last = session.run or session.last_run
     settled = closing_calls(session, {}, f"It was given up: {reason}", died=bool(crash))
-    closed = RunClosed(run_id, Cancelled(reason))
+    closed = RunClosed(run_id, Cancelled(reason), unheard=unheard)
     return (*crash, RunOpened(run_id, resumes=last), *settled, closed)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,20 @@ from power_loop.agent.planning import Planner, Settings
 from power_loop.agent.prepared import PreparedRun
 from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
 from power_loop.agent.toolset import Toolset
+from power_loop.driver.below import Below
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import is_interrupt
-from power_loop.driver.ports import RunChild, RunSetup
 from power_loop.driver.run import INSIDE, Run
-from power_loop.errors import AnswerRefused, SessionBusy, SessionError, StoreError, UsageError
+from power_loop.driver.setup import RunSetup
+from power_loop.errors import (
+    AnswerRefused,
+    SessionBusy,
+    SessionError,
+    SessionNotFound,
+    StoreError,
+    UsageError,
+)
 from power_loop.events import Stamped
 from power_loop.log import logger
 from power_loop.pipeline.ports import Answer
@@ -201,6 +209,19 @@ class Runner(Planner):
             return Spent()
         return await agent.children.spent_below(self.sessions, session)
 
+    async def give_up_below(
+        self, session: Session, give_up: Callable[[str, str], Awaitable[object]], reason: str
+    ) -> Spent | None:
+        """Has `give_up` done with the sessions below open calls; what these have used."""
+        waiting = [c.token for c in session.open_calls.values() if c.kind == "child"]
+        if not waiting:
+            return None
+        for child in waiting:
+            with suppress(SessionNotFound):  # it was to be made when the process died
+                await give_up(child, reason)
+        spent = await agent.children.spent_below(self.sessions, session)
+        return None if spent == Spent() else spent
+
     async def _check_answers(self, owned: Owned, answers: Mapping[str, Answer]) -> None:
         """Raises AnswerRefused: one is to nothing that waits for it; its log says so."""
         session = owned.session
@@ -254,7 +275,7 @@ class Runner(Planner):
             plan=replace(settings.plan, template=template, taken=taken),
             root=settings.place.root or session.id,
             purse=purse,
-            run_child=self._children(session.id, settings),
+            below=self._children(session.id, settings),
             time_limits={} if meter is None else agent.spending.time_limits(meter),
             deps=settings.deps,
             tool_concurrency=config.tool_concurrency,
@@ -265,11 +286,11 @@ class Runner(Planner):
         run = Run(setup, opening, timeout=settings.timeout)
         return PreparedRun(owned, run, settings.parse, self.hub, self._registered(owned, run))
 
-    def _children(self, session_id: str, settings: Settings) -> RunChild | None:
+    def _children(self, session_id: str, settings: Settings) -> Below | None:
         """What runs the sessions below calls of a run, if it has tools for that."""
         if not settings.delegates:
             return None
-        return agent.children.Children(self, session_id, settings, settings.meter).run
+        return agent.children.Children(self, session_id, settings, settings.meter)
 
     @asynccontextmanager
     async def _registered(self, owned: Owned, run: Run) -> AsyncGenerator[None]:

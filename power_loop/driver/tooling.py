@@ -30,7 +30,7 @@ from power_loop.tools.base import (
     Unsettled,
 )
 
-__all__ = ["CancelReason", "ToolRunner", "Toolbox", "traits_of"]
+__all__ = ["CancelReason", "ToolRunner", "Toolbox", "stopped_call", "traits_of"]
 
 Toolbox = Mapping[str, Tool | ToolSpec]
 """Tools by name; a bare spec is a tool that the caller runs itself."""
@@ -176,7 +176,7 @@ class ToolRunner:
         bound = self._timeout if tool.timeout is None else tool.timeout
         call_id = started.call_id
         if self._interrupted():
-            return _stopped(call_id)
+            return stopped_call(call_id)
         try:
             with anyio.move_on_after(bound) as scope:
                 self._running[call_id] = scope, context
@@ -190,7 +190,7 @@ class ToolRunner:
         finally:
             self._running.pop(call_id, None)
         if self._interrupted():
-            return _stopped(call_id)
+            return stopped_call(call_id)
         context.abandon(f"it took longer than {bound:g} s")
         error = TimeoutError(f"tool {started.name!r} was stopped after {bound:g} s")
         text = f"[interrupted] The call was stopped after {bound:g} s. Its effects are unknown."
@@ -279,7 +279,8 @@ def call_soon(loop: Any, callback: Callable[[Any], None], value: object, *, on_t
         loop.call_soon_threadsafe(callback, value)
 
 
-def _stopped(call_id: str) -> Used:
+def stopped_call(call_id: str) -> Used:
+    """What is told of a call that was interrupted."""
     part = told(call_id, "interrupted").message.parts[0]
     assert isinstance(part, ToolResult)
     return Used(part, how="interrupted")

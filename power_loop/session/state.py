@@ -360,6 +360,8 @@ def _move_closed(s: State, r: RunClosed) -> None:
         _spend(s, lost)
     if r.wall_seconds:
         _spend(s, Spent(wall_seconds=r.wall_seconds, working_seconds=r.working_seconds))
+    if r.unheard is not None:
+        _spend(s, r.unheard)
     for call in s.open_calls.values():
         # An answer that has come is durable: whoever resumes settles the call by it.
         if call.state == "started":
