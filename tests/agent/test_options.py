@@ -75,6 +75,6 @@ async def test_a_bare_name_is_a_model_of_the_same_service(model: str) -> None:
 
 def test_the_names_told_are_those_of_the_type() -> None:
     """One list, written twice."""
-    hints = get_type_hints(RunOptions, {**globals(), "Budget": Budget}, include_extras=True)
+    hints = get_type_hints(RunOptions, None, {"Budget": Budget}, include_extras=True)
     assert tuple(hints) == tuple(_CHECKS)
     assert get_args(hints["on_busy"]) == ("wait", "fail", "steer")

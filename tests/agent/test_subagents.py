@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -222,8 +222,7 @@ async def test_a_session_below_is_carried_on_when_the_process_has_died(
 def _moved(record: Any) -> Any:
     """A record of session `s` as one of session `t`."""
     text = msgspec.json.encode(record).decode().replace('"s/c1', '"t/c1').replace('["s"', '["t"')
-    kind: type[Any] = type(record)
-    return msgspec.json.decode(text, type=kind)
+    return msgspec.json.decode(text, type=cast("Any", type(record)))
 
 
 async def test_a_session_below_ends_with_the_run_that_waits_for_it() -> None:
