@@ -29,6 +29,7 @@ from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import Inbox
 from power_loop.driver.purse import Purse
+from power_loop.driver.stopwatch import Stopwatch
 from power_loop.driver.tooling import CancelReason, Toolbox, ToolRunner
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import Diverted, HookPoint
@@ -57,7 +58,7 @@ from power_loop.session.outcome import (
     PendingTools,
     WaitingForInput,
 )
-from power_loop.session.records import CallWaiting, Record, ToolStarted, ViewChanged
+from power_loop.session.records import CallWaiting, ModelEnded, Record, ToolStarted, ViewChanged
 from power_loop.session.text import repaired_strings
 
 __all__ = ["Compact", "Recall", "Respond", "RunPorts", "RunSetup"]
@@ -85,6 +86,7 @@ class RunSetup(Struct, frozen=True, kw_only=True):
         result_limit: characters of one tool result; the middle of a longer one is left out.
         wall_clock: seconds since the epoch, for stamps.
         clock: seconds on a monotonic clock, for durations.
+        time_limits: seconds that are left, by the name of their limit.
     """
 
     session: Session
@@ -101,6 +103,7 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     recall: Recall | None = None
     respond: Respond | None = None
     purse: Purse | None = None
+    time_limits: Mapping[str, float] = {}
     run_child: RunChild | None = None
     tool_concurrency: int = 16
     tool_timeout: float = 120.0
@@ -130,6 +133,7 @@ class RunPorts:
         self.responds = setup.respond is not None
         self.limited = setup.purse is not None
         self.cancelled = CancelReason()
+        self.stopwatch = Stopwatch(setup.time_limits, setup.clock)
         self.committer = Committer(
             setup.session,
             setup.store,
@@ -137,6 +141,7 @@ class RunPorts:
             setup.hub,
             root=setup.root,
             clock=setup.wall_clock,
+            seconds=self._seconds,
         )
         self.emit: Callable[[Transient], None] = self.committer.emit
         self.now = setup.clock
@@ -194,7 +199,14 @@ class RunPorts:
         """See `Committer.commit`."""
         if take:
             self.inbox.take(take)
+        for record in records:
+            if type(record) is ModelEnded:
+                self.settle(record.attempt, record.usage, record.cost)
         await self.committer.commit(records, later=later, take=take)
+
+    def _seconds(self) -> tuple[float, float]:
+        watch = self.stopwatch
+        return (watch.wall, watch.working) if watch.limits else (0.0, 0.0)
 
     # ── budget ────────────────────────────────────────────────────────────────────────────────────
 
@@ -212,6 +224,11 @@ class RunPorts:
         """Takes one call of a tool from the budget."""
         del call_id
         return self._purse.spend_tool_call(child=child)
+
+    def settle(self, attempt: str, usage: Usage, cost: float) -> None:
+        """Charges what a model call has come to."""
+        if self._setup.purse is not None:
+            self._setup.purse.settle(attempt, usage, cost)
 
     @property
     def _purse(self) -> Purse:
@@ -295,7 +312,8 @@ class RunPorts:
         """Puts to somebody what a call waits for."""
         assert self._setup.respond is not None
         await self.committer.barrier()
-        return await self._setup.respond(waiting)
+        with self.stopwatch.paused():
+            return await self._setup.respond(waiting)
 
     async def child(self, started: ToolStarted) -> ChildEnded:
         """Runs the session below a call."""
@@ -335,7 +353,8 @@ class RunPorts:
         if self.inbox.interrupted:
             await self._break_off(Interrupted())
         self._may_break = True
-        await self._setup.sleep(seconds)
+        with self.stopwatch.paused():
+            await self._setup.sleep(seconds)
         self._may_break = False
 
     async def compact(self, view: Transcript) -> ViewChanged | None:

@@ -12,12 +12,20 @@ from contextvars import ContextVar
 
 import anyio
 
+from llm_client.waiting import WAITING
 from power_loop.driver.ports import RunPorts, RunSetup
 from power_loop.events import HookFailed
 from power_loop.hooks import SESSION_END, SessionEnd
 from power_loop.pipeline.run import run_pipeline
 from power_loop.session.machine import Session
-from power_loop.session.outcome import Cancelled, Completed, Failed, Outcome, RoundLimit
+from power_loop.session.outcome import (
+    BudgetExhausted,
+    Cancelled,
+    Completed,
+    Failed,
+    Outcome,
+    RoundLimit,
+)
 from power_loop.session.records import Record, RunClosed, RunOpened
 
 __all__ = ["INSIDE", "MESSAGE_LIMIT", "Run", "final_text"]
@@ -83,16 +91,15 @@ class Run:
         ports = self.ports
         # This task's own context: it ends with the run, and all hooks and tools inherit it.
         INSIDE.set((*INSIDE.get(), self.run_id))
+        if ports.stopwatch.limits:
+            WAITING.set(ports.stopwatch.paused)
         ending: Outcome = Cancelled("the caller's task was cancelled")
         try:
             with self._scope:
-                if self._timeout is not None:
-                    self._scope.deadline = anyio.current_time() + self._timeout
+                ports.stopwatch.start(self._scope, self._timeout)
                 await run_pipeline(ports, self._opening)
             if self._scope.cancelled_caught:
-                ending = Cancelled(
-                    ports.cancelled.text or f"it took longer than {self._timeout:g} s"
-                )
+                ending = self._stopped()
         except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
             self.error = error
             ending = Failed(type(error).__name__, str(error)[:MESSAGE_LIMIT])
@@ -102,10 +109,38 @@ class Run:
             asking, inbox = ports.asking, ports.inbox
             inbox.close()
             ports.committer.finish(
-                ending, ports.finished(), asking.partial, asking.spent, take=inbox.ignored
+                ending,
+                ports.finished(),
+                asking.partial,
+                asking.spent,
+                cost=self._close_books(),
+                take=inbox.ignored,
             )
             with anyio.CancelScope(shield=True):
                 await self._settle(ending)
+
+    def _stopped(self) -> Outcome:
+        """How a run ends whose scope was cancelled: by somebody, or by the clock."""
+        ports = self.ports
+        if ports.cancelled.text is not None:
+            return Cancelled(ports.cancelled.text)
+        limit = ports.stopwatch.exceeded
+        if limit is not None:
+            return BudgetExhausted(limit, f"{ports.stopwatch.limits[limit]:g} s were left")
+        return Cancelled(f"it took longer than {self._timeout:g} s")
+
+    def _close_books(self) -> float:
+        """Charges what has not been settled yet; what the call under way costs in US dollars."""
+        ports, purse = self.ports, self._setup.purse
+        if purse is None:
+            return 0.0
+        asked, spent, cost = self._setup.session.asked, ports.asking.spent, 0.0
+        if asked is not None and spent is not None:
+            cost = purse.cost(asked.model, spent)
+            purse.settle(asked.attempt, spent, cost)
+        purse.close()
+        purse.charge_time(ports.stopwatch.wall, ports.stopwatch.working)
+        return cost
 
     async def _settle(self, ending: Outcome) -> None:
         committer, session = self.ports.committer, self._setup.session

@@ -1,0 +1,146 @@
+"""What one run may spend: its place in the tree of budgets, and what its calls cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from msgspec.structs import replace
+
+import llm_client
+from llm_client.pricing import PriceBook
+from llm_client.tokens import ModelTokens
+from llm_client.types import LLMRequest, Usage
+from power_loop.pipeline.ports import Grant
+from power_loop.runtime.budget.limits import Budget
+from power_loop.runtime.budget.meter import Meter
+from power_loop.runtime.budget.accounts import Shortfall
+from power_loop.runtime.budget.claims import Need
+from power_loop.runtime.budget.queue import Hold
+from power_loop.runtime.budget.rates import NO_PRICES, cost_of, worst_rate
+from power_loop.runtime.budget.shared import SharedBudget
+from power_loop.session.outcome import BudgetExhausted
+from power_loop.session.spent import Spent
+
+__all__ = ["LoopBudget", "RunPurse", "meters_of", "time_limits"]
+
+LoopBudget = Budget | SharedBudget | Sequence[Budget | SharedBudget]
+"""What all runs of a loop may use together: a budget of its own, or one that it shares."""
+
+
+def meters_of(budget: LoopBudget) -> tuple[Meter, ...]:
+    """The meters of a loop's budgets."""
+    budgets = (budget,) if isinstance(budget, Budget | SharedBudget) else tuple(budget)
+    return tuple([_loop_meter(each) for each in budgets])
+
+
+def _loop_meter(budget: Budget | SharedBudget) -> Meter:
+    if isinstance(budget, SharedBudget):
+        return budget.meter
+    budget.refuse_times("a loop")
+    return Meter("loop", budget)
+
+
+class RunPurse:
+    """See `power_loop.driver.purse.Purse`."""
+
+    def __init__(
+        self,
+        meter: Meter,
+        *,
+        model: str,
+        prices: PriceBook | None,
+        answer: int,
+        pausing: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        """`meter` is the run's own. `model` is asked where a request names none; `answer` tokens
+        are what an answer may have where a request does not say. `pausing` is entered while the
+        run waits for what others have set aside.
+        """
+        self.meter = meter
+        self._model = model
+        self._prices = prices
+        self._answer = answer
+        self._pausing = pausing
+        self._counters: dict[str, ModelTokens] = {}
+        self._asked: dict[str, tuple[LLMRequest, Hold]] = {}
+        self._measured: tuple[int, int] = (0, 0)
+
+    async def reserve(
+        self, request: LLMRequest, attempt: str, *, new_round: bool
+    ) -> Grant | BudgetExhausted:
+        """Sets aside what a model call may cost, for `settle`."""
+        tokens = await self._count(request)
+        model = request.model or self._model
+        rate = worst_rate(self._prices, model, tokens) if self.meter.limits_cost else NO_PRICES
+        need = Need(
+            input_tokens=tokens,
+            output_tokens=request.max_output_tokens or self._answer,
+            new_round=new_round,
+            rate=rate,
+        )
+        with self._pausing():
+            found = await self.meter.reserve(need)
+        if isinstance(found, Shortfall):
+            return BudgetExhausted(found.limit, found.reason)
+        bounded = replace(request, max_output_tokens=found.output)
+        self._asked[attempt] = bounded, found
+        return Grant(bounded, found.tokens, found.output or 0, found.cost)
+
+    async def _count(self, request: LLMRequest) -> int:
+        """Tokens of a request: as counted, and no fewer than a shorter one was measured to have."""
+        counter = self._counter(request.model or self._model)
+        await counter.load()
+        messages, measured = self._measured
+        counted = counter.count_request(request).tokens
+        return max(counted, measured) if len(request.messages) >= messages else counted
+
+    def _counter(self, model: str) -> ModelTokens:
+        counter = self._counters.get(model)
+        if counter is None:
+            counter = self._counters[model] = llm_client.ModelTokens(model)
+        return counter
+
+    def settle(self, attempt: str, usage: Usage, cost: float) -> None:
+        """Charges what a call has come to."""
+        asked = self._asked.pop(attempt, None)
+        if asked is None:
+            return
+        request, hold = asked
+        sent, given = usage.input_tokens or 0, usage.output_tokens or 0
+        hold.settle(replace(_made(hold), input_tokens=sent, output_tokens=given, cost=cost))
+        if sent:
+            self._counter(request.model or self._model).learn(request, usage)
+            self._measured = len(request.messages), sent
+
+    def cost(self, model: str, usage: Usage) -> float:
+        """What tokens of a model cost in US dollars; 0 where nobody limits that."""
+        if not self.meter.limits_cost:
+            return 0.0
+        return cost_of(self._prices, model, usage, ceiling=self.meter.ceiling)
+
+    def spend_tool_call(self, *, child: bool) -> BudgetExhausted | None:
+        """Takes one call of a tool, and one session of a sub-agent if it is one."""
+        short = self.meter.spend(Spent(tool_calls=1, children=int(child)))
+        return None if short is None else BudgetExhausted(short.limit, short.reason)
+
+    def charge_time(self, wall: float, working: float) -> None:
+        """Counts how long the run was open."""
+        self.meter.charge(Spent(wall_seconds=wall, working_seconds=working))
+
+    def close(self) -> None:
+        """Charges what nobody has settled as it was set aside."""
+        for _, hold in self._asked.values():
+            hold.settle()
+        self._asked.clear()
+
+
+def _made(hold: Hold) -> Spent:
+    """What of a reservation is used whatever the call comes to: that it was made."""
+    whole = hold.whole
+    return Spent(rounds=whole.rounds, llm_calls=whole.llm_calls)
+
+
+def time_limits(meter: Meter) -> Mapping[str, float]:
+    """Seconds that are left, by the name of their limit."""
+    return {name: left for name, left in meter.left().items() if name.endswith("_seconds")}
