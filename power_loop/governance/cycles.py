@@ -49,8 +49,8 @@ class Repetition(Struct, frozen=True):
 
     @property
     def refused(self) -> bool:
-        """A call of it has been refused in the newest time around."""
-        return any(round.refused for round in self.rounds)
+        """The model has just been refused a call of it, and has not answered to that yet."""
+        return self.rounds[-1].refused
 
 
 def window(most: int) -> int:
@@ -102,8 +102,10 @@ def _matched(rounds: Sequence[Round], period: int) -> int:
 
 
 def _same(one: Round, other: Round) -> bool:
+    """Whether `one` is the `other`, an older one, once more."""
     if one.calls or other.calls:
-        return (one.calls, one.results, one.prompts) == (other.calls, other.results, other.prompts)
+        same = (one.calls, one.results) == (other.calls, other.results)
+        return same and _told_nothing_new(one, other)
     mine, others = " ".join(one.text.split()), " ".join(other.text.split())
     if mine == others and len(mine) >= _LONG_TEXT:
         return True
@@ -118,8 +120,12 @@ def _nearly(one: str, other: str) -> bool:
     return 2 * (mine & others).total() / words >= _NEAR
 
 
+def _told_nothing_new(one: Round, other: Round) -> bool:
+    return not one.prompts or one.prompts == other.prompts
+
+
 def _asks_the_same(asked: Round, before: Round) -> bool:
-    return (asked.calls, asked.prompts) == (before.calls, before.prompts)
+    return asked.calls == before.calls and _told_nothing_new(asked, before)
 
 
 def _asks_nothing_new(asked: Round, rounds: Sequence[Round]) -> bool:
