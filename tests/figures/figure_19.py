@@ -109,7 +109,8 @@ async def _judged_loop(trace: _Trace) -> tuple[list[str], int, int]:
 
 def _is_told(trace: _Trace, reason: str) -> bool:
     assert trace.loops is not None
-    circle = trace.steps[trace.loops : trace.loops + trace.period]
+    circle = trace.steps[trace.loops :]
+    circle = circle[: trace.period] if trace.order else circle
     names = {call.name for step in circle if not isinstance(step, str) for call in step}
     return any(name in reason for name in names) if names else "answer" in reason
 
