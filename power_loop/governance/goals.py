@@ -135,14 +135,7 @@ class GoalDriven(Extension):
             timeout=bound,
             on_error="close",
         )
-        hooks.on(
-            COMPLETE_DECIDE,
-            self._complete,
-            name="goal:complete",
-            order=order,
-            timeout=bound,
-            on_error="raise",
-        )
+        hooks.on(COMPLETE_DECIDE, self._complete, name="goal:complete", order=order)
         hooks.on(SESSION_END, self._forget, name="goal:end", order=order)
 
     # ── points ──
@@ -265,23 +258,21 @@ def _failed(what: str, error: Exception) -> MeasuringFailed:
 def _story(context: RoundStart[Any], *, invalid: bool) -> tuple[GoalProgress | None, Plan | None]:
     """How far the task was, and what the model has done since; None for nothing."""
     if context.spent.rounds == 0:
-        return None, None
-    answers: list[Message] = []
+        return None, None  # what was measured before is another task's
+    newest: Message | None = None
     for at in range(len(context.messages) - 1, -1, -1):
         message = context.messages[at]
         if message.role == "assistant":
-            answers.append(message)
+            # Older ones since the measurement were given back, and did nothing.
+            newest = newest or message
         elif message.meta is not None and GOAL_META in message.meta:
             before = msgspec.json.decode(message.meta[GOAL_META], type=GoalProgress)
-            return before, _plan(answers, invalid=invalid)
+            return before, None if newest is None else _plan(newest, invalid=invalid)
     return None, None
 
 
-def _plan(answers: Sequence[Message], *, invalid: bool) -> Plan | None:
-    if not answers:
-        return None
-    calls = [call for message in reversed(answers) for call in message.tool_calls]
-    keys = [f"{call.name}({arguments_key(call.name, call.arguments)})" for call in calls]
+def _plan(answer: Message, *, invalid: bool) -> Plan:
+    keys = [f"{c.name}({arguments_key(c.name, c.arguments)})" for c in answer.tool_calls]
     approach = "; ".join([key[:_APPROACH] for key in keys[:4]])
     return Plan(frozenset(keys), f"- {approach}" if approach else "", invalid)
 

@@ -52,7 +52,7 @@ class MetricSnapshot(Struct, frozen=True):
         """In a few words."""
         if self.items:
             return f"{len(self.items)} open: {names_of(self.items)}"
-        return "nothing is open" if self.value is None else f"measured {self.value:g}"
+        return f"measured {self.value:g}" if self.value else "nothing is open"
 
 
 class GoalMetric(Protocol):
