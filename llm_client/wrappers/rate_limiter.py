@@ -8,8 +8,8 @@ from math import inf, isfinite
 
 import anyio
 
-from llm_client.waiting import WAITING
 from llm_client.errors import ExceedsLimit, RateLimited
+from llm_client.waiting import WAITING
 from llm_client.wrappers._around import Clock, Sleep
 
 __all__ = ["RateLimiter", "Reservation"]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any, Generic, Literal, TypedDict, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, get_args
 
 from typing_extensions import TypeVar
 
 from llm_client.providers import PROVIDERS
+from power_loop import agent
 from power_loop.agent.deciding import Decision
 from power_loop.agent.toolset import AnyTool
 from power_loop.driver.hub import Overflow
 from power_loop.errors import UsageError
 from power_loop.pipeline.ports import Answer
 from power_loop.tools.registry import ToolRegistry
+
+if TYPE_CHECKING:
+    from power_loop.runtime.budget.limits import Budget
 
 __all__ = [
     "OnBusy",
@@ -43,6 +48,8 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     """These instead of the loop's."""
     max_rounds: int
     """Instead of the config's."""
+    budget: Budget
+    """What the run may use, and those that carry it on, instead of the config's."""
     timeout: float
     """Seconds after which the run is cancelled. They count from its opening: the wait for a busy
     session is not among them; see `on_busy`."""
@@ -58,12 +65,13 @@ class ResumeOptions(RunOptions[DepsT], Generic[DepsT], total=False):
     answers: Sequence[Answer]
     """`approve(token)`, `deny(token)` or `answer(token, value)` for what calls wait for, here or in
     sessions below this one; each token is good once. What is not answered goes on waiting."""
+    extend: Budget
+    """New totals, for a run that has used up its budget; what it had used stays counted."""
     decisions: Mapping[str, Decision] | None
     """By call id: a `Result` for a call of a tool that this program runs itself; for one in doubt
     a `Result`, "rerun" (under the same idempotency key) or "unknown" (the model is told)."""
 
 
-_NAMES = ("deps", "model", "tools", "max_rounds", "timeout", "on_busy")
 _ALSO_MODELS = frozenset({"deepseek", "mistral", "qwen"})
 """Providers whose names servers of open models use as well: `mistral:7b` is a model there."""
 
@@ -73,27 +81,12 @@ def check_options(options: Mapping[str, object], *, resumes: bool = False) -> No
 
     `resumes` says that they are `ResumeOptions`.
     """
+    legal = {**_CHECKS, **_RESUME_CHECKS} if resumes else _CHECKS
     for name, value in options.items():
-        match name:
-            case "answers" if resumes:
-                _check_answers(value)
-            case "decisions" if resumes:
-                _check_mapping(name, value)
-            case "deps":
-                pass
-            case "model":
-                _check_model(value)
-            case "tools":
-                _check_tools(value)
-            case "max_rounds":
-                _check_rounds(value)
-            case "timeout":
-                _check_timeout(value)
-            case "on_busy":
-                check_one_of("on_busy", value, get_args(OnBusy))
-            case _:
-                names = (*_NAMES, "answers", "decisions") if resumes else _NAMES
-                raise UsageError(f"there is no option {name!r}; there are {', '.join(names)}")
+        check = legal.get(name)
+        if check is None:
+            raise UsageError(f"there is no option {name!r}; there are {', '.join(legal)}")
+        check(name, value)
 
 
 def check_overflow(overflow: object) -> None:
@@ -107,14 +100,14 @@ def check_one_of(name: str, value: object, legal: tuple[str, ...]) -> None:
         raise UsageError(f"{name} is one of {', '.join(map(repr, legal))}, not {value!r}")
 
 
-def _check_tools(value: object) -> None:
+def _check_tools(_: str, value: object) -> None:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise UsageError(
             f"tools is a list of tools or a registry, not a value of type {_kind(value)}"
         )
 
 
-def _check_answers(value: object) -> None:
+def _check_answers(_: str, value: object) -> None:
     if not isinstance(value, list | tuple):
         raise UsageError(
             "answers is a list of approve(token), deny(token) and answer(token, value), "
@@ -127,7 +120,7 @@ def _check_mapping(name: str, value: object) -> None:
         raise UsageError(f"{name} is a mapping, not a value of type {_kind(value)}")
 
 
-def _check_rounds(value: object) -> None:
+def _check_rounds(_: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UsageError(f"max_rounds must be a whole number from 1, not {value!r}")
 
@@ -136,7 +129,7 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _check_timeout(value: object) -> None:
+def _check_timeout(_: str, value: object) -> None:
     match value:
         case None:
             pass
@@ -146,7 +139,7 @@ def _check_timeout(value: object) -> None:
             raise UsageError(f"timeout must be a number of seconds over 0, not {value!r}")
 
 
-def _check_model(value: object) -> None:
+def _check_model(_: str, value: object) -> None:
     if value is None:
         return
     if not isinstance(value, str) or not value.strip():
@@ -157,3 +150,33 @@ def _check_model(value: object) -> None:
             f"model={value!r} names a provider; a run takes another model of the loop's own "
             f"service, by its bare name: model={rest!r}. Another provider needs another loop"
         )
+
+
+def _check_budget(name: str, value: object) -> None:
+    agent.spending.checked_budget(name, value)
+
+
+def _check_on_busy(name: str, value: object) -> None:
+    check_one_of(name, value, get_args(OnBusy))
+
+
+def _anything(_: str, __: object) -> None:
+    """Only the caller's own code knows what it may be."""
+
+
+_Check = Callable[[str, object], None]
+
+_CHECKS: Mapping[str, _Check] = MappingProxyType(
+    {
+        "deps": _anything,
+        "model": _check_model,
+        "tools": _check_tools,
+        "max_rounds": _check_rounds,
+        "budget": _check_budget,
+        "timeout": _check_timeout,
+        "on_busy": _check_on_busy,
+    }
+)
+_RESUME_CHECKS: Mapping[str, _Check] = MappingProxyType(
+    {"answers": _check_answers, "extend": _check_budget, "decisions": _check_mapping}
+)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from msgspec import Struct
 from msgspec.structs import replace
 
-from llm_client.errors import UnsupportedFeature
 from llm_client.service import LLMService
-from llm_client.types import LLMRequest, Message, Text, new_id
+from llm_client.types import Message, new_id
 from power_loop import agent
 from power_loop.agent.answers import by_token, checked_answers
 from power_loop.agent.config import AgentConfig
@@ -22,50 +20,47 @@ from power_loop.agent.deciding import check_decided, verdicts
 from power_loop.agent.follow_up import own_or_steer
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import after_crash, for_input, for_resume, text_message, waited_for
-from power_loop.agent.options import ResumeOptions, RunOptions, check_options
+from power_loop.agent.options import ResumeOptions, RunOptions
+from power_loop.agent.planning import Planner, Settings
 from power_loop.agent.prepared import PreparedRun
 from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
 from power_loop.agent.toolset import Toolset
+from power_loop.driver.below import Below
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import is_interrupt
-from power_loop.driver.ports import RunSetup
 from power_loop.driver.run import INSIDE, Run
-from power_loop.errors import AnswerRefused, SessionBusy, SessionError, StoreError, UsageError
+from power_loop.driver.setup import RunSetup
+from power_loop.errors import (
+    AnswerRefused,
+    SessionBusy,
+    SessionError,
+    SessionNotFound,
+    StoreError,
+    UsageError,
+)
 from power_loop.events import Stamped
 from power_loop.log import logger
-from power_loop.pipeline.ports import Answer, RunPlan
+from power_loop.pipeline.ports import Answer
 from power_loop.runtime.stores.base import CancelRequested, Store
 from power_loop.session.records import Decided, Record
+from power_loop.session.spent import Spent
 
 if TYPE_CHECKING:
-    from power_loop.agent.output import OutputSpec
+    from power_loop.agent.spending import LoopBudget
+    from power_loop.runtime.budget.meter import Meter
+    from power_loop.session.machine import Session
 
 __all__ = ["Runner"]
 
 
-class _Settings(Struct, frozen=True, kw_only=True):
-    """What one run is to do, from the config and the options of the call."""
-
-    plan: RunPlan
-    tools: Toolset
-    limits: Mapping[str, float]
-    deps: Any = None
-    timeout: float | None = None
-    parse: Callable[[str], Any] | None = None
-
-
-def _system(sections: Sequence[str]) -> str | None:
-    return "\n\n".join(filter(None, sections)) or None
-
-
-class Runner:
+class Runner(Planner):
     """Runs sessions of one loop.
 
     Attributes:
-        llm: the model service.
         sessions: whose turn it is, and the folded sessions.
-        prompt_sections: paragraphs that extensions add to the system prompt.
+        store: where sessions live.
+        hub: who reads what.
     """
 
     def __init__(
@@ -76,17 +71,16 @@ class Runner:
         hooks: Hooks,
         tools: Toolset,
         config: AgentConfig,
+        budget: LoopBudget | None = None,
     ) -> None:
+        super().__init__(llm, tools, config)
         self.sessions = Sessions(
             store, lease_seconds=config.lease_seconds, cached=config.cached_sessions
         )
-        self.prompt_sections: list[str] = []
-        self.llm = llm
-        self._store = store
-        self._hub = hub
+        self.store = store
+        self.hub = hub
         self._hooks = hooks
-        self._tools = tools
-        self._config = config
+        self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
         self._running: dict[str, Run] = {}
         self._idle = anyio.Event()
         self._open = False
@@ -105,94 +99,6 @@ class Runner:
         run = self._running.get(session_id)
         if run is not None and run.run_id in INSIDE.get():
             raise SessionBusy(session_id, "the very run that asks for it")
-
-    def settings(
-        self,
-        output_type: type[Any] | None,
-        options: RunOptions[Any] | ResumeOptions[Any],
-        *,
-        resumes: bool = False,
-    ) -> _Settings:
-        """What a run with these options is to do.
-
-        Raises:
-            ToolDefinitionError: the tools passed do not fit together.
-            UsageError: an option that is unknown or cannot be, or an output type that has no
-                schema.
-        """
-        check_options(options, resumes=resumes)
-        config = self._config
-        tools = Toolset(options["tools"]) if "tools" in options else self._tools
-        typed = None if output_type is None else agent.output.requested(output_type)
-        max_rounds = options.get("max_rounds", config.max_rounds)
-        model = options.get("model")
-        plan = RunPlan(
-            template=self._template(model, tools, typed),
-            model=model or self.llm.model,
-            max_rounds=max_rounds,
-            retry=config.retry,
-            fallback=config.fallback,
-            check_output=None if typed is None else typed.fault,
-            output_reasks=config.output_reasks,
-            round_limit_prompt=config.round_limit_prompt,
-            in_doubt=config.in_doubt,
-        )
-        timeout = options.get("timeout")
-        limits = {"rounds": float(max_rounds)}
-        if timeout is not None:
-            limits["seconds"] = float(timeout)
-        return _Settings(
-            plan=plan,
-            tools=tools,
-            limits=limits,
-            deps=options.get("deps"),
-            timeout=timeout,
-            parse=None if typed is None else typed.parse,
-        )
-
-    def checked(self, message: Message, template: LLMRequest | None = None) -> Message:
-        """`message`, if the service can send it. Text it always can.
-
-        Raises:
-            CallerError: the service's protocol has no form for it.
-        """
-        if not all(isinstance(part, Text) for part in message.parts):
-            self.llm.check(replace(template or LLMRequest(()), messages=(message,)))
-        return message
-
-    def _template(
-        self, model: str | None, tools: Toolset, typed: OutputSpec[Any] | None
-    ) -> LLMRequest:
-        config = self._config
-        sections = [config.system_prompt or "", *self.prompt_sections]
-        plain = LLMRequest(
-            messages=(),
-            system=_system(sections),
-            model=model,
-            tools=tools.specs,
-            parallel_tool_calls=config.parallel_tool_calls if tools.specs else None,
-            max_output_tokens=config.max_output_tokens,
-            temperature=config.temperature,
-            reasoning_effort=config.reasoning_effort,
-            cache=config.prompt_cache,
-        )
-        if typed is None:
-            return plain
-        bound = replace(plain, output_schema=typed.schema)
-        if self._can_bind(bound):
-            return bound
-        return replace(plain, system=_system([*sections, typed.prompt]))
-
-    def _can_bind(self, request: LLMRequest) -> bool:
-        """Whether the answer to `request` can be bound to its schema: not every service does that,
-        nor for every schema, nor beside tools."""
-        if not self.llm.binds_output:
-            return False
-        try:
-            self.llm.check(replace(request, messages=(Message.user("?"),)))
-        except UnsupportedFeature:
-            return False
-        return True
 
     @asynccontextmanager
     async def opened(
@@ -214,9 +120,10 @@ class Runner:
         is_new = session_id is None
         if session_id is None:
             session_id = new_id("sess_")
-            await self._store.create(session_id, at=time.time())
+            await self.store.create(session_id, at=time.time())
         try:
             async with self._turn(session_id, message, options) as (owned, taken):
+                settings = self._limited(owned.session, settings, options)
                 opening = for_input(owned.session, new_id(), message, settings.limits)
                 yield self.prepare(owned, opening, settings, taken)
         except Exception:
@@ -233,7 +140,7 @@ class Runner:
         if on_busy == "steer":
             self._refuse_its_own_run(session_id)
             claim = partial(self.owned, session_id, "fail")
-            async with own_or_steer(self._store, claim, session_id, message) as found:
+            async with own_or_steer(self.store, claim, session_id, message) as found:
                 yield found
         else:
             async with self.owned(session_id, on_busy) as owned:
@@ -255,25 +162,75 @@ class Runner:
         settings = self.settings(output_type, options, resumes=True)
         answers = by_token(options.get("answers", ()))
         decisions = options.get("decisions") or {}
-        go_on = text_message(self._config.continue_prompt, new_id())
+        go_on = text_message(self.config.continue_prompt, new_id())
         on_busy = options.get("on_busy", "wait")
         if on_busy == "steer":
             raise UsageError("on_busy='steer' is for a message: resume() waits or fails")
         async with self.owned(session_id, on_busy) as owned:
             await self._check_answers(owned, answers)
+            settings = self._limited(
+                owned.session, settings, options, await self._below(owned.session)
+            )
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)
             tools = settings.tools.by_name()
             decided = verdicts(owned.session, decisions, tools)
-            if self._config.in_doubt == "ask":
+            if self.config.in_doubt == "ask":
                 check_decided(owned.session, decisions, tools)
             plan = replace(settings.plan, answers=answers, decisions=decided)
             yield self.prepare(owned, opening, replace(settings, plan=plan))
+
+    def _limited(
+        self,
+        session: Session,
+        settings: Settings,
+        options: RunOptions[Any] | ResumeOptions[Any],
+        below: Spent | None = None,
+    ) -> Settings:
+        """The settings with all budgets that the run is under. `below` is what sessions below open
+        calls have used, of a run that carries another one on.
+
+        Raises:
+            UsageError: the run is to be given less than it had.
+        """
+        config = self.config
+        given = config.run_budget or config.session_budget or self._meters or settings.delegates
+        given = given or "budget" in options or "extend" in options
+        if not given and (below is None or not any("." in name for name in session.limits)):
+            return settings
+        meter = agent.spending.meter_for(
+            session, config, options, self._meters, below=below, delegates=settings.delegates
+        )
+        limits = {**settings.limits, **agent.spending.announced(meter)}
+        return replace(settings, meter=meter, limits=limits)
+
+    async def _below(self, session: Session) -> Spent:
+        """What sessions below open calls have used."""
+        if all(call.kind != "child" for call in session.open_calls.values()):
+            return Spent()
+        return await agent.children.spent_below(self.sessions, session)
+
+    async def give_up_below(
+        self, session: Session, give_up: Callable[[str, str], Awaitable[object]], reason: str
+    ) -> Spent | None:
+        """Has `give_up` done with the sessions below open calls; what these have used."""
+        waiting = [c.token for c in session.open_calls.values() if c.kind == "child"]
+        if not waiting:
+            return None
+        for child in waiting:
+            with suppress(SessionNotFound):  # it was to be made when the process died
+                await give_up(child, reason)
+        spent = await agent.children.spent_below(self.sessions, session)
+        return None if spent == Spent() else spent
 
     async def _check_answers(self, owned: Owned, answers: Mapping[str, Answer]) -> None:
         """Raises AnswerRefused: one is to nothing that waits for it; its log says so."""
         session = owned.session
         try:
-            checked_answers(session.id, answers, waited_for(session))
+            waiting = waited_for(session)
+            if answers and any(each.kind == "child" for each in waiting.values()):
+                below = await agent.children.waited_for_below(self.sessions, session)
+                waiting = {**waiting, **below}
+            checked_answers(session.id, answers, waiting)
         except AnswerRefused:
             refused = Decided("approval", "resume", "refused", "an answer that nothing waits for")
             await self.append(owned, (*after_crash(session), refused))
@@ -285,8 +242,8 @@ class Runner:
         Nobody has learnt its id but from the error.
         """
         try:
-            if (await self._store.info(session_id)).seq == 0:
-                await self._store.delete(session_id)
+            if (await self.store.info(session_id)).seq == 0:
+                await self.store.delete(session_id)
         except (StoreError, SessionError) as error:
             logger.warning("the empty session %r stays behind: %s", session_id, error)
 
@@ -298,22 +255,28 @@ class Runner:
         self,
         owned: Owned,
         opening: Sequence[Record],
-        settings: _Settings,
+        settings: Settings,
         taken: tuple[str, ...] = (),
     ) -> PreparedRun[Any]:
         """A run of a session that is ours, ready to go; its input is what was `taken` there."""
-        config, session = self._config, owned.session
+        config, session = self.config, owned.session
         template = replace(settings.plan.template, cache_key=session.id)
+        purse, meter = None, settings.meter
+        if meter is not None:
+            purse = agent.spending.purse_of(meter, config, settings.plan.model)
         setup = RunSetup(
             session=session,
-            store=self._store,
+            store=self.store,
             lease=owned.lease,
             llm=self.llm,
-            hub=self._hub,
+            hub=self.hub,
             hooks=self._hooks,
             tools=settings.tools.by_name(),
             plan=replace(settings.plan, template=template, taken=taken),
-            root=session.id,
+            root=settings.place.root or session.id,
+            purse=purse,
+            below=self._children(session.id, settings),
+            time_limits={} if meter is None else agent.spending.time_limits(meter),
             deps=settings.deps,
             tool_concurrency=config.tool_concurrency,
             tool_timeout=config.tool_timeout,
@@ -321,7 +284,13 @@ class Runner:
             hook_grace=config.hook_grace,
         )
         run = Run(setup, opening, timeout=settings.timeout)
-        return PreparedRun(owned, run, settings.parse, self._hub, self._registered(owned, run))
+        return PreparedRun(owned, run, settings.parse, self.hub, self._registered(owned, run))
+
+    def _children(self, session_id: str, settings: Settings) -> Below | None:
+        """What runs the sessions below calls of a run, if it has tools for that."""
+        if not settings.delegates:
+            return None
+        return agent.children.Children(self, session_id, settings, settings.meter)
 
     @asynccontextmanager
     async def _registered(self, owned: Owned, run: Run) -> AsyncGenerator[None]:
@@ -349,9 +318,9 @@ class Runner:
     async def _look_at_what_waits(self, run: Run) -> None:
         """Some items were meant for a run before this one, or to stop what nobody was doing."""
         session_id, inbox = run.session_id, run.ports.inbox
-        if not self._store.inbox_hint(session_id):
+        if not self.store.inbox_hint(session_id):
             return
-        items = await self._store.inbox(session_id)
+        items = await self.store.inbox(session_id)
         inbox.ignored = tuple([i.id for i in items if isinstance(i.item, CancelRequested)])
         if not run.follows_a_crash:
             inbox.calm = frozenset([item.id for item in items if is_interrupt(item)])
@@ -371,10 +340,10 @@ class Runner:
             Stamped(session.id, seq + i, 0, session.id, 0, at, run, session.round, record)
             for i, record in enumerate(records, 1)
         ]
-        appended = await self._store.append(owned.lease, seq, stamped, final=True)
+        appended = await self.store.append(owned.lease, seq, stamped, final=True)
         owned.released = True
         for place, event in enumerate(stamped, appended.tree_seq - len(stamped) + 1):
-            self._hub.publish(replace(event, tree_seq=place))
+            self.hub.publish(replace(event, tree_seq=place))
 
     async def cancel(self, session_id: str, reason: str) -> bool | None:
         """Cancels a run of this loop: whether in time. None if the session has none here."""

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
 import llm_client
+from llm_client.errors import ConfigError
 from llm_client.pricing import PriceBook
 from llm_client.tokens import ModelTokens
 from llm_client.types import LLMRequest, Usage
+from power_loop.agent.config import AgentConfig
+from power_loop.errors import UsageError
 from power_loop.pipeline.ports import Grant
-from power_loop.runtime.budget.limits import Budget
-from power_loop.runtime.budget.meter import Meter
 from power_loop.runtime.budget.accounts import Shortfall
 from power_loop.runtime.budget.claims import Need
+from power_loop.runtime.budget.limits import Budget
+from power_loop.runtime.budget.meter import Meter
 from power_loop.runtime.budget.queue import Hold
 from power_loop.runtime.budget.rates import NO_PRICES, cost_of, worst_rate
 from power_loop.runtime.budget.shared import SharedBudget
+from power_loop.session.machine import Session
 from power_loop.session.outcome import BudgetExhausted
 from power_loop.session.spent import Spent
 
-__all__ = ["LoopBudget", "RunPurse", "meters_of", "time_limits"]
+__all__ = [
+    "LoopBudget",
+    "RunPurse",
+    "announced",
+    "checked_budget",
+    "lost",
+    "meter_for",
+    "meters_of",
+    "purse_of",
+    "time_limits",
+]
+
+_OF_TOKENS = ("tokens", "input_tokens", "output_tokens", "cost")
 
 LoopBudget = Budget | SharedBudget | Sequence[Budget | SharedBudget]
 """What all runs of a loop may use together: a budget of its own, or one that it shares."""
@@ -41,6 +57,91 @@ def _loop_meter(budget: Budget | SharedBudget) -> Meter:
     return Meter("loop", budget)
 
 
+def checked_budget(name: str, value: object) -> None:
+    """Raises UsageError: it is no budget."""
+    if not isinstance(value, Budget):
+        raise UsageError(f"{name} is a Budget, not a value of type {type(value).__name__}")
+
+
+def _resumed_budget(
+    limits: Mapping[str, float], rules: Budget, extend: Budget | None, scope: str
+) -> Budget:
+    """What a run may use that carries on one which was opened with these `limits`.
+
+    Raises:
+        UsageError: `extend` allows less than was allowed before.
+    """
+    before = Budget.from_limits(limits, scope)
+    kept: dict[str, Any] = {name: getattr(before, name) for name in (*rules.limits, *before.limits)}
+    budget = replace(rules, **kept)
+    return budget if extend is None else budget.extended(extend)
+
+
+def meter_for(
+    session: Session,
+    config: AgentConfig,
+    options: Mapping[str, Any],
+    above: Iterable[Meter],
+    *,
+    below: Spent | None,
+    delegates: bool,
+) -> Meter:
+    """The meter of a run that is about to open, below that of its session and what is `above`.
+
+    `below` is what sessions below open calls have used, of a run that carries another one on.
+    A run that `delegates` is bounded in that in any case.
+
+    Raises:
+        UsageError: the run is to be given less than it had.
+    """
+    unheard = lost(session) + (below or Spent())
+    budget = options.get("budget") or config.run_budget or Budget()
+    spent = Spent()
+    if below is not None:
+        budget = _resumed_budget(session.limits, budget, options.get("extend"), "run")
+        spent = session.task_spent + unheard
+    if delegates and budget.children is None:
+        budget = replace(budget, children=config.max_children)
+    if config.session_budget is not None:
+        above = [Meter("session", config.session_budget, above, session.spent + unheard)]
+    return Meter("run", budget, above, spent)
+
+
+def purse_of(meter: Meter, config: AgentConfig, model: str) -> RunPurse:
+    """The purse of a run that asks `model` where it does not say which."""
+    prices = config.prices
+    if prices is None and meter.limits_cost:
+        prices = _list_prices()
+    return RunPurse(meter, model=model, prices=prices, answer=config.budgeted_output)
+
+
+def _list_prices() -> PriceBook | None:
+    try:
+        return llm_client.GenAIPrices()
+    except ConfigError:
+        # Not installed: then no price is known, which a limit of cost says where it refuses.
+        return None
+
+
+def announced(meter: Meter) -> dict[str, float]:
+    """All limits that are in force, as the run's first record has them."""
+    found: dict[str, float] = {}
+    for account in reversed(meter.chain):
+        found |= account.budget.as_limits(account.scope)
+    return found
+
+
+def lost(session: Session) -> Spent:
+    """What a model call must be taken to have used during which the session's process died."""
+    asked = session.asked
+    if asked is None:
+        return Spent()
+    output = asked.reserved_output
+    return Spent(
+        input_tokens=asked.reserved - output, output_tokens=output, cost=asked.reserved_cost
+    )
+
+
 class RunPurse:
     """See `power_loop.driver.purse.Purse`."""
 
@@ -51,36 +152,31 @@ class RunPurse:
         model: str,
         prices: PriceBook | None,
         answer: int,
-        pausing: Callable[[], AbstractContextManager[object]],
     ) -> None:
         """`meter` is the run's own. `model` is asked where a request names none; `answer` tokens
-        are what an answer may have where a request does not say. `pausing` is entered while the
-        run waits for what others have set aside.
+        are what an answer may have where a request does not say.
         """
         self.meter = meter
         self._model = model
         self._prices = prices
         self._answer = answer
-        self._pausing = pausing
         self._counters: dict[str, ModelTokens] = {}
         self._asked: dict[str, tuple[LLMRequest, Hold]] = {}
         self._measured: tuple[int, int] = (0, 0)
+        limited = {name for account in meter.chain for name in account.limits}
+        self._counts = not limited.isdisjoint(_OF_TOKENS)
 
     async def reserve(
         self, request: LLMRequest, attempt: str, *, new_round: bool
     ) -> Grant | BudgetExhausted:
         """Sets aside what a model call may cost, for `settle`."""
-        tokens = await self._count(request)
+        tokens, output = 0, request.max_output_tokens
+        if self._counts:
+            tokens, output = await self._count(request), output or self._answer
         model = request.model or self._model
         rate = worst_rate(self._prices, model, tokens) if self.meter.limits_cost else NO_PRICES
-        need = Need(
-            input_tokens=tokens,
-            output_tokens=request.max_output_tokens or self._answer,
-            new_round=new_round,
-            rate=rate,
-        )
-        with self._pausing():
-            found = await self.meter.reserve(need)
+        need = Need(input_tokens=tokens, output_tokens=output, new_round=new_round, rate=rate)
+        found = await self.meter.reserve(need)
         if isinstance(found, Shortfall):
             return BudgetExhausted(found.limit, found.reason)
         bounded = replace(request, max_output_tokens=found.output)
@@ -109,7 +205,7 @@ class RunPurse:
         request, hold = asked
         sent, given = usage.input_tokens or 0, usage.output_tokens or 0
         hold.settle(replace(_made(hold), input_tokens=sent, output_tokens=given, cost=cost))
-        if sent:
+        if sent and self._counts:
             self._counter(request.model or self._model).learn(request, usage)
             self._measured = len(request.messages), sent
 

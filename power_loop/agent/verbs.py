@@ -21,7 +21,7 @@ class SessionVerbs(TimeVerbs):
     """Base of `AgentLoop`."""
 
     async def abort_pending(self, session_id: str, reason: str = "given up") -> int:
-        """Gives up all open calls of a session; returns how many there were.
+        """Gives up all open calls of a session, and of those below it; returns how many it had.
 
         The model is told the truth about each: that it never began; that it was stopped midway; or,
         if its process died while it ran, that its outcome is unknown.
@@ -31,7 +31,8 @@ class SessionVerbs(TimeVerbs):
         """
         async with self._runner.owned(session_id, "fail") as owned:
             count = len(owned.session.open_calls)
-            records = abandonment(owned.session, new_id(), repaired_text(reason))
+            unheard = await self._runner.give_up_below(owned.session, self.abort_pending, reason)
+            records = abandonment(owned.session, new_id(), repaired_text(reason), unheard)
             if records:
                 await self._runner.append(owned, records)
             return count

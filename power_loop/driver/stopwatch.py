@@ -17,9 +17,8 @@ class Stopwatch:
     """Measures one run, and sets the deadline of its scope.
 
     Attributes:
-        limits: seconds left, by the name of the limit: `run.wall_seconds`, `session.working_seconds`
-            … Those of `wall_seconds` pass all the time, those of `working_seconds` not while it is
-            paused.
+        limits: seconds left, by the name of the limit, `run.wall_seconds` for one. Those of
+            `wall_seconds` pass all the time, those of `working_seconds` not while it is paused.
     """
 
     __slots__ = ("_began", "_now", "_pauses", "_scope", "_since", "_timeout", "_waited", "limits")
@@ -34,7 +33,7 @@ class Stopwatch:
         self._timeout = inf
 
     def start(self, scope: anyio.CancelScope, timeout: float | None) -> None:
-        """Begins to measure. `scope` is cancelled when a limit, or `timeout` seconds, have passed."""
+        """Begins to measure. `scope` is cancelled after `timeout` seconds, or at a limit."""
         self._began = self._now()
         self._scope = scope
         self._timeout = inf if timeout is None else timeout
@@ -86,9 +85,7 @@ class Stopwatch:
         if self._scope is None:
             return
         due = [
-            left
-            for name, left in self._left().items()
-            if name.endswith(_WALL) or not self._pauses
+            left for name, left in self._left().items() if name.endswith(_WALL) or not self._pauses
         ]
         left = min([self._until_timeout(), *due])
         self._scope.deadline = inf if left == inf else anyio.current_time() + left

@@ -19,7 +19,7 @@ from __future__ import annotations
 from power_loop.governance.allowlist import ToolAllowlist
 from power_loop.governance.approval import RequireApproval
 from power_loop.governance.exits import Exit, ExitCondition, Exits, ExitState
-from power_loop.governance.goals import GoalDriven, MeasuringFailed
+from power_loop.governance.goals import GoalDriven
 from power_loop.governance.plans import ValidPlans
 from power_loop.governance.policies import Pause, Policies, Policy, Refuse, Stop, Warn
 from power_loop.governance.progress import GoalMetric, GoalProgress, MetricSnapshot
@@ -49,7 +49,6 @@ __all__ = [  # noqa: RUF022  grouped by use
     "GoalDriven",
     "GoalMetric",
     "GoalProgress",
-    "MeasuringFailed",
     "MetricSnapshot",
     "ValidPlans",
 ]

@@ -42,7 +42,7 @@ from power_loop.hooks import (
 from power_loop.session.outcome import GoalReached, NoProgress, Stopped
 from power_loop.session.text import repaired_text
 
-__all__ = ["GOAL_META", "GoalDriven", "MeasuringFailed"]
+__all__ = ["GOAL_META", "GoalDriven"]
 
 GOAL_META = "goal"
 """The key of a message's `meta` under which stands how far the task is, as JSON."""

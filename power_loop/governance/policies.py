@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 
 from msgspec import Struct
 
@@ -43,8 +43,6 @@ __all__ = [
 
 POLICY_META = "policy"
 """The key of a message's `meta` under which stands the policy that has said it."""
-
-T = TypeVar("T")
 
 
 class Stop(Struct, frozen=True):
@@ -129,7 +127,7 @@ class Policies(Extension):
     rounds, so that the log says who has decided.
     """
 
-    name: ClassVar[str] = "policies"  # pyright: ignore[reportIncompatibleVariableOverride]
+    name = "policies"
 
     def __init__(self, *policies: Policy, order: int = 0) -> None:
         """`order` is that of the handlers among all others of the loop.

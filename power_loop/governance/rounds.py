@@ -60,6 +60,11 @@ class Round(Struct, frozen=True):
         return frozenset(found)
 
 
+class _Known(Struct, frozen=True):
+    round: Round | None
+    settled: bool
+
+
 class RoundReader:
     """Reads rounds from the end of a transcript."""
 
@@ -86,8 +91,8 @@ class RoundReader:
         self._polls = polling if callable(polling) else names.__contains__
         self._normalise = normalise
         self._alike = alike
-        # What was read of a round whose calls have settled, by session and id of its answer.
-        self._known: dict[tuple[str, str], Round | None] = {}
+        # What was read of a round, by session and id of its answer.
+        self._known: dict[tuple[str, str], _Known] = {}
 
     def read(self, session: str, messages: Sequence[Message], count: int) -> list[Round]:
         """The last `count` rounds of a transcript, oldest first, without those that only polled."""
@@ -111,13 +116,14 @@ class RoundReader:
         self, session: str, messages: Sequence[Message], start: int, stop: int
     ) -> Round | None:
         key = (session, messages[start].id)
-        if key in self._known:
-            return self._known[key]
+        known = self._known.get(key)
+        # Results enter the view together, so what follows an answer that has none are none.
+        if known is not None and (known.settled or stop == start + 1):
+            return known.round
         read = self._read(messages, start, stop)
-        if read is None or read.results is not None:
-            while len(self._known) >= _KEPT:
-                del self._known[next(iter(self._known))]
-            self._known[key] = read
+        while len(self._known) >= _KEPT:
+            del self._known[next(iter(self._known))]
+        self._known[key] = _Known(read, read is None or read.results is not None)
         return read
 
     def _read(self, messages: Sequence[Message], start: int, stop: int) -> Round | None:

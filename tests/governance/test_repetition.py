@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_client.errors import AuthenticationFailed
 from llm_client.types import LLMRequest, Message, Text, ToolCall, ToolResult
-from power_loop import AgentConfig, AgentLoop, JsonSchemaTool, MemoryStore
+from power_loop import AgentConfig, AgentLoop, JsonSchemaTool, MemoryStore, result_of
 from power_loop.errors import UsageError
 from power_loop.governance import NoProgress, Policies, Policy, RepetitionGuard, Stop
 from power_loop.governance.cycles import repetition, stale_rounds
 from power_loop.governance.rounds import REFUSED, Round, RoundReader
 from power_loop.hooks import RoundStart
 from power_loop.session import outcome
-from tests.agent.scripted import Reply, Scripted, calls
+from tests.agent.scripted import Reply, Scripted, calls, fails, says
 from tests.agent.support import check_log
-from tests.governance.traces import Call, Step, played
+from tests.governance.traces import Call, Player, Step, played
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +147,25 @@ class Halted(Policy):
 
     def before_round(self, context: RoundStart[Any]) -> Stop | None:
         return Stop("halted") if context.round == self.rounds else None
+
+
+async def test_a_warning_is_said_once_however_often_its_round_begins() -> None:
+    """As when the model could not be reached, and the run is resumed."""
+    player = Player([READ, READ])
+    down = AuthenticationFailed("no key")
+    llm = Scripted(*[calls((f"c{n}", "read", {"path": "a"})) for n in (1, 2)], fails(down))
+    store, policies = MemoryStore(), Policies(RepetitionGuard())
+    with anyio.fail_after(10):
+        async with AgentLoop(llm, tools=player.tools(), store=store, extensions=[policies]) as loop:
+            with pytest.raises(AuthenticationFailed) as caught:
+                await loop.send("go")
+            broken = result_of(caught.value)
+            assert broken is not None
+            session = broken.session_id
+        llm = Scripted(says("I give up."))
+        async with AgentLoop(llm, tools=player.tools(), store=store, extensions=[policies]) as loop:
+            assert (await loop.resume(session)).status == "completed"
+    assert len(warnings(llm.requests[0].messages)) == 1
 
 
 async def test_declared_polling_is_not_looked_at() -> None:

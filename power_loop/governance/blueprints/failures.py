@@ -66,7 +66,7 @@ class PytestFailureMetric:
         Raises:
             UsageError: `repo` is no directory, the command empty, or the timeout not over 0.
         """
-        self.repo = Path(repo)
+        self.repo = Path(repo).resolve()
         if not self.repo.is_dir():
             raise UsageError(f"the repository {str(repo)!r} is no directory")
         if not command or isinstance(command, str):
@@ -104,7 +104,7 @@ class PytestFailureMetric:
         with tempfile.TemporaryDirectory() as folder:
             found = Path(folder) / "report.xml"
             # With the older family each test comes with its file.
-            options = ("-p", "no:cacheprovider", "-o", "junit_family=xunit1")
+            options = ("-o", "junit_family=xunit1")
             command = (*self._command, *options, f"--junitxml={found}", *only)
             ran = await run_command(command, cwd=self.repo, seconds=self._timeout)
             failing = frozenset(_failing(found))
