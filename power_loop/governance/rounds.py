@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from llm_client.types import Message, Text, ToolCall, ToolResult
 from power_loop.governance.matching import checked_names
@@ -29,6 +30,8 @@ Normalise = Callable[[str, dict[str, Any]], object]
 Alike = Callable[[str, str], str]
 
 _KEPT = 4_096
+_PER_ROUND = 4
+"""Messages that most rounds have at most: the answer, results, what is said in between."""
 _REFUSED_RESULT = (REFUSED,)
 
 
@@ -41,6 +44,7 @@ class Round(Struct, frozen=True):
         text: what the model said.
         prompts: what it had been told since the round before, but for warnings of policies.
         refused: one of its calls was refused as a repetition.
+        brought: all that could be new in it; worked out.
     """
 
     calls: tuple[ToolKey, ...]
@@ -48,21 +52,15 @@ class Round(Struct, frozen=True):
     text: str
     prompts: tuple[str, ...]
     refused: bool = False
+    brought: frozenset[object] = frozenset()
 
-    @property
-    def brought(self) -> frozenset[object]:
-        """All that could be new in it."""
+    def __post_init__(self) -> None:
         found: set[object] = set(self.prompts)
         if self.calls:
             found.update(zip(self.calls, self.results or (), strict=False))
         else:
             found.add(_plain(self.text))
-        return frozenset(found)
-
-
-class _Known(Struct, frozen=True):
-    round: Round | None
-    settled: bool
+        force_setattr(self, "brought", frozenset(found))
 
 
 class RoundReader:
@@ -91,40 +89,32 @@ class RoundReader:
         self._polls = polling if callable(polling) else names.__contains__
         self._normalise = normalise
         self._alike = alike
-        # What was read of a round, by session and id of its answer.
-        self._known: dict[tuple[str, str], _Known] = {}
+        # What was read of a round, by session, id of its answer, and whether something follows it.
+        self._known: dict[tuple[str, str, bool], Round | None] = {}
 
     def read(self, session: str, messages: Sequence[Message], count: int) -> list[Round]:
         """The last `count` rounds of a transcript, oldest first, without those that only polled."""
-        answers: list[int] = []
-        at = len(messages) - 1
-        while at >= 0 and len(answers) < count:
-            if messages[at].role == "assistant":
-                answers.append(at)
-            at -= 1
-        answers.reverse()
+        tail, answers = _tail(messages, count)
         found: list[Round] = []
-        results: dict[ToolKey, object] = {}
+        refused = False
         for index, start in enumerate(answers):
-            stop = answers[index + 1] if index + 1 < len(answers) else len(messages)
-            read = self._round(session, messages, start, stop)
+            stop = answers[index + 1] if index + 1 < len(answers) else len(tail)
+            read = self._round(session, tail, start, stop)
             if read is not None:
-                found.append(_as_before(read, results))
-        return found
+                found.append(read)
+                refused = refused or read.refused
+        return _as_before(found) if refused else found
 
     def _round(
         self, session: str, messages: Sequence[Message], start: int, stop: int
     ) -> Round | None:
-        key = (session, messages[start].id)
-        known = self._known.get(key)
-        # Results enter the view together, so what follows an answer that has none are none.
-        if known is not None and (known.settled or stop == start + 1):
-            return known.round
-        read = self._read(messages, start, stop)
-        while len(self._known) >= _KEPT:
-            del self._known[next(iter(self._known))]
-        self._known[key] = _Known(read, read is None or read.results is not None)
-        return read
+        # Results enter the view together; a replay asks again about the time before they did.
+        key = (session, messages[start].id, stop > start + 1)
+        if key not in self._known:
+            while len(self._known) >= _KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[key] = self._read(messages, start, stop)
+        return self._known[key]
 
     def _read(self, messages: Sequence[Message], start: int, stop: int) -> Round | None:
         answer = messages[start]
@@ -179,22 +169,44 @@ def arguments_key(name: str, arguments: str, normalise: Normalise | None = None)
         return arguments
 
 
-def _as_before(round: Round, results: dict[ToolKey, object]) -> Round:
-    """A round in which a refused call has brought what it had brought when it last ran."""
-    brought = round.results
-    if brought is None:
-        return round
-    if round.refused:
-        # What was not run cannot have been anything new.
-        brought = tuple(
-            [
-                results.get(key, result) if result == _REFUSED_RESULT else result
-                for key, result in zip(round.calls, brought, strict=True)
-            ]
-        )
-        round = Round(round.calls, brought, round.text, round.prompts, refused=True)
-    results.update(zip(round.calls, brought, strict=True))
-    return round
+def _tail(messages: Sequence[Message], count: int) -> tuple[Sequence[Message], list[int]]:
+    """The end of a transcript with `count` answers and what preceded them, and where they are."""
+    length = _PER_ROUND * count + 1
+    while count:
+        tail = list(messages[-length:])
+        answers: list[int] = []
+        for at in range(len(tail) - 1, -1, -1):
+            if tail[at].role == "assistant":
+                if len(answers) == count:
+                    break
+                answers.append(at)
+        else:
+            if length < len(messages):
+                length *= 2
+                continue
+        answers.reverse()
+        return tail, answers
+    return (), []
+
+
+def _as_before(rounds: Sequence[Round]) -> list[Round]:
+    """Rounds in which a refused call has brought what it had brought when it last ran: what was not
+    run cannot have been anything new."""
+    results: dict[ToolKey, object] = {}
+    found: list[Round] = []
+    for round in rounds:
+        brought = round.results
+        if brought is not None and round.refused:
+            brought = tuple(
+                [
+                    results.get(key, result) if result == _REFUSED_RESULT else result
+                    for key, result in zip(round.calls, brought, strict=True)
+                ]
+            )
+            round = Round(round.calls, brought, round.text, round.prompts, refused=True)  # noqa: PLW2901  the same one, as it counts
+        results.update(zip(round.calls, brought or (), strict=False))
+        found.append(round)
+    return found
 
 
 def _prompts(messages: Sequence[Message], start: int) -> tuple[str, ...]:

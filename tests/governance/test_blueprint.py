@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from llm_client.types import LLMRequest, Message, ToolResult
@@ -14,13 +16,13 @@ from power_loop import AgentConfig, AgentLoop, MemoryStore
 from power_loop.errors import UsageError
 from power_loop.governance.blueprints.test_fix import TestFixBlueprint
 from power_loop.governance.goals import GOAL_META
-from power_loop.session.outcome import Crashed, GoalReached
+from power_loop.session.outcome import Cancelled, Crashed, GoalReached
 from power_loop.session.records import Record, RunClosed
 from tests.agent.crashed import write
 from tests.agent.scripted import Gate, Reply, Scripted, calls, hangs, says
 from tests.agent.stores import records_of
 from tests.agent.support import check_log
-from tests.governance.suites import QUICK
+from tests.governance.suites import QUICK, gone
 
 pytestmark = pytest.mark.anyio
 
@@ -160,6 +162,30 @@ async def test_another_process_goes_on_where_one_has_died(tmp_path: Path) -> Non
     assert result.outcome == GoalReached("nothing is open")
     assert states(llm.requests[-1].messages) == OPEN
     assert "Approaches after which something broke" in told(llm.requests[0].messages)[-1]
+
+
+async def test_a_cancelled_run_leaves_no_suite_running(tmp_path: Path) -> None:
+    """Not even one that was being measured, nor what its tests have begun."""
+    fifo = tmp_path / "pids"
+    os.mkfifo(fifo)
+    (tmp_path / "conftest.py").write_text("")
+    (tmp_path / "test_slow.py").write_text(
+        "import os, subprocess, time\n\ndef test_slow():\n"
+        "    child = subprocess.Popen(['sleep', '999'])\n"
+        f"    open({str(fifo)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
+        "    time.sleep(999)\n"
+    )
+    llm, store = Scripted(), MemoryStore()
+    with anyio.fail_after(60):
+        async with loop_of(llm, tmp_path, store) as loop:
+            async with loop.stream("Make the tests pass.") as stream:
+                pids = (await anyio.to_thread.run_sync(fifo.read_text)).split()
+                assert await loop.cancel(stream.session_id, "enough")
+                result = await stream.result()
+            for pid in pids:
+                await gone(int(pid))
+    assert result.outcome == Cancelled("enough")
+    assert llm.requests == []
 
 
 async def test_the_tools_do_not_leave_the_repository(tmp_path: Path) -> None:

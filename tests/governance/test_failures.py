@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -17,7 +16,7 @@ from power_loop.governance.blueprints.bytecode import remove_bytecode
 from power_loop.governance.blueprints.failures import PytestFailureMetric
 from power_loop.governance.blueprints.processes import run_command
 from power_loop.tools import Workspace
-from tests.governance.suites import QUICK
+from tests.governance.suites import QUICK, alive, gone
 
 pytestmark = pytest.mark.anyio
 
@@ -99,21 +98,6 @@ async def test_a_suite_is_run_again_only_if_something_has_changed(tmp_path: Path
 STUBBORN = 'trap "" TERM; sleep 999 & echo $$ $! > "$0"; wait; sleep 999'
 
 
-def _alive(pid: int) -> bool:
-    """Whether a process still does anything; one that nobody has waited for does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rsplit(") ", 1)[1][0] not in "ZX"
-
-
-async def _gone(pid: int) -> None:
-    """Returns when a process that was sent a signal has died of it."""
-    while _alive(pid):
-        await anyio.lowlevel.checkpoint()
-
-
 def _said(fifo: Path) -> list[int]:
     return [int(each) for each in fifo.read_text().split()]
 
@@ -133,10 +117,10 @@ async def test_a_command_that_is_cancelled_takes_its_group_with_it(tmp_path: Pat
             group.start_soon(running)
             pids += await anyio.to_thread.run_sync(_said, fifo)
             assert len(pids) == 2
-            assert all(map(_alive, pids))
+            assert all(map(alive, pids))
             group.cancel_scope.cancel()
         for pid in pids:
-            await _gone(pid)
+            await gone(pid)
 
 
 async def test_a_command_that_takes_too_long_is_ended(tmp_path: Path) -> None:
@@ -153,7 +137,7 @@ async def test_what_a_command_leaves_running_is_ended_with_it(tmp_path: Path) ->
     with anyio.fail_after(30):
         ran = await run_command(command, cwd=tmp_path, seconds=20)
         assert ran.status == 3
-        await _gone(int(ran.output))
+        await gone(int(ran.output))
 
 
 async def test_of_much_output_the_end_is_kept(tmp_path: Path) -> None:

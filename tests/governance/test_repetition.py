@@ -50,6 +50,17 @@ async def test_a_model_is_warned_then_refused_then_stopped() -> None:
     assert [told in text for text in refusals(seen)] == [True]
 
 
+async def test_a_replay_comes_to_the_same_degrees() -> None:
+    """Nothing but the record is needed for it."""
+    player = Player([READ] * 9)
+    guard = Policies(RepetitionGuard())
+    with anyio.fail_after(10):
+        async with AgentLoop(player.llm, tools=player.tools(), extensions=[guard]) as loop:
+            result = await loop.send("go")
+            assert result.status == "no_progress"
+            await check_log(loop, result.session_id)
+
+
 async def test_the_degrees_can_be_set() -> None:
     """A patient guard warns and refuses later, and still stops."""
     guard = RepetitionGuard(warn=2, refuse=4, stop=5)

@@ -13,6 +13,7 @@ from power_loop import AgentConfig, AgentLoop, Extension, Hooks, JsonSchemaTool
 from power_loop.agent.result import RunResult
 from power_loop.hooks import COMPLETE_DECIDE, CompleteDecide, Continue
 from tests.agent.scripted import Reply, Scripted, calls, says
+from tests.agent.support import check_log
 
 __all__ = ["Call", "GoOn", "Player", "Step", "played"]
 
@@ -112,6 +113,7 @@ async def played(
     )
     async with loop:
         result = await loop.send("Do it.")
+        await check_log(loop, result.session_id, does_the_same=False)
     assert player.llm.illegal == []
     return result, player
 
