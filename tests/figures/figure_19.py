@@ -19,6 +19,7 @@ import anyio
 from msgspec import Struct
 
 from power_loop.governance import Policies, RepetitionGuard
+from power_loop.hooks import TOOL_BEFORE
 from power_loop.session.outcome import NoProgress
 from tests.figures.result import FigureResult
 from tests.governance.traces import Call, Step, played
@@ -86,19 +87,22 @@ async def _many(seeds: Sequence[int]) -> tuple[Counter[str], list[str], int, int
     return tried, failures, most, ran
 
 
-async def _judged_loop(trace: _Trace) -> tuple[list[str], int, int]:
-    """What is wrong, repeats that were asked for, and those of which a call was run."""
-    guard = RepetitionGuard(polling=_POLLING)
+async def _judged_loop(
+    trace: _Trace, guard: RepetitionGuard | None = None
+) -> tuple[list[str], int, int]:
+    """What is wrong, repeats that came to their end, and those of which a call was run."""
+    guard = guard or RepetitionGuard(polling=_POLLING)
     result, player = await played(trace.steps, Policies(guard), injected=trace.injected)
     assert trace.loops is not None
     if not isinstance(result.outcome, NoProgress):
         return [f"not stopped: {result.outcome}"], 0, 0
     # Of the first time around, nobody can know yet.
     over = player.asked - trace.loops - trace.period
-    # The call with which one more repeat would begin is asked for, and not run.
-    repeats = -(-(over - 1) // trace.period)
+    if player.decided[-1] == TOOL_BEFORE.name:
+        over -= 1  # what the model has asked for last does not happen
+    repeats = over // trace.period
     last = max([step for step, _ in player.ran], default=0)
-    executed = max(0, -(-(last - trace.loops - trace.period) // trace.period))
+    executed = max(0, (last - trace.loops - trace.period) // trace.period)
     wrong = [f"stopped after {repeats} repeats"] * (repeats > _REPEATS)
     if over < (trace.period if trace.order else 1):
         wrong.append("stopped before anything was repeated")
@@ -115,8 +119,10 @@ def _is_told(trace: _Trace, reason: str) -> bool:
     return any(name in reason for name in names) if names else "answer" in reason
 
 
-async def _judged_work(trace: _Trace) -> tuple[Counter[str], list[str]]:
-    guard = RepetitionGuard(polling=_POLLING)
+async def _judged_work(
+    trace: _Trace, guard: RepetitionGuard | None = None
+) -> tuple[Counter[str], list[str]]:
+    guard = guard or RepetitionGuard(polling=_POLLING)
     result, player = await played(trace.steps, Policies(guard), injected=trace.injected)
     view = player.llm.requests[-1].messages
     warned = sum(message.meta == {"policy": "repetition"} for message in view)

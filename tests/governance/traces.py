@@ -12,6 +12,7 @@ from llm_client.types import LLMRequest
 from power_loop import AgentConfig, AgentLoop, Extension, Hooks, JsonSchemaTool
 from power_loop.agent.result import RunResult
 from power_loop.hooks import COMPLETE_DECIDE, CompleteDecide, Continue
+from power_loop.session.records import Decided
 from tests.agent.scripted import Reply, Scripted, calls, says
 from tests.agent.support import check_log
 
@@ -56,12 +57,14 @@ class Player:
         llm: the model.
         asked: how often it was asked for a step.
         ran: the calls that were run, as (step, name).
+        decided: at which hook points something was decided, once it is over.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = steps
         self.asked = 0
         self.ran: list[tuple[int, str]] = []
+        self.decided: list[str] = []
         self.llm = Scripted(by=self._reply)
 
     @property
@@ -113,7 +116,8 @@ async def played(
     )
     async with loop:
         result = await loop.send("Do it.")
-        await check_log(loop, result.session_id, does_the_same=False)
+        log = await check_log(loop, result.session_id, does_the_same=False)
+    player.decided = [record.at for record in log if isinstance(record, Decided)]
     assert player.llm.illegal == []
     return result, player
 
