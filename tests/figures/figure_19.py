@@ -104,7 +104,7 @@ async def _judged_loop(
     last = max([step for step, _ in player.ran], default=0)
     executed = max(0, (last - trace.loops - trace.period) // trace.period)
     wrong = [f"stopped after {repeats} repeats"] * (repeats > _REPEATS)
-    if over < (trace.period if trace.order else 1):
+    if trace.order and over < trace.period:
         wrong.append("stopped before anything was repeated")
     if not _is_told(trace, result.outcome.reason):
         wrong.append(f"the reason does not name it: {result.outcome.reason!r}")
