@@ -42,6 +42,7 @@ class PendingCall(Struct, frozen=True):
         attempt: how often it has been begun.
         idempotency_key: under which it was begun, for asking whoever was to do the work; "" before.
         waiting: what exactly it waits for, if it does.
+        session_id: the session it is a call of: one of those below, perhaps.
     """
 
     call_id: str
@@ -52,14 +53,15 @@ class PendingCall(Struct, frozen=True):
     token: str
     idempotency_key: str = ""
     waiting: CallWaiting | None = None
+    session_id: str = ""
 
 
 def pending_calls(session: Session) -> tuple[PendingCall, ...]:
     """The session's open calls, in call order."""
-    return tuple([_pending(call) for call in session.open_calls.values()])
+    return tuple([_pending(session.id, call) for call in session.open_calls.values()])
 
 
-def _pending(call: OpenCall) -> PendingCall:
+def _pending(session_id: str, call: OpenCall) -> PendingCall:
     begun = call.started
     what = call.call if begun is None else begun
     return PendingCall(
@@ -71,6 +73,7 @@ def _pending(call: OpenCall) -> PendingCall:
         call.token,
         "" if begun is None else begun.idempotency_key,
         call.waiting,
+        session_id,
     )
 
 

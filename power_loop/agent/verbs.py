@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import get_args
 
 from llm_client.types import Message, new_id
@@ -10,6 +11,7 @@ from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import PendingCall, abandonment, pending_calls
 from power_loop.agent.options import check_one_of
 from power_loop.agent.time_verbs import TimeVerbs
+from power_loop.errors import SessionNotFound
 from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, SteerMode
 from power_loop.session.text import repaired_text
 from power_loop.session.view import full_history
@@ -102,12 +104,18 @@ class SessionVerbs(TimeVerbs):
         return full_history([stamped.event for stamped in records])
 
     async def get_pending(self, session_id: str) -> tuple[PendingCall, ...]:
-        """The session's open calls.
+        """The session's open calls, and after them those of the sessions below that they wait for.
 
         Raises:
             SessionNotFound: there is none of that id.
         """
-        return pending_calls(await self._runner.sessions.snapshot(session_id))
+        own = pending_calls(await self._runner.sessions.snapshot(session_id))
+        found = [*own]
+        for call in own:
+            if call.waiting is not None and call.waiting.kind == "child":
+                with suppress(SessionNotFound):  # it was to be made when the process died
+                    found += await self.get_pending(call.token)
+        return tuple(found)
 
     async def close_session(self, session_id: str) -> int:
         """Deletes a session with those of its sub-agents that are not detached; returns how many.

@@ -219,7 +219,7 @@ class Committer:
         """No more commits will come. What is still open is closed with `outcome`.
 
         `finished` are results that no record holds yet, `partial` is the text of an answer that was
-        on its way, `spent` what it may have cost, `cost` in US dollars, `unheard` what sessions below
+        on its way, `spent` what it may have cost, `cost` in US dollars, `unheard` what those below
         have used.
         """
         self._last = (outcome, finished, partial, spent)
