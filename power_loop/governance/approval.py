@@ -63,19 +63,25 @@ class RequireApproval(Policy):
         self._ttl = ttl
         self._ends = on_denial == "end"
 
-    async def before_action(self, context: ToolBefore[Any]) -> Pause | None:
+    def before_action(self, context: ToolBefore[Any]) -> Pause | Awaitable[Pause] | None:
         """Asks for an approval of the calls that are meant."""
         if not self._meant(context):
             return None
         reason = self._reason if isinstance(self._reason, str) else self._reason(context)
-        return Pause(reason, self.version, await self._digest(context), self._ttl, self._ends)
-
-    async def _digest(self, context: ToolBefore[Any]) -> str:
         if self._world is None:
-            return ""
+            return self._pause(reason, "")
         observed = self._world(context)
         if isawaitable(observed):
-            observed = await observed
+            return self._observed(reason, observed)
+        return self._pause(reason, self._digest(observed))
+
+    async def _observed(self, reason: str, observed: Awaitable[object]) -> Pause:
+        return self._pause(reason, self._digest(await observed))
+
+    def _pause(self, reason: str, world: str) -> Pause:
+        return Pause(reason, self.version, world, self._ttl, self._ends)
+
+    def _digest(self, observed: object) -> str:
         try:
             encoded = msgspec.json.encode(observed, order="deterministic")
         except (TypeError, ValueError, RecursionError) as error:

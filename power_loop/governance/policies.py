@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from inspect import iscoroutinefunction
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
 from msgspec import Struct
@@ -228,16 +228,25 @@ def _handler(
 ) -> Callable[[Any], Any]:
     """A handler that asks `judge` and says it as a directive; asynchronous only if it must be."""
     if iscoroutinefunction(judge):
-
-        async def judged_later(context: Any) -> Any:
+        # Known to be asynchronous beforehand, it may have a bound of its own.
+        async def awaited(context: Any) -> Any:
             return directive(context, await judge(context))
 
-        return judged_later
+        return awaited
 
     def judged(context: Any) -> Any:
-        return directive(context, judge(context))
+        decision = judge(context)
+        if decision is not None and isawaitable(decision):
+            return _judged_later(directive, context, decision)
+        return directive(context, decision)
 
     return judged
+
+
+async def _judged_later(
+    directive: Callable[[Any, Any], Any], context: Any, decision: Awaitable[Any]
+) -> Any:
+    return directive(context, await decision)
 
 
 def _judges_rounds(policy: Policy) -> bool:
