@@ -8,6 +8,7 @@
     runtime/    leaves: stores
     tools/      @tool, registry, the files of a workspace
     agent/      AgentLoop and its verbs
+    governance/ policies, exits, goals: when a run is to stop, and what it may do
     history/    a stored session: replayed, forked, compared, archived, accounted for
     cli/        the `power-loop` command
 
