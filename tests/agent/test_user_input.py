@@ -65,7 +65,7 @@ async def look() -> str:
 
 
 def ordering(name: str) -> Scripted:
-    wanted = (
+    wanted: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("a", name, {"what": "pens"}),
         ("b", "look", {}),
         ("c", "request_user_input", {"question": "Which?", "choices": ["red", "blue"]}),
