@@ -73,7 +73,8 @@ async def _judged(
     times = 0
     while True:
         context = _to_judge(io, open_call)
-        if not io.listens(TOOL_BEFORE) and not open_call.grants:
+        unguarded = not open_call.grants and open_call.lapsed is None
+        if unguarded and not io.listens(TOOL_BEFORE):
             return context
         result = await judge(io, open_call, context, again=again)
         if isinstance(result, ToolBefore):

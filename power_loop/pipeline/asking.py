@@ -3,13 +3,13 @@
 An approval is for what was shown: these arguments, under that version of a rule, with the world as
 it was, and for its time. Once it has been given, all handlers of tool.before judge the call again,
 and only the one that had asked lets it pass, and only for just that. What they leave of the call
-must be what was approved: whoever rewrites it afterwards has it asked for anew.
+must be what was approved: whoever rewrites it afterwards has it asked for anew. So has whoever is
+too late, even where nobody asks any more.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -72,7 +72,7 @@ async def judge(
 
     `again` says that the call is run as it is in `context`, whatever they make of it.
     """
-    leave = _Leave(open_call.grants, io.wall_clock() if open_call.grants else 0.0)
+    leave = _Leave(open_call, io.wall_clock() if open_call.grants else 0.0)
     result: ToolBefore[Any] | Diverted[ToolBefore[Any], Any] = context
     if io.listens(TOOL_BEFORE):
         result = await io.fire(TOOL_BEFORE, context, leave.passes)
@@ -96,8 +96,9 @@ class _Leave:
         void: why the newest one that a handler was given is worth nothing any more.
     """
 
-    def __init__(self, grants: Sequence[CallWaiting], now: float) -> None:
-        self._grants = grants
+    def __init__(self, open_call: OpenCall, now: float) -> None:
+        self._grants = open_call.grants
+        self._lapsed = open_call.lapsed
         self._now = now
         self._passed: list[Diverted[ToolBefore[Any], Any]] = []
         self.void: dict[str, str] = {}
@@ -119,7 +120,8 @@ class _Leave:
     def missing(self, runs: ToolBefore[Any]) -> Diverted[ToolBefore[Any], Any] | None:
         """What must be asked for before the call may run like this; None if that was approved."""
         if not self._grants:
-            return None
+            # Whoever had asked may not be in this program: to be late must not be a way past it.
+            return None if self._lapsed is None else self._again(self._lapsed, runs)
         digest = arguments_digest(runs.arguments)
         fitting = {g.by for g in self._grants if (g.name, g.args_hash) == (runs.name, digest)}
         for diverted in self._passed:
@@ -128,7 +130,9 @@ class _Leave:
         if self._passed or fitting:
             return None
         # Nobody asks any more, but this is not what a person was shown.
-        last = self._grants[-1]
+        return self._again(self._grants[-1], runs)
+
+    def _again(self, last: CallWaiting, runs: ToolBefore[Any]) -> Diverted[ToolBefore[Any], Any]:
         ttl = None if last.expires is None else last.expires - last.created
         asks = Suspend(last.reason, last.version, last.world, ttl, last.end_on_denial)
         return self._asked_anew(last.by, asks, runs)

@@ -19,7 +19,8 @@ class OpenCall(Struct):
 
     `started` is the newest start of it, which says what really ran. `waiting` is what it waits for,
     `grants` are the approvals it has been given, with the arguments that were approved; `edited`
-    are those, where a person had changed them. `refusal` is why a person said no.
+    are those, where a person had changed them. `refusal` is why a person said no. `lapsed` is what
+    was asked for last, if nothing can come of it any more although nobody has said no.
     """
 
     call: ToolCall
@@ -33,6 +34,7 @@ class OpenCall(Struct):
     grants: tuple[CallWaiting, ...] = ()
     edited: str = ""
     refusal: str = ""
+    lapsed: CallWaiting | None = None
 
     @property
     def begun(self) -> bool:

@@ -17,7 +17,8 @@ Rules:
     it may wait for a person's leave to be started again.
  8. A leave is for what was shown, and used up by the answer to it; one that comes too late puts the
     call back to where it is to be decided on.
- 9. A copy of a session has no leave that was asked for or given in the session it was made of.
+ 9. A copy of a session has no leave that was asked for or given in the session it was made of; its
+    calls are to be asked for anew.
 """
 
 from __future__ import annotations

@@ -273,7 +273,7 @@ def _move_started(s: State, r: ToolStarted) -> None:
     call = s.open_calls[r.call_id]
     call.state, call.attempt, call.started = "started", r.attempt, r
     # A leave is for one start.
-    call.grants = ()
+    call.grants, call.lapsed = (), None
     _spend(s, _TOOL_CALL)
 
 
@@ -292,6 +292,7 @@ def _move_settled(s: State, r: ToolSettled) -> None:
 def _move_waiting(s: State, r: CallWaiting) -> None:
     call = s.open_calls[r.call_id]
     call.state, call.token, call.kind, call.waiting = "waiting", r.token, r.kind, r
+    call.lapsed = None
     s.ids.add(r.token)
     if r.kind == "child":
         _spend(s, _CHILD)
@@ -313,7 +314,7 @@ def _move_answered(s: State, r: CallAnswered) -> None:
             call.edited = r.arguments
         call.grants = (*call.grants, waited)
     elif r.answer == "expired":
-        call.state, call.kind = "in_doubt" if call.begun else "asked", ""
+        call.state, call.kind, call.lapsed = "in_doubt" if call.begun else "asked", "", waited
     else:
         call.state, call.refusal = "answered", r.note
 
@@ -349,6 +350,7 @@ def _move_forked(s: State, _: Forked) -> None:
         # A leave is for one execution, and that one is the source's.
         if call.kind == "approval" and call.state in ("waiting", "granted"):
             call.state, call.kind = "in_doubt" if call.begun else "asked", ""
+            call.lapsed = call.waiting or call.grants[-1]
             call.token, call.waiting = "", None
         call.grants, call.edited = (), ""
 
