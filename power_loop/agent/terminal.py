@@ -17,7 +17,7 @@ from power_loop.agent.requests import ApprovalRequest, InputRequest
 from power_loop.errors import AnswerRefused, UsageError
 from power_loop.pipeline.ports import Answer
 
-__all__ = ["TerminalResponder", "plain"]
+__all__ = ["TerminalResponder", "plain", "until"]
 
 _PIECE = 65536
 _WAYS = "y to allow it, n or n NOTE to forbid it, e to edit the arguments, l to decide later: "
@@ -70,7 +70,7 @@ class TerminalResponder:
 
     async def _approval(self, request: ApprovalRequest, read: ReadLine) -> Answer | None:
         self._say(f"\n{plain(request.tool)} {_shown_arguments(request.arguments)}\n")
-        self._say(f"  {plain(request.reason)}{_until(request.expires)}\n")
+        self._say(f"  {plain(request.reason)}{until(request.expires)}\n")
         while True:
             self._say(_WAYS)
             line = await read()
@@ -178,7 +178,8 @@ def _shown_arguments(arguments: str) -> str:
     return plain(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def _until(expires: float | None) -> str:
+def until(expires: float | None) -> str:
+    """By when something can be answered, in words; "" for any time."""
     if expires is None:
         return ""
     return f" (until {datetime.fromtimestamp(expires).astimezone():%Y-%m-%d %H:%M:%S})"

@@ -26,7 +26,16 @@ from power_loop.cli import (
 )
 from power_loop.cli.database import Database, DurableStore
 from power_loop.cli.settings import CliSettings
-from power_loop.cli.values import decision, duration, natural, pair, positive, status
+from power_loop.cli.values import (
+    approval,
+    decision,
+    duration,
+    natural,
+    noted,
+    pair,
+    positive,
+    status,
+)
 from power_loop.errors import PowerLoopError, SessionPendingError
 
 __all__ = ["main"]
@@ -141,7 +150,7 @@ def _add_running(commands: Any, common: ArgumentParser) -> None:
         commands, "demo", "answer a question about the files here, step by step", common, running
     )
     parser.add_argument("question", nargs="*", help="another one than the demo's own")
-    parser.set_defaults(command=demo.demo, write=False)
+    parser.set_defaults(command=demo.demo, write=False, confirm=False)
     _add_resume(commands, common, running)
 
 
@@ -150,14 +159,7 @@ def _add_resume(commands: Any, common: ArgumentParser, running: ArgumentParser) 
         commands, "resume", "carry on a run that was interrupted or waits", common, running
     )
     parser.add_argument("session", metavar="ID")
-    for option, what in (("--approve", "say yes"), ("--deny", "say no")):
-        parser.add_argument(
-            option,
-            action="append",
-            default=[],
-            metavar="TOKEN",
-            help=f"{what} to the call that waits with this token",
-        )
+    _add_answers(parser)
     parser.add_argument(
         "--decide",
         action="append",
@@ -185,9 +187,26 @@ def _add_resume(commands: Any, common: ArgumentParser, running: ArgumentParser) 
     parser.set_defaults(command=resume.abort)
 
 
+def _add_answers(parser: ArgumentParser) -> None:
+    for option, kind, what, metavar in (
+        ("--approve", approval, "let the call run that waits with this token", "TOKEN[=JSON]"),
+        ("--deny", noted, "forbid it, and say why", "TOKEN[=NOTE]"),
+        ("--answer", pair, "answer the question with this token", "TOKEN=TEXT"),
+    ):
+        parser.add_argument(
+            option, action="append", default=[], type=kind, metavar=metavar, help=what
+        )
+    parser.add_argument(
+        "--by", default="command line", metavar="NAME", help="who says so (%(default)s)"
+    )
+
+
 def _add_write(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--write", action="store_true", help="let it also write and edit files there"
+    )
+    parser.add_argument(
+        "--confirm", action="store_true", help="ask somebody before it writes or edits a file"
     )
 
 

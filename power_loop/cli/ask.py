@@ -12,11 +12,15 @@ from msgspec.structs import replace
 from llm_client.service import LLMService
 from power_loop.agent.config import AgentConfig, InDoubt
 from power_loop.agent.loop import AgentLoop
+from power_loop.agent.responding import Responder
+from power_loop.cli.asking import AtTerminal, somebody_answers
 from power_loop.cli.display import make_display
 from power_loop.cli.settings import CliSettings
 from power_loop.cli.small import small_config, small_tools
 from power_loop.cli.turn import show_run, warm_up
 from power_loop.errors import UsageError
+from power_loop.governance.approval import RequireApproval
+from power_loop.governance.policies import Policies
 from power_loop.runtime.stores.base import Store
 from power_loop.tools.builtin import workspace_tools
 
@@ -27,13 +31,21 @@ SYSTEM_PROMPT = (
     "before you answer, and say only what you found there."
 )
 
+_WRITING = ("write_file", "edit_file")
+
 SMALL = (
     "(the local model is a very small one, good for trying things out; "
     "--model openai:gpt-5-mini, for one, takes a larger one)"
 )
 
 
-def open_loop(args: Namespace, store: Store, *, in_doubt: InDoubt = "tell") -> AgentLoop[None]:
+def open_loop(
+    args: Namespace,
+    store: Store,
+    *,
+    in_doubt: InDoubt = "tell",
+    responder: Responder | None = None,
+) -> AgentLoop[None]:
     """The loop that the arguments describe. `in_doubt` is as in `AgentConfig`.
 
     Raises:
@@ -41,11 +53,17 @@ def open_loop(args: Namespace, store: Store, *, in_doubt: InDoubt = "tell") -> A
     """
     settings: CliSettings = args.settings
     checked_workspace(args)
-    return loop_with(args, store, settings.service(args.model), in_doubt=in_doubt)
+    service = settings.service(args.model)
+    return loop_with(args, store, service, in_doubt=in_doubt, responder=responder)
 
 
 def loop_with(
-    args: Namespace, store: Store, service: LLMService, *, in_doubt: InDoubt = "tell"
+    args: Namespace,
+    store: Store,
+    service: LLMService,
+    *,
+    in_doubt: InDoubt = "tell",
+    responder: Responder | None = None,
 ) -> AgentLoop[None]:
     """The loop that the arguments describe, with this service.
 
@@ -60,7 +78,10 @@ def loop_with(
         tools = workspace_tools(workspace, read_only=not args.write)
         config = AgentConfig(system_prompt=SYSTEM_PROMPT, max_rounds=args.max_rounds)
     config = replace(config, in_doubt=in_doubt)
-    return AgentLoop[None](service, tools=tools, store=store, config=config)
+    rules = [Policies(RequireApproval(_WRITING, "it changes files"))] if args.confirm else []
+    return AgentLoop[None](
+        service, tools=tools, store=store, config=config, extensions=rules, responder=responder
+    )
 
 
 def checked_workspace(args: Namespace) -> Path:
@@ -77,7 +98,7 @@ def checked_workspace(args: Namespace) -> Path:
 
 def same_as(args: Namespace) -> Sequence[str]:
     """What a command was told that another one needs as well to have the same loop."""
-    words: list[str] = ["--write"] if args.write else []
+    words = [option for option in ("--write", "--confirm") if getattr(args, option[2:])]
     if args.workspace != Path.cwd():
         words += ["--workspace", str(args.workspace.absolute())]
     return [*words, *(("--model", args.model) if args.model else ())]
@@ -85,7 +106,9 @@ def same_as(args: Namespace) -> Sequence[str]:
 
 async def ask(args: Namespace, store: Store) -> int:
     """`ask`: streams the answer; the session stays, to be gone on with."""
-    loop = open_loop(args, store)
+    display = make_display(json=args.json)
+    asks = AtTerminal(display) if somebody_answers(args) else None
+    loop = open_loop(args, store, responder=asks)
     question = " ".join(args.question)
     if args.settings.local_name(args.model) is not None:
         print(SMALL, file=sys.stderr)
@@ -94,7 +117,7 @@ async def ask(args: Namespace, store: Store) -> int:
         async with loop:
             result = await show_run(
                 lambda on_busy: loop.stream(question, args.session, on_busy=on_busy),
-                make_display(json=args.json),
+                display,
                 announce=not args.json,
             )
     finally:

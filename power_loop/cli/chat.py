@@ -13,7 +13,8 @@ from llm_client.errors import LLMError
 from power_loop.agent.loop import AgentLoop
 from power_loop.agent.stream import RunStream
 from power_loop.cli.ask import SMALL, open_loop
-from power_loop.cli.display import make_display
+from power_loop.cli.asking import AtTerminal, somebody_answers
+from power_loop.cli.display import Display, make_display
 from power_loop.cli.keyboard import Lines, at_keyboard, read_lines
 from power_loop.cli.turn import Opener, warm_up, when_free
 from power_loop.errors import PowerLoopError
@@ -36,7 +37,9 @@ Anything else waits until it is done:
 
 async def chat(args: Namespace, store: Store) -> int:
     """`chat`: reads lines until /quit or the end of the input."""
-    loop = open_loop(args, store)
+    display = make_display(json=args.json)
+    asks = AtTerminal(display, reads_itself=False) if somebody_answers(args) else None
+    loop = open_loop(args, store, responder=asks)
     if not args.json:
         model = args.settings.model_in_words(args.model, loop.llm)
         print(f"{model}, in {args.workspace.resolve()}. /help says what can be typed.", flush=True)
@@ -45,7 +48,7 @@ async def chat(args: Namespace, store: Store) -> int:
     try:
         await warm_up(loop.llm)
         async with loop:
-            await _Conversation(loop, args.session, as_json=args.json).talk()
+            await _Conversation(loop, args.session, display, asks, as_json=args.json).talk()
     finally:
         await loop.close_llm()
     return 0
@@ -54,9 +57,19 @@ async def chat(args: Namespace, store: Store) -> int:
 class _Conversation:
     """One session at a keyboard."""
 
-    def __init__(self, loop: AgentLoop[None], session: str | None, *, as_json: bool) -> None:
+    def __init__(
+        self,
+        loop: AgentLoop[None],
+        session: str | None,
+        display: Display,
+        asks: AtTerminal | None,
+        *,
+        as_json: bool,
+    ) -> None:
         self._loop = loop
         self._session = session
+        self._display = display
+        self._asks = asks
         self._json = as_json
         self._lines = Lines()
         self._steering = Lines()
@@ -129,8 +142,7 @@ class _Conversation:
 
     async def _show(self, open: Opener) -> None:
         """Shows a run to its end. Until it begins, Ctrl-C gives up waiting for its session."""
-        display = make_display(json=self._json)
-        began = False
+        display, began = self._display, False
         try:
             with anyio.CancelScope() as self._turn:
                 async with when_free(open) as run:
@@ -181,6 +193,9 @@ class _Conversation:
         busy = self._turn is not None and self._session is not None
         if busy and command in ("/steer", "/steer!") and text.strip():
             self._steering.put(f"{command} {text.strip()}")
+        elif self._asks is not None and self._asks.take(line):
+            if line is None:
+                self._lines.put(line)
         else:
             self._lines.put(line)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol, TextIO
@@ -55,6 +57,10 @@ class Display(Protocol):
         """Takes the next event in."""
         ...
 
+    def still(self) -> AbstractContextManager[None]:
+        """Nothing moves on the screen meanwhile, so that somebody can type there."""
+        ...
+
     def close(self) -> None:
         """Leaves the screen as it is to stay."""
         ...
@@ -82,6 +88,10 @@ class JsonDisplay:
         self._out.write(encode_event(stamped).decode() + "\n")
         self._out.flush()
 
+    def still(self) -> AbstractContextManager[None]:
+        """Nothing ever moves."""
+        return nullcontext()
+
     def close(self) -> None:
         """Has nothing to leave."""
 
@@ -105,6 +115,13 @@ class PlainDisplay:
         else:
             self._line(self._told(stamped))
         self._out.flush()
+
+    @contextmanager
+    def still(self) -> Generator[None]:
+        """Nothing ever moves, but a line may be open."""
+        self._end_text()
+        self._out.flush()
+        yield
 
     def close(self) -> None:
         """Ends a line that is open."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -35,6 +36,8 @@ class LiveDisplay:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
         self._live: Live | None = None
+        self._moves = False
+        self._still = False
         self._text = ""
         self._thinking = ""
         self._asking = False
@@ -80,15 +83,34 @@ class LiveDisplay:
                 return False
         return True
 
+    @contextmanager
+    def still(self) -> Generator[None]:
+        """Takes what moves off the screen meanwhile."""
+        self._still = True
+        self._stop()
+        try:
+            yield
+        finally:
+            self._still = False
+            self._start()
+
     def close(self) -> None:
         """Takes what moves off the screen."""
+        self._moves = False
+        self._stop()
+
+    def _stop(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def _open(self) -> None:
         self._text = self._thinking = ""
-        if self._live is None:
+        self._moves = True
+        self._start()
+
+    def _start(self) -> None:
+        if self._live is None and self._moves and not self._still:
             self._live = Live(
                 console=self._console,
                 refresh_per_second=REFRESHES_PER_SECOND,

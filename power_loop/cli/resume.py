@@ -5,17 +5,21 @@ Whoever needs a person's decision is told by `tell_open` what is open, and which
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from llm_client.types import ToolResult, ToolSpec
-from power_loop.agent.answers import approve, by_token, deny
+from power_loop.agent.answers import answer, approve, by_token, deny
 from power_loop.agent.deciding import Decision
 from power_loop.agent.loop import AgentLoop
 from power_loop.agent.opening import PendingCall
+from power_loop.agent.requests import ApprovalRequest, InputRequest
+from power_loop.agent.terminal import plain, until
 from power_loop.cli.ask import loop_with, open_loop, same_as
+from power_loop.cli.asking import AtTerminal, somebody_answers
 from power_loop.cli.display import make_display
 from power_loop.cli.settings import CliSettings
 from power_loop.cli.silent import SilentService
@@ -34,13 +38,16 @@ T = TypeVar("T")
 
 async def resume(args: Namespace, store: Store) -> int:
     """`resume`: carries a run on, as `ask` shows it; 1 if it did not come to its answer."""
-    loop = open_loop(args, store, in_doubt="ask")
-    answers = [*map(approve, args.approve), *map(deny, args.deny)]
+    display = make_display(json=args.json)
+    asks = AtTerminal(display) if somebody_answers(args) else None
+    loop = open_loop(args, store, in_doubt="ask", responder=asks)
+    answers = _answers(args)
     results = [(call, Result(text)) for call, text in args.result]
     decisions: Mapping[str, Decision] = _once([*args.decide, *results])
     try:
         pending = await loop.get_pending(args.session)
-        if pending and not answers and not decisions and _all_wait(pending):
+        here = asks is not None and all(call.name in loop.tools.by_name() for call in pending)
+        if pending and not (answers or decisions or here) and _all_wait(pending):
             await tell_open(args, store)
             return 1
         _check_tools(loop, pending, answers, decisions)
@@ -50,7 +57,7 @@ async def resume(args: Namespace, store: Store) -> int:
                 lambda on_busy: loop.stream_resume(
                     args.session, on_busy=on_busy, answers=answers, decisions=decisions
                 ),
-                make_display(json=args.json),
+                display,
                 announce=not args.json,
             )
     finally:
@@ -58,6 +65,12 @@ async def resume(args: Namespace, store: Store) -> int:
     if await loop.get_pending(args.session):
         await tell_open(args, store)
     return 0 if result.status == "completed" else 1
+
+
+def _answers(args: Namespace) -> list[Answer]:
+    yes = [approve(token, edited, by=args.by) for token, edited in args.approve]
+    no = [deny(token, note, by=args.by) for token, note in args.deny]
+    return [*yes, *no, *[answer(token, text, by=args.by) for token, text in args.answer]]
 
 
 async def abort(args: Namespace, store: Store) -> int:
@@ -88,9 +101,11 @@ async def tell_open(args: Namespace, store: Store, undecided: Sequence[str] = ()
     tools = loop.tools.by_name()
     print(f"session {args.session} has open calls:", file=sys.stderr)
     for call in pending:
-        what = f"{call.name}({one_line(call.arguments)})"
         whose = "" if call.name in tools else " (a tool of another program)"
-        print(f"  {call.call_id}  {what}{whose}  {_state(call, undecided)}", file=sys.stderr)
+        state = _state(call, undecided)
+        print(f"  {call.call_id}  {_what_runs(call)}{whose}  {state}", file=sys.stderr)
+        for line in _told_request(call.request):
+            print(f"      {line}", file=sys.stderr)
     settings: CliSettings = args.settings
     ways = _ways_on(tools, pending, undecided)
     print("one of these goes on:" if ways else "it can go on in that program", file=sys.stderr)
@@ -111,18 +126,45 @@ def _state(call: PendingCall, undecided: Sequence[str]) -> str:
     return "is running" if call.state == "started" else "has not begun"
 
 
+def _what_runs(call: PendingCall) -> str:
+    if isinstance(call.request, ApprovalRequest):
+        # Whole: somebody is to answer for it.
+        return f"{plain(call.request.tool)}({plain(call.request.arguments)})"
+    return f"{plain(call.name)}({one_line(plain(call.arguments))})"
+
+
+def _told_request(request: ApprovalRequest | InputRequest | None) -> list[str]:
+    """What a person is to know before they answer."""
+    match request:
+        case ApprovalRequest():
+            why = one_line(plain(request.reason) or "no reason is given", 300)
+            return [f"{why} (asked by {plain(request.by) or 'a hook'}){until(request.expires)}"]
+        case InputRequest():
+            lines = [one_line(plain(request.question), 1000)]
+            if request.schema is not None:
+                lines.append(f"to fit {plain(json.dumps(request.schema, ensure_ascii=False))}")
+            return lines
+        case None:
+            return []
+
+
 def _ways_on(
     tools: Mapping[str, Tool | ToolSpec], pending: Sequence[PendingCall], undecided: Sequence[str]
 ) -> Sequence[Sequence[str]]:
     """What to say to `resume`: each is whole, and decides about everything."""
-    if any(call.name not in tools and call.state in ("asked", "granted") for call in pending):
+    if any(call.name not in tools and _begins(call) for call in pending):
         return []
-    waiting = [call for call in pending if call.state == "waiting"]
-    tokens = [call.token for call in waiting]
-    yes = [word for token in tokens for word in ("--approve", token)]
-    no = [word for token in tokens for word in ("--deny", token)]
-    answers: list[list[str]] = [yes, no] if tokens else [[]]
-    if any(call.name not in tools for call in waiting):
+    asked = [call for call in pending if isinstance(call.request, ApprovalRequest)]
+    told = [
+        word
+        for call in pending
+        if isinstance(call.request, InputRequest)
+        for word in ("--answer", f"{call.token}=TEXT")
+    ]
+    yes = [word for call in asked for word in ("--approve", call.token)] + told
+    no = [word for call in asked for word in ("--deny", call.token)] + told
+    answers: list[list[str]] = [yes, no] if asked else [told]
+    if any(call.name not in tools for call in asked):
         answers = [no]
     if not undecided:
         return answers
@@ -135,6 +177,12 @@ def _ways_on(
 
 def _for_each(calls: Iterable[PendingCall], option: str, value: str) -> list[str]:
     return [word for call in calls for word in (option, f"{call.call_id}={value}")]
+
+
+def _begins(call: PendingCall) -> bool:
+    """Whether its tool is needed as soon as the session is carried on."""
+    works_below = call.state == "waiting" and call.request is None
+    return works_below or call.state in ("asked", "granted")
 
 
 def _all_wait(pending: Iterable[PendingCall]) -> bool:
@@ -164,8 +212,7 @@ def _check_tools(
     granted = {token for token, each in by_token(answers).items() if each.kind == "approve"}
     for call in pending:
         approved = call.state == "waiting" and call.token in granted
-        begins = call.state in ("asked", "granted") or approved
-        if begins and call.call_id not in decisions and call.name not in tools:
+        if (approved or _begins(call)) and call.call_id not in decisions and call.name not in tools:
             raise UsageError(
                 f"call {call.call_id!r} needs the tool {call.name!r}, which is not one of this "
                 "command's: resume the session in the program that has it (--write brings the "

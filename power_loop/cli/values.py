@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import msgspec
 
 from power_loop.agent.result import Status
 
-__all__ = ["decision", "duration", "natural", "pair", "positive", "status"]
+__all__ = ["approval", "decision", "duration", "natural", "noted", "pair", "positive", "status"]
 
 _LARGEST = 2**31 - 1
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
@@ -42,6 +44,27 @@ def pair(text: str) -> tuple[str, str]:
     if not (name and equals):
         raise ArgumentTypeError(f"{text!r} is no NAME=VALUE")
     return name, value
+
+
+def noted(text: str) -> tuple[str, str]:
+    """A token, and what is said to it, which may be nothing."""
+    token, _, note = text.partition("=")
+    if not token:
+        raise ArgumentTypeError(f"{text!r} has no token")
+    return token, note
+
+
+def approval(text: str) -> tuple[str, dict[str, Any] | None]:
+    """A token, and the arguments to run with in place of those that were asked for."""
+    token, edited = noted(text)
+    if not edited:
+        return token, None
+    try:
+        return token, msgspec.json.decode(edited, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ArgumentTypeError(
+            f"the arguments for {token!r} are no JSON object: {error}"
+        ) from None
 
 
 def decision(text: str) -> tuple[str, Literal["rerun", "unknown"]]:

@@ -12,6 +12,7 @@ import psycopg
 
 from llm_client.types import Message, Text, ToolCall
 from power_loop.events import is_record
+from power_loop.pipeline.asking import arguments_digest
 from power_loop.runtime.stores.base import Store
 from power_loop.runtime.stores.sqlite import SQLiteStore
 from power_loop.session.outcome import AwaitingApproval
@@ -30,6 +31,9 @@ from tests.postgres_server import shared_server
 __all__ = ["died_in", "in_store", "new_database", "records_of", "sql", "waiting_for"]
 
 T = TypeVar("T")
+
+FAR = 32_503_680_000.0
+"""The year 3000."""
 
 _databases = count(1)
 
@@ -60,7 +64,7 @@ def waiting_for(place: Path, session: str, *names: str) -> None:
         ModelAsked("t1", 1, "m"),
         ModelEnded("t1", "ok"),
         MessageAppended(Message("assistant", calls, id="a1"), "t1"),
-        *[CallWaiting(f"c{n}", "approval", f"k{n}") for n in range(1, len(names) + 1)],
+        *[_asked(n, name) for n, name in enumerate(names, 1)],
         RunClosed("r1", AwaitingApproval(tokens)),
     )
 
@@ -69,6 +73,20 @@ def waiting_for(place: Path, session: str, *names: str) -> None:
         await write(store, session, records)
 
     in_store(place, leave)
+
+
+def _asked(number: int, name: str) -> CallWaiting:
+    return CallWaiting(
+        f"c{number}",
+        "approval",
+        f"k{number}",
+        "it looks around",
+        name,
+        "{}",
+        arguments_digest("{}"),
+        "guard",
+        expires=FAR,
+    )
 
 
 def records_of(place: Path, session: str) -> Sequence[Record]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from power_loop.runtime.stores.base import Store
-from power_loop.session.records import CallAnswered, RunClosed, ToolSettled
+from power_loop.session.records import CallAnswered, Decided, RunClosed, ToolSettled
 from tests.agent.crashed import left_behind
 from tests.cli.stored import died_in, in_store, records_of, waiting_for
 from tests.cli.support import SECONDS, environment, run, session_in
@@ -97,6 +97,7 @@ def test_a_call_that_waits_is_approved_or_denied(place: Path, option: str, how: 
         asked = run(place, "resume", "s", variables=variables)
         assert asked.returncode == 1
         assert "c1  list_files({})  waits for an answer to k1" in asked.stderr
+        assert "it looks around (asked by guard) (until " in asked.stderr
         assert len(records_of(place, "s")) == before
         shown = as_printed(place, asked.stderr, f"{option} k1", variables)
     assert "[completed]" in shown
@@ -162,7 +163,7 @@ def test_a_message_to_a_session_with_open_calls_says_what_is_open(place: Path) -
     [
         (("--approve", "k1"), "needs the tool 'pay', which is not one of this command's"),
         (("--approve", "k2"), "waits for 'k2'"),
-        (("--approve", "k1", "--deny", "k1"), "'k1' is decided twice"),
+        (("--approve", "k1", "--deny", "k1"), "'k1' is answered twice"),
         (("--decide", "c1=unknown"), "is not in doubt"),
         (("--result", "c9=x"), "no call 'c9'"),
     ],
@@ -170,7 +171,7 @@ def test_a_message_to_a_session_with_open_calls_says_what_is_open(place: Path) -
 def test_a_decision_that_does_not_fit_is_refused(
     place: Path, arguments: tuple[str, ...], says: str
 ) -> None:
-    """In a line, and nothing is stored."""
+    """In a line; nothing is stored but that somebody tried to answer what nobody had asked."""
     waiting_for(place, "s", "pay")
     before = len(records_of(place, "s"))
     with model_server() as variables:
@@ -178,7 +179,9 @@ def test_a_decision_that_does_not_fit_is_refused(
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr
-    assert len(records_of(place, "s")) == before
+    added = records_of(place, "s")[before:]
+    assert [r.what for r in added if isinstance(r, Decided)] == ["refused"] * ("k2" in says)
+    assert len(added) == ("k2" in says)
 
 
 @pytest.mark.parametrize(
