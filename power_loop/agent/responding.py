@@ -123,4 +123,7 @@ class CallbackResponder:
             return approve(request.token, by=self._by)
         if said is False:
             return deny(request.token, by=self._by)
-        raise TypeError(f"the callback answered with a {type(said).__name__}, not True or False")
+        told = (
+            f"the callback answered with a value of type {type(said).__name__}, not True or False"
+        )
+        raise TypeError(told)

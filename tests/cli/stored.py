@@ -15,7 +15,7 @@ from power_loop.events import is_record
 from power_loop.pipeline.asking import arguments_digest
 from power_loop.runtime.stores.base import Store
 from power_loop.runtime.stores.sqlite import SQLiteStore
-from power_loop.session.outcome import AwaitingApproval
+from power_loop.session.outcome import AwaitingApproval, Outcome, WaitingForInput
 from power_loop.session.records import (
     CallWaiting,
     MessageAppended,
@@ -28,7 +28,7 @@ from power_loop.session.records import (
 from tests.agent.crashed import left_behind, write
 from tests.postgres_server import shared_server
 
-__all__ = ["died_in", "in_store", "new_database", "records_of", "sql", "waiting_for"]
+__all__ = ["asking_in", "died_in", "in_store", "new_database", "records_of", "sql", "waiting_for"]
 
 T = TypeVar("T")
 
@@ -55,17 +55,28 @@ def died_in(place: Path, session: str, calls: Mapping[str, str]) -> None:
     in_store(place, lambda store: left_behind(store, session, calls, begun=[*calls]))
 
 
-def waiting_for(place: Path, session: str, *names: str) -> None:
+def waiting_for(place: Path, session: str, *names: str, arguments: str = "{}") -> None:
     """A session whose calls c1, c2 … of these tools wait for approval, with the tokens k1, k2 …"""
-    calls = tuple([ToolCall(f"c{n}", name, "{}") for n, name in enumerate(names, 1)])
-    tokens = tuple([f"k{n}" for n in range(1, len(names) + 1)])
+    asked = [_approval(n, name, arguments) for n, name in enumerate(names, 1)]
+    tokens = tuple([each.token for each in asked])
+    _left_open(place, session, asked, AwaitingApproval(tokens))
+
+
+def asking_in(place: Path, session: str, question: str, schema: str = "") -> None:
+    """A session in which a hook asks this, with the token k1, in place of a call of list_files."""
+    asked = CallWaiting("c1", "input", "k1", question, "list_files", by="eyes", schema=schema)
+    _left_open(place, session, [asked], WaitingForInput(("k1",)))
+
+
+def _left_open(place: Path, session: str, asked: Sequence[CallWaiting], outcome: Outcome) -> None:
+    calls = tuple([ToolCall(each.call_id, each.name, each.arguments or "{}") for each in asked])
     records: Sequence[Record] = (
         RunOpened("r1", (Message("user", (Text("go"),), id="u1"),)),
         ModelAsked("t1", 1, "m"),
         ModelEnded("t1", "ok"),
         MessageAppended(Message("assistant", calls, id="a1"), "t1"),
-        *[_asked(n, name) for n, name in enumerate(names, 1)],
-        RunClosed("r1", AwaitingApproval(tokens)),
+        *asked,
+        RunClosed("r1", outcome),
     )
 
     async def leave(store: Store) -> None:
@@ -75,15 +86,15 @@ def waiting_for(place: Path, session: str, *names: str) -> None:
     in_store(place, leave)
 
 
-def _asked(number: int, name: str) -> CallWaiting:
+def _approval(number: int, name: str, arguments: str) -> CallWaiting:
     return CallWaiting(
         f"c{number}",
         "approval",
         f"k{number}",
         "it looks around",
         name,
-        "{}",
-        arguments_digest("{}"),
+        arguments,
+        arguments_digest(arguments),
         "guard",
         expires=FAR,
     )
