@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -17,6 +17,7 @@ from power_loop import (
     CallbackResponder,
     Hooks,
     InputRequest,
+    Responder,
     Store,
     answer,
     approve,
@@ -34,7 +35,6 @@ from tests.agent.support import check_log, events_of
 pytestmark = pytest.mark.anyio
 
 Request = ApprovalRequest | InputRequest
-Respond = Callable[[Request], Awaitable[Answer | None]]
 
 
 class Desk:
@@ -53,7 +53,9 @@ class Desk:
             return None
         return Suspend("it costs", "v1", "w1", self._ttl, end_on_denial=self._ends)
 
-    def loop(self, llm: Scripted, responder: Respond, store: Store | None = None) -> AgentLoop[Any]:
+    def loop(
+        self, llm: Scripted, responder: Responder, store: Store | None = None
+    ) -> AgentLoop[Any]:
         @tool
         async def pay(amount: int) -> str:
             """Pays."""
@@ -159,7 +161,7 @@ async def unreadable(request: Request) -> Answer:
     ],
 )
 async def test_what_goes_wrong_with_a_responder_leaves_the_call_open(
-    respond: Respond, told: tuple[str, str] | None
+    respond: Responder, told: tuple[str, str] | None
 ) -> None:
     """Nothing runs, the run ends as without one, and the same token can be answered later."""
     desk = Desk()

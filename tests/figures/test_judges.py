@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 
 import anyio
 import pytest
 from msgspec.structs import replace
 
+from power_loop import MemoryStore
 from power_loop.governance import RepetitionGuard
 from power_loop.session.records import MessageAppended, RunOpened
 from tests.crash.judging import Tried
 from tests.crash.judging import faults as crash_faults
 from tests.crash.program import STEERED
+from tests.figures.attacked import Shop
 from tests.figures.contention import Outcome, _of_calls, _of_runs, _of_writes
 from tests.figures.figure_12 import _faults, _slope
+from tests.figures.figure_18 import _replayed
+from tests.figures.figure_18_kills import _asking, _brought_to_its_end, _started
 from tests.figures.figure_19 import _TOOLS, _judged_loop, _judged_work, _polling, _same_call
 from tests.figures.killing import Bench
 from tests.figures.soak import Sample, Soaked
+from tests.pipeline.scripts import send, succeed
 from tests.stores.support import said, stamped
 
 
@@ -145,3 +151,43 @@ def test_a_guard_that_stops_too_much_is_found_out() -> None:
     counts, wrong = anyio.run(_judged_work, _polling(Random(1)), RepetitionGuard())
     assert counts["false stops"] == 1
     assert wrong[0].startswith("ended as no_progress")
+
+
+def test_payments_that_nobody_allowed_are_found() -> None:
+    """A shop without its rule; one that pays once more than it was allowed; another amount."""
+
+    async def attacked(*, guarded: bool, more: tuple[int, ...] = ()) -> list[str]:
+        shop = Shop(MemoryStore(), "hook", "alone", "s")
+        await shop.store.create("s")
+        shop.guarded = guarded
+        if guarded:
+            await _replayed(shop)
+        else:
+            await shop.ask()
+        shop.paid += [("s", "a", amount) for amount in more]
+        await shop.finished(["s"])
+        return shop.faults
+
+    assert anyio.run(partial(attacked, guarded=True)) == []
+    assert anyio.run(partial(attacked, guarded=True, more=(3,))) == ["nobody allowed ('s', 'a', 3)"]
+    assert anyio.run(partial(attacked, guarded=True, more=(4,))) == ["nobody allowed ('s', 'a', 4)"]
+    unasked = anyio.run(partial(attacked, guarded=False))
+    assert "it paid before anybody was asked" in unasked
+
+
+def test_a_payment_that_a_crash_has_doubled_or_lost_is_found() -> None:
+    """What was paid before the crash counts with what is paid after it."""
+    io = _asking(1)
+    send(io)
+    left = io.log[: io.durable]
+    once = ("pay1", "pay", '{"n":1}')
+    assert _brought_to_its_end(left, [], "approve") == []
+    assert _brought_to_its_end(left, [once], "approve") != []
+    assert _brought_to_its_end(left, [], "edit") == []
+    assert _brought_to_its_end(left, [once], "deny") != []
+    done = _started(left, "deny", "d")
+    succeed(done)
+    assert _brought_to_its_end(done.log, [], "approve") == [
+        "it paid [], told as denied",
+        "it was told as denied",
+    ]
