@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import anyio.lowlevel
@@ -37,7 +37,7 @@ class Shop:
         looked: the siblings that ran.
         guarded: whether the rule is there that asks.
         guard: its name.
-        rewrite: what another handler makes of an amount, before the rule or after it by its
+        rewrite: the amount that another handler puts in, before the rule or after it by its
             `rewrite_order`; None for no such handler.
         faults: what did not go as it should have.
         refusals: answers that were refused.
@@ -58,7 +58,7 @@ class Shop:
         self.ttl: float | None = None
         self.guarded = True
         self.guard = "guard"
-        self.rewrite: Callable[[int], int] | None = None
+        self.rewrite: int | None = None
         self.rewrite_order = 1
         self.faults: list[str] = []
         self.refusals = 0
@@ -115,9 +115,7 @@ class Shop:
     def _rewritten(self, context: ToolBefore) -> ToolBefore | None:
         if self.rewrite is None or context.name != "pay":
             return None
-        amount = msgspec.json.decode(context.arguments)["amount"]
-        arguments = msgspec.json.encode({"amount": self.rewrite(amount)}).decode()
-        return replace(context, arguments=arguments)
+        return replace(context, arguments=f'{{"amount":{self.rewrite}}}')
 
     def _answer(self, request: LLMRequest) -> Reply:
         if request.messages[-1].role == "tool":

@@ -80,7 +80,7 @@ async def _every_attack(
 async def _swapped_by_a_hook(shop: Shop, order: int = 1) -> None:
     """What runs is not what was allowed: it is asked for, and what was shown then runs."""
     before = await shop.ask()
-    shop.rewrite, shop.rewrite_order = lambda _: 999, order
+    shop.rewrite, shop.rewrite_order = 999, order
     await shop.resume(approve(before["a"]))
     shop.paid_just()
     after = await shop.tokens()
@@ -96,7 +96,7 @@ async def _swapped_before_the_rule(shop: Shop) -> None:
 
 async def _swapped_back(shop: Shop) -> None:
     """The question was about what a hook had made of the call; without that hook it is another."""
-    shop.rewrite, shop.rewrite_order = lambda _: 999, -1
+    shop.rewrite, shop.rewrite_order = 999, -1
     before = await shop.ask()
     shop.rewrite = None
     await shop.resume(approve(before["a"]))
@@ -107,7 +107,7 @@ async def _swapped_back(shop: Shop) -> None:
 async def _swapped_where_nobody_asks(shop: Shop) -> None:
     """The rule has gone with the old program, and another hook has come with the new one."""
     before = await shop.ask()
-    shop.guarded, shop.rewrite = False, lambda _: 999
+    shop.guarded, shop.rewrite = False, 999
     await shop.resume(approve(before["a"]))
     shop.paid_just()
     shop.asked_anew(before, await shop.tokens())
