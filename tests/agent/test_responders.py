@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from llm_client.types import LLMRequest
 from power_loop import (
     AgentLoop,
     Answer,
@@ -19,6 +20,7 @@ from power_loop import (
     InputRequest,
     Responder,
     Store,
+    SubAgent,
     answer,
     approve,
     ask_user_tool,
@@ -28,9 +30,9 @@ from power_loop import (
 from power_loop.errors import UsageError
 from power_loop.events import ResponderFailed, Stamped
 from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
-from power_loop.session.records import CallAnswered, CallWaiting, ToolSettled
-from tests.agent.scripted import Gate, Scripted, calls, says
-from tests.agent.support import check_log, events_of
+from power_loop.session.records import CallAnswered, CallWaiting, RunOpened, ToolSettled
+from tests.agent.scripted import Gate, Reply, Scripted, calls, says
+from tests.agent.support import check_log, events_of, log_of
 
 pytestmark = pytest.mark.anyio
 
@@ -307,6 +309,42 @@ async def test_a_run_that_is_stopped_does_not_wait_for_an_answer(mode: str) -> N
     assert result.status == ("cancelled" if mode == "cancel" else "completed")
     (settled,) = [r for r in log if isinstance(r, ToolSettled)]
     assert settled.how != "finished"
+
+
+async def test_what_a_session_below_waits_for_is_asked_with_its_own_name() -> None:
+    """The call above does not wait for anybody; the run goes on at both levels."""
+    asked: list[Request] = []
+
+    async def respond(request: Request) -> Answer:
+        asked.append(request)
+        return approve(request.token, by="ada")
+
+    def delegating(request: LLMRequest) -> Reply:
+        last = request.messages[-1]
+        if last.role == "tool":
+            return says("done")
+        if last.text == "go":
+            return calls(("c1", "helper", {"task": "pay 3"}))
+        return calls(("p1", "pay", {"amount": 3}))
+
+    @tool
+    async def pay(amount: int) -> str:
+        """Pays."""
+        return f"paid {amount}"
+
+    hooks = Hooks()
+    hooks.on(TOOL_BEFORE, lambda c: Suspend("it costs") if c.name == "pay" else None, name="guard")
+    helper = SubAgent("helper", "Helps.", tools=[pay])
+    llm = Scripted(by=delegating)
+    async with AgentLoop[Any](llm, tools=[helper], hooks=hooks, responder=respond) as loop:
+        result = await loop.send("go")
+        assert result.final_text == "done"
+        below = f"{result.session_id}/c1"
+        log = await log_of(loop, below)
+    (request,) = asked
+    assert (request.session_id, request.call_id, request.tool) == (below, "p1", "pay")
+    opened = next(r for r in log if isinstance(r, RunOpened))
+    assert request.run_id == opened.run
 
 
 # ── a function ────────────────────────────────────────────────────────────────────────────────────
