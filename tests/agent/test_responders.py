@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from llm_client.types import LLMRequest
@@ -15,6 +17,7 @@ from power_loop import (
     AgentLoop,
     Answer,
     ApprovalRequest,
+    Budget,
     CallbackResponder,
     Hooks,
     InputRequest,
@@ -30,7 +33,7 @@ from power_loop import (
 from power_loop.errors import UsageError
 from power_loop.events import ResponderFailed, Stamped
 from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
-from power_loop.session.records import CallAnswered, CallWaiting, RunOpened, ToolSettled
+from power_loop.session.records import CallAnswered, CallWaiting, RunClosed, RunOpened, ToolSettled
 from tests.agent.scripted import Gate, Reply, Scripted, calls, says
 from tests.agent.support import check_log, events_of, log_of
 
@@ -279,6 +282,26 @@ async def test_a_request_that_expires_while_somebody_thinks_is_left_open() -> No
     assert stopped == tokens
     assert len(set(tokens)) == len(tokens)
     assert [r.answer for r in log if isinstance(r, CallAnswered)] == ["expired"] * (len(tokens) - 1)
+
+
+async def test_the_wait_for_a_person_is_no_working_time() -> None:
+    """A budget of it is not used up by somebody who thinks."""
+    thinking = 0.2
+
+    async def respond(request: Request) -> Answer:
+        until = time.monotonic() + thinking
+        while time.monotonic() < until:
+            await anyio.lowlevel.checkpoint()
+        return approve(request.token)
+
+    desk = Desk()
+    async with desk.loop(paying(), respond) as loop:
+        result = await loop.send("go", budget=Budget(working_seconds=thinking / 2))
+        assert result.status == "completed"
+        log = await check_log(loop, result.session_id)
+    closed = log[-1]
+    assert isinstance(closed, RunClosed)
+    assert closed.wall_seconds >= thinking > closed.working_seconds
 
 
 @pytest.mark.parametrize("mode", ["cancel", "interrupt"])

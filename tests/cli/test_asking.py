@@ -161,3 +161,24 @@ def test_with_confirm_no_file_is_written_that_nobody_has_allowed(place: Path) ->
             terminal.expect("[completed]")
             assert terminal.end() == 0
     assert (place / "new.txt").read_text() == "written"
+
+
+def test_ctrl_c_at_a_question_cancels_the_run_and_not_the_chat(place: Path) -> None:
+    """The call is given up, and what is typed next is a message."""
+    waiting_for(place, "s", "list_files")
+    with (
+        model_server() as variables,
+        Terminal(place, "chat", "--session", "s", variables=variables) as terminal,
+    ):
+        terminal.expect("> ")
+        terminal.type("/resume\n")
+        terminal.expect("l to decide later: ")
+        terminal.type("\x03")
+        terminal.expect("[cancelled] Ctrl-C")
+        terminal.expect("> ")
+        terminal.type("Hello there\n")
+        terminal.expect("[completed]")
+        terminal.type("/quit\n")
+        assert terminal.end() == 0
+    assert answered(place, "s") == []
+    assert settled(place, "s")[0] == "not_run"

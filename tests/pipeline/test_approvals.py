@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from power_loop.agent.answers import approve, by_token, deny
@@ -15,7 +17,7 @@ from power_loop.hooks import (
     Suspend,
     ToolBefore,
 )
-from power_loop.pipeline.ports import ToolTraits
+from power_loop.pipeline.ports import Answer, ToolTraits
 from power_loop.session.outcome import (
     AwaitingApproval,
     Cancelled,
@@ -180,3 +182,84 @@ def test_a_cancel_that_arrives_before_a_suspension_wins() -> None:
     assert how(io) == {"c1": "not_run", "c2": "finished"}
     assert io.waiting() == 0
     assert violations(io.log, closed=True) == []
+
+
+def asked_at_once(answers: Callable[[CallWaiting], Answer | None], hooks: Handlers) -> FakePorts:
+    """A run with somebody to ask."""
+    io = FakePorts([TWO, text("ok")], tools(), hooks)
+    io.responds, io.respondent = True, answers
+    return io
+
+
+def test_somebody_who_is_there_is_asked_before_the_tools_run() -> None:
+    """The run goes on without having ended, and the handlers judge the call once more."""
+    io = asked_at_once(lambda waiting: approve(waiting.token, by="ada"), SUSPEND)
+    assert send(io) == Completed("ok")
+    assert io.effects == [("c1", "read", '{"n":1}'), ("c2", "list", "{}")]
+    assert len(io.of(RunClosed)) == 1
+    assert [r.by for r in io.of(CallAnswered)] == ["ada"]
+    assert violations(io.log, closed=True) == []
+
+
+def test_a_call_that_is_never_as_it_was_approved_is_not_asked_about_for_ever() -> None:
+    """Three times in one go; then it waits, and its run ends."""
+    worlds = count()
+    hooks: Handlers = {
+        TOOL_BEFORE: lambda c: Suspend(world=str(next(worlds))) if c.name == "read" else None
+    }
+    io = asked_at_once(lambda waiting: approve(waiting.token), hooks)
+    outcome = send(io)
+    assert isinstance(outcome, AwaitingApproval)
+    assert len(io.of(CallAnswered)) == 3
+    assert io.of(CallWaiting)[-1].token == outcome.tokens[0]
+    assert "c1" not in {effect[0] for effect in io.effects}
+
+
+def test_an_approval_given_at_once_is_used_once_wherever_the_process_dies() -> None:
+    """A call that had begun is in doubt; one that had not runs, and as it was edited."""
+    edited = {"n": 7}
+    for step in range(1, 60):
+        dying = asked_at_once(lambda waiting: approve(waiting.token, edited), SUSPEND)
+        dying.kill_at = step
+        try:
+            send(dying)
+        except Killed:
+            for log in (dying.log, dying.log[: dying.durable]):
+                again = FakePorts([TWO, text("ok")], tools(), SUSPEND, log=log, prefix="k")
+                again.responds = True
+                again.respondent = lambda waiting: approve(waiting.token, edited)
+                if again.session.last_run is None and again.session.run is None:
+                    continue
+                succeed(again)
+                paid = [e for e in (*dying.effects, *again.effects) if e[0] == "c1"]
+                assert paid in ([("c1", "read", '{"n":7}')], []), step
+                assert paid or how(again)["c1"] == "unknown", step
+                assert violations(again.log, closed=True) == []
+        else:
+            return
+    raise AssertionError("it never came to its end")
+
+
+def test_a_request_that_was_not_answered_in_time_is_made_again_by_whoever_resumes() -> None:
+    """Also by a program that does not have the rule: to be late is no way past it."""
+    ttl: Handlers = {
+        TOOL_BEFORE: lambda c: Suspend("it reads", ttl=60) if c.name == "read" else None
+    }
+    io = FakePorts([TWO], tools(), ttl)
+    outcome = send(io)
+    assert isinstance(outcome, AwaitingApproval)
+    again = resumed(io, {})
+    again.epoch = io.epoch + 61
+    asked = succeed(again)
+    assert isinstance(asked, AwaitingApproval)
+    assert asked.tokens != outcome.tokens
+    assert [r.answer for r in again.of(CallAnswered)] == ["expired"]
+    first, second = again.of(CallWaiting)
+    assert (second.reason, second.by, second.args_hash) == (first.reason, first.by, first.args_hash)
+    assert second.expires == again.epoch + 60
+    granted = plan(answers=by_token([approve(asked.tokens[0])]))
+    done = FakePorts([text("ok")], tools(), log=again.log, plan=granted, prefix="k")
+    done.epoch = again.epoch
+    assert succeed(done) == Completed("ok")
+    assert done.effects == [("c1", "read", '{"n":1}')]
+    assert violations(done.log, closed=True) == []
