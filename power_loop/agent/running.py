@@ -48,6 +48,7 @@ from power_loop.session.records import Decided, Record, RunOpened
 from power_loop.session.spent import Spent
 
 if TYPE_CHECKING:
+    from llm_client.tokens import ModelTokens
     from power_loop.agent.spending import LoopBudget
     from power_loop.runtime.budget.meter import Meter
     from power_loop.session.machine import Session
@@ -84,6 +85,7 @@ class Runner(Planner):
         self._hooks = hooks
         self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
         self._responder = responder
+        self._counters: dict[str, ModelTokens] = {}
         self._running: dict[str, Run] = {}
         self._idle = anyio.Event()
         self._open = False
@@ -266,7 +268,8 @@ class Runner(Planner):
         template = replace(settings.plan.template, cache_key=session.id)
         purse, meter = None, settings.meter
         if meter is not None:
-            purse = agent.spending.purse_of(meter, config, settings.plan.model)
+            counters = agent.spending.Counters(self._counters, owned.counters)
+            purse = agent.spending.purse_of(meter, config, settings.plan.model, counters)
         respond = None
         if self._responder is not None:
             run_id = next(r.run for r in opening if isinstance(r, RunOpened))
