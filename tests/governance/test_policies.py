@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from power_loop import AgentLoop, Extension, Hooks, MemoryStore, approve, tool
+from power_loop import AgentLoop, ApprovalRequest, Extension, Hooks, MemoryStore, approve, tool
 from power_loop.errors import HookError, UsageError
 from power_loop.governance import Pause, Policies, Policy, Refuse, Stop, Warn
 from power_loop.governance.policies import ActionDecision, RoundDecision
@@ -155,9 +155,9 @@ async def test_a_paused_call_waits_for_an_approval_under_the_policys_version() -
             result = await loop.send("go")
             assert result.status == "awaiting_approval"
             (pending,) = await loop.get_pending(result.session_id)
-            assert pending.waiting is not None
-            assert (pending.waiting.reason, pending.waiting.version) == ("may I?", "7")
-            assert pending.waiting.by == "policy:ask"
+            assert isinstance(pending.request, ApprovalRequest)
+            assert (pending.request.reason, pending.request.version) == ("may I?", "7")
+            assert pending.request.by == "policy:ask"
             done = await loop.resume(result.session_id, answers=[approve(pending.token)])
             assert policy.seen == ["work", "work"]
             await check_log(loop, result.session_id)

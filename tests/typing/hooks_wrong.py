@@ -49,7 +49,7 @@ hooks = Hooks()
 
 
 @hooks.on(TOOL_BEFORE)  # pyright: ignore[reportArgumentType]
-def breaks_a_tool(context: ToolBefore[Any]) -> Break: ...
+def retries_a_tool(context: ToolBefore[Any]) -> Retry: ...
 
 
 @hooks.on(TOOL_BEFORE)  # pyright: ignore[reportArgumentType]
@@ -92,7 +92,7 @@ def short_circuits_the_end(context: SessionEnd[Any]) -> ShortCircuit | None: ...
 def answers_with_a_bool(context: RoundStart[Any]) -> bool: ...
 
 
-hooks.on(TOOL_BEFORE, lambda _: Break())  # pyright: ignore[reportCallIssue, reportArgumentType]
+hooks.on(TOOL_BEFORE, lambda _: Retry())  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 # ── contexts of another point ────────────────────────────────────────────────────────────────────
