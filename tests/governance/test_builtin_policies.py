@@ -80,7 +80,7 @@ async def test_only_the_calls_that_are_meant_wait_for_an_approval() -> None:
         assert result.status == "awaiting_approval"
         assert till.paid == [1]
         pending = await _waiting(loop, result.session_id)
-        assert pending.waiting.reason == 'pay {"amount":9}?'
+        assert pending.request.reason == 'pay {"amount":9}?'
         done = await loop.resume(result.session_id, answers=[approve(pending.token)])
         await check_log(loop, result.session_id)
     assert done.status == "completed"
