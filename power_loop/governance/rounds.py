@@ -7,10 +7,10 @@ same in a long session.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
@@ -165,14 +165,14 @@ class RoundReader:
 def arguments_key(name: str, arguments: str, normalise: Normalise | None = None) -> str:
     """Arguments as JSON with sorted keys and without white space; as they are, if not JSON."""
     try:
-        value: object = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
+        value: object = msgspec.json.decode(arguments or "{}")
+    except (msgspec.DecodeError, RecursionError):
         return arguments
     if normalise is not None and isinstance(value, dict):
         value = normalise(name, cast("dict[str, Any]", value))
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr)
-    except (ValueError, RecursionError):
+        return msgspec.json.encode(value, enc_hook=repr, order="deterministic").decode()
+    except (ValueError, TypeError, RecursionError):
         return arguments
 
 
