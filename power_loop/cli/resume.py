@@ -129,7 +129,8 @@ def _state(call: PendingCall, undecided: Sequence[str]) -> str:
 def _what_runs(call: PendingCall) -> str:
     if isinstance(call.request, ApprovalRequest):
         # Whole: somebody is to answer for it.
-        return f"{plain(call.request.tool)}({plain(call.request.arguments)})"
+        arguments = plain(call.request.arguments).replace("\n", " ")
+        return f"{plain(call.request.tool)}({arguments})"
     return f"{plain(call.name)}({one_line(plain(call.arguments))})"
 
 

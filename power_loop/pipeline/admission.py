@@ -242,9 +242,12 @@ async def _reopened(io: Ports, progress: Progress, open_call: OpenCall) -> Job |
     """The job that carries the session below a call on; None if it is none of ours."""
     started = open_call.started
     assert started is not None
-    if open_call.token == child_id(io.session.id, started.call_id):
-        return Job(partial(_run_child, io, progress, open_call, started))
     why = "It is being worked on for the session that this one is a copy of."
+    if open_call.token == child_id(io.session.id, started.call_id):
+        traits = io.tool(started.name)
+        if traits is not None and traits.child:
+            return Job(partial(_run_child, io, progress, open_call, started))
+        why = f"There is no agent {started.name!r}."
     await settle_as(io, told(started.call_id, "unknown", why))
     return None
 

@@ -172,6 +172,21 @@ async def test_a_session_below_that_waits_makes_the_one_above_wait(
             await tree(other, "s")
 
 
+async def test_a_program_without_the_agent_tells_the_model_that_there_is_none() -> None:
+    """It cannot carry the session below on, and must not wait for it either."""
+    store = MemoryStore()
+    await store.create("s")
+    async with AgentLoop(
+        Scripted(by=delegating), tools=[HELPER], store=store, hooks=asking()
+    ) as loop:
+        await loop.send("go", "s")
+    async with AgentLoop(Scripted(says("a pity")), store=store) as loop:
+        assert (await loop.resume("s")).final_text == "a pity"
+        (result,) = [m for m in await loop.get_messages("s") if m.role == "tool"]
+        assert "There is no agent 'helper'." in str(result)
+        await tree(loop, "s")
+
+
 @pytest.mark.parametrize("kind", EVERY_STORE)
 async def test_a_session_below_is_carried_on_when_the_process_has_died(
     kind: StoreKind, tmp_path: Path
