@@ -10,6 +10,7 @@ from power_loop.session.outcome import status_of
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Decided,
     Forked,
     MessageAppended,
     ModelAsked,
@@ -81,6 +82,8 @@ def _rare(event: Event) -> str:
             return f"call {event.call_id} waits for {event.kind} ({event.token})"
         case CallAnswered():
             return f"call {event.call_id} answered: {one_line(event.answer)}"
+        case Decided():
+            return one_line(f"{event.what} at {event.at} by {event.by}: {event.reason}")
         case Recalled():
             return f"memory recalled {len(event.messages)} messages"
         case ViewChanged():
