@@ -45,9 +45,9 @@ def decider(decided: Decided) -> str:
     at, by = cut(decided.at), cut(decided.by)
     if not by:
         return at
-    if ":" in by:
-        return f"{by} at {at}"
-    return f"hook {at} {by}" if decided.at in _POINTS else f"{at} {by}"
+    if decided.at not in _POINTS:
+        return f"{at} ({by})"
+    return f"{by} at {at}" if ":" in by else f"hook {at} {by}"
 
 
 def told_error(error: ErrorInfo) -> str:
@@ -113,11 +113,12 @@ def _opened(c: Chain, record: RunOpened, at: float) -> _Told:
 
 
 def _closed(c: Chain, record: RunClosed, at: float) -> _Told:
-    text = f"run {record.run} ended {status_of(record.outcome)}"
+    text = f"run {record.run} ended {status_of(record.outcome)}, "
+    text += f"{lasted(c.opened_at, at)} after it had opened"
     if isinstance(record.outcome, Crashed):
         text += f", while {c.doing}"
         c.asked = None
-    return "end", f"{text}, {lasted(c.opened_at, at)} after it had opened"
+    return "end", text
 
 
 def _rewound(_c: Chain, record: Rewound, _: float) -> _Told:

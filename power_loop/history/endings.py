@@ -162,7 +162,8 @@ def _by_hook(ending: Ending, outcome: Any) -> str:
 def _round_limit(ending: Ending, outcome: RoundLimit) -> str:
     del ending
     word = "has said" if outcome.text.strip() else "had nothing to say about"
-    return f"limit rounds: all {outcome.limit:,} were used; the model {word} where things stand"
+    rounds = f"{outcome.limit:,} of {outcome.limit:,} used"
+    return f"limit rounds: {rounds}; the model {word} where things stand"
 
 
 def _budget(ending: Ending, outcome: BudgetExhausted) -> str:

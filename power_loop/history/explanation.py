@@ -110,7 +110,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
 def _lines(told: Explanation) -> Iterator[str]:
     yield f"# {told.status}: run {_inline(told.run_id)} of session {_inline(told.session_id)}"
     yield ""
-    yield f"**Why:** {_inline(told.rule)}  "
+    yield f"**Why:** {_inline(told.rule)}"
+    yield ""
     yield f"**What to do:** {_inline(told.recommended_action)}"
     if told.unread:
         yield ""

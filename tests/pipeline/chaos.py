@@ -23,7 +23,7 @@ from llm_client.types import (
     Transcript,
     Usage,
 )
-from power_loop.agent.answers import approve, by_token, deny
+from power_loop.agent.answers import answer, approve, by_token, deny
 from power_loop.errors import ToolError
 from power_loop.hooks import (
     POINTS,
@@ -31,11 +31,13 @@ from power_loop.hooks import (
     Break,
     Continue,
     HookPoint,
+    RequestInput,
     Retry,
     ShortCircuit,
     Skip,
     Suspend,
 )
+from power_loop.pipeline.ports import Answer as Reply
 from power_loop.pipeline.ports import AttemptFailed, Found, ToolTraits, Verdict
 from power_loop.runtime.stores.base import Steer, SteerMode
 from power_loop.session.records import Record, ToolStarted, ViewChanged
@@ -165,6 +167,11 @@ class World:
             case _:
                 return "unknown"
 
+    def _reply(self, call: OpenCall) -> Reply:
+        if call.kind == "input":
+            return answer(call.token, "this one")
+        return self.random.choice((approve, deny))(call.token)
+
     def _said(self, n: int) -> Steer | str:
         if self.sometimes(6):
             return "cancelled by somebody"
@@ -196,6 +203,8 @@ class World:
             return ShortCircuit(self.response())
         if kind is Continue:
             return Continue("more", 1) if context.fire_count < 3 else None
+        if kind is RequestInput:
+            return RequestInput("which one?")
         assert kind in (Break, Skip, Retry, Suspend)
         return kind()
 
@@ -257,8 +266,8 @@ class World:
         )
         io.random_number = r.random()
         io.arrives = {r.randrange(1, 60): self._said(n) for n in range(r.randrange(3))}
-        waiting = [c.token for c in io.session.open_calls.values() if c.state == "waiting"]
-        answers = [r.choice((approve, deny))(token) for token in waiting if self.sometimes(2)]
+        waiting = [c for c in io.session.open_calls.values() if c.state == "waiting"]
+        answers = [self._reply(call) for call in waiting if self.sometimes(2)]
         calls = io.session.open_calls
         decisions = {id: self._verdict(c) for id, c in calls.items() if self.sometimes(3)}
         asks = r.choice(("tell", "ask"))
