@@ -38,6 +38,7 @@ from power_loop.directives import (
     Suspend,
 )
 from power_loop.session.outcome import Outcome
+from power_loop.session.spent import Spent
 
 __all__ = [
     "APPROVAL_REQUESTED",
@@ -126,18 +127,23 @@ class SessionEnd(HookContext[DepsT], frozen=True, kw_only=True):
 
 
 class RoundStart(HookContext[DepsT], frozen=True, kw_only=True):
-    """A round begins. Messages added to `append` are durable. A skipped round counts."""
+    """A round begins. Messages added to `append` are durable. A skipped round counts.
+
+    `spent` is what has been used since the task's input.
+    """
 
     messages: Sequence[Message]
+    spent: Spent = Spent()
     append: tuple[Message, ...] = ()  # may be rewritten
 
 
 class RoundEnd(HookContext[DepsT], frozen=True, kw_only=True):
-    """A round is over."""
+    """A round is over. `usage` and `spent` are what has been used since the task's input."""
 
     response_text: str
     has_tools: bool
     usage: Usage
+    spent: Spent = Spent()
 
 
 class LlmBefore(HookContext[DepsT], frozen=True, kw_only=True):

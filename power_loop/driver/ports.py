@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
-from msgspec import Struct
 
-from llm_client.service import LLMService
 from llm_client.types import (
     LLMRequest,
     LLMResponse,
@@ -20,17 +16,15 @@ from llm_client.types import (
     ToolResult,
     Transcript,
     Usage,
-    new_id,
 )
 from power_loop.driver.asking import Asking, estimated
 from power_loop.driver.batch import side_by_side
 from power_loop.driver.committer import Committer
-from power_loop.driver.dispatch import Hooks
-from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import Inbox
 from power_loop.driver.purse import Purse
+from power_loop.driver.setup import RunSetup
 from power_loop.driver.stopwatch import Stopwatch
-from power_loop.driver.tooling import CancelReason, Toolbox, ToolRunner
+from power_loop.driver.tooling import CancelReason, ToolRunner, stopped_call
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import Diverted, HookPoint
 from power_loop.log import logger
@@ -43,16 +37,15 @@ from power_loop.pipeline.ports import (
     InboxTake,
     Interrupted,
     Job,
-    RunPlan,
     ToolTraits,
     Used,
 )
-from power_loop.runtime.stores.base import CancelRequested, Lease, Store
-from power_loop.session.machine import Session
+from power_loop.runtime.stores.base import CancelRequested
 from power_loop.session.outcome import (
     ApprovalExpired,
     AwaitingApproval,
     BudgetExhausted,
+    Cancelled,
     Completed,
     Outcome,
     PendingTools,
@@ -61,59 +54,14 @@ from power_loop.session.outcome import (
 from power_loop.session.records import CallWaiting, ModelEnded, Record, ToolStarted, ViewChanged
 from power_loop.session.text import repaired_strings
 
-__all__ = ["Compact", "Recall", "Respond", "RunPorts", "RunSetup"]
+__all__ = ["RunPorts"]
 
 C = TypeVar("C")
 R = TypeVar("R")
 
-Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
-Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
-
-RunChild = Callable[[ToolStarted], Awaitable[ChildEnded]]
-Respond = Callable[[CallWaiting], Awaitable[Answer | None]]
-
 _SUSPENDED = AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
 _NOT_OVER_YET = Completed | _SUSPENDED
 """Endings that an undelivered item in the inbox may forbid."""
-
-
-class RunSetup(Struct, frozen=True, kw_only=True):
-    """All that one run is made of.
-
-    Attributes:
-        tool_concurrency: tools of one answer that run at the same time.
-        tool_timeout: seconds for a tool that sets no bound of its own.
-        result_limit: characters of one tool result; the middle of a longer one is left out.
-        wall_clock: seconds since the epoch, for stamps.
-        clock: seconds on a monotonic clock, for durations.
-        time_limits: seconds that are left, by the name of their limit.
-    """
-
-    session: Session
-    store: Store
-    lease: Lease
-    llm: LLMService
-    hub: Hub
-    hooks: Hooks
-    tools: Toolbox
-    plan: RunPlan
-    root: str
-    deps: Any = None
-    compact: Compact | None = None
-    recall: Recall | None = None
-    respond: Respond | None = None
-    purse: Purse | None = None
-    time_limits: Mapping[str, float] = {}
-    run_child: RunChild | None = None
-    tool_concurrency: int = 16
-    tool_timeout: float = 120.0
-    result_limit: int = 100_000
-    hook_grace: float = 5.0
-    wall_clock: Callable[[], float] = time.time
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    new_id: Callable[[], str] = new_id
-    random: Callable[[], float] = random.random
 
 
 class RunPorts:
@@ -161,6 +109,7 @@ class RunPorts:
             timeout=setup.tool_timeout,
             result_limit=setup.result_limit,
         )
+        self._below: dict[str, anyio.CancelScope] = {}
         self._places: anyio.Semaphore | None = None
         self._may_break = False
         self._breakable: anyio.CancelScope
@@ -262,6 +211,8 @@ class RunPorts:
     def _stop(self) -> None:
         """Stops what is under way, as the run is interrupted."""
         self.tooling.interrupt("a message came that could not wait")
+        for scope in self._below.values():
+            scope.cancel()
         if self._may_break:
             self._breakable.cancel()
 
@@ -317,9 +268,18 @@ class RunPorts:
             return await self._setup.respond(waiting)
 
     async def child(self, started: ToolStarted) -> ChildEnded:
-        """Runs the session below a call."""
-        assert self._setup.run_child is not None
-        return await self._setup.run_child(started)
+        """Runs the session below a call, after everything committed so far is durable."""
+        below = self._setup.below
+        assert below is not None
+        await self.committer.barrier()
+        with anyio.CancelScope() as scope:
+            self._below[started.call_id] = scope
+            try:
+                return await below.run(started)
+            finally:
+                del self._below[started.call_id]
+        stopped = Cancelled("a message came that could not wait")
+        return ChildEnded(stopped, below.left(started.call_id), stopped_call(started.call_id))
 
     def finished(self) -> Mapping[str, ToolResult]:
         """Results that no record holds yet."""

@@ -13,7 +13,8 @@ from contextvars import ContextVar
 import anyio
 
 from llm_client.waiting import WAITING
-from power_loop.driver.ports import RunPorts, RunSetup
+from power_loop.driver.ports import RunPorts
+from power_loop.driver.setup import RunSetup
 from power_loop.events import HookFailed
 from power_loop.hooks import SESSION_END, SessionEnd
 from power_loop.pipeline.run import run_pipeline
@@ -114,6 +115,7 @@ class Run:
                 asking.partial,
                 asking.spent,
                 cost=self._close_books(),
+                unheard=None if self._setup.below is None else self._setup.below.unheard(),
                 take=inbox.ignored,
             )
             with anyio.CancelScope(shield=True):

@@ -20,9 +20,17 @@ from power_loop.pipeline.ports import Found, ToolTraits, Used
 from power_loop.session.closing import told
 from power_loop.session.records import ToolStarted
 from power_loop.session.text import repaired_strings
-from power_loop.tools.base import Reconciler, Tool, ToolContent, ToolContext, ToolOutput, Unsettled
+from power_loop.tools.base import (
+    Delegates,
+    Reconciler,
+    Tool,
+    ToolContent,
+    ToolContext,
+    ToolOutput,
+    Unsettled,
+)
 
-__all__ = ["CancelReason", "ToolRunner", "Toolbox", "traits_of"]
+__all__ = ["CancelReason", "ToolRunner", "Toolbox", "stopped_call", "traits_of"]
 
 Toolbox = Mapping[str, Tool | ToolSpec]
 """Tools by name; a bare spec is a tool that the caller runs itself."""
@@ -38,7 +46,12 @@ def traits_of(tools: Toolbox, name: str) -> ToolTraits | None:
         return None
     if isinstance(tool, ToolSpec):
         return _EXTERNAL
-    return ToolTraits(tool.exclusive, tool.idempotent, reconciles=tool.reconcile is not None)
+    return ToolTraits(
+        tool.exclusive,
+        tool.idempotent,
+        reconciles=tool.reconcile is not None,
+        child=isinstance(tool, Delegates),
+    )
 
 
 class ToolRunner:
@@ -163,7 +176,7 @@ class ToolRunner:
         bound = self._timeout if tool.timeout is None else tool.timeout
         call_id = started.call_id
         if self._interrupted():
-            return _stopped(call_id)
+            return stopped_call(call_id)
         try:
             with anyio.move_on_after(bound) as scope:
                 self._running[call_id] = scope, context
@@ -177,7 +190,7 @@ class ToolRunner:
         finally:
             self._running.pop(call_id, None)
         if self._interrupted():
-            return _stopped(call_id)
+            return stopped_call(call_id)
         context.abandon(f"it took longer than {bound:g} s")
         error = TimeoutError(f"tool {started.name!r} was stopped after {bound:g} s")
         text = f"[interrupted] The call was stopped after {bound:g} s. Its effects are unknown."
@@ -266,7 +279,8 @@ def call_soon(loop: Any, callback: Callable[[Any], None], value: object, *, on_t
         loop.call_soon_threadsafe(callback, value)
 
 
-def _stopped(call_id: str) -> Used:
+def stopped_call(call_id: str) -> Used:
+    """What is told of a call that was interrupted."""
     part = told(call_id, "interrupted").message.parts[0]
     assert isinstance(part, ToolResult)
     return Used(part, how="interrupted")

@@ -213,8 +213,8 @@ class ReplayPorts:
             return ChildEnded(self._script.outcome, Spent())
         await self._batch.turn(started.call_id, answered)
         self._hearing.given[settled.message.id] = settled.message
-        spent = answered.spent or Spent()
-        return ChildEnded(self._script.outcome, spent, result_of_call(settled))
+        used = Used(result_of_call(settled), None, settled.how)
+        return ChildEnded(self._script.outcome, answered.spent or Spent(), used)
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────
 
@@ -232,7 +232,9 @@ class ReplayPorts:
     async def close(self, outcome: Outcome) -> bool:
         """Compares with what is stored. False if the run had not been allowed to end there."""
         script = self._script
-        record = RunClosed(self.session.run or "", repaired_strings(outcome), *script.seconds)
+        record = RunClosed(
+            self.session.run or "", repaired_strings(outcome), *script.seconds, script.unheard
+        )
         if isinstance(outcome, _NOT_OVER_YET) and self._refused_at != script.place:
             taken_first = bool(script.steered()) or self._cancelled(0) is not None
             if taken_first and script.next != record:

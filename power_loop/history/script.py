@@ -30,6 +30,7 @@ from power_loop.session.records import (
     ToolStarted,
     ViewChanged,
 )
+from power_loop.session.spent import Spent
 
 __all__ = ["BrokenOff", "Cut", "Diverged", "Divergence", "Script", "call_of"]
 
@@ -171,6 +172,12 @@ class Script:
         return last.wall_seconds, last.working_seconds
 
     @property
+    def unheard(self) -> Spent | None:
+        """What sessions below had used of which the run had not heard."""
+        last = self._records[-1]
+        return last.unheard if isinstance(last, RunClosed) else None
+
+    @property
     def outcome(self) -> Outcome:
         """How the run had ended; cancelled, if nobody has recorded its end."""
         last = self._records[-1]
@@ -191,6 +198,7 @@ class Script:
             spent,
             cost=cost,
             seconds=self.seconds,
+            unheard=self.unheard,
         )
         for index, stored in enumerate(self.coming()):
             record = records[index] if index < len(records) else None
@@ -305,7 +313,9 @@ class Script:
 
     def _gives_up(self, records: Sequence[Record]) -> bool:
         """Whether `records` are how a run that is cancelled now tells of its calls."""
-        ending = closing(self._session, self.outcome, self.finished(), seconds=self.seconds)
+        ending = closing(
+            self._session, self.outcome, self.finished(), seconds=self.seconds, unheard=self.unheard
+        )
         return len(records) == len(ending) and all(map(_tells_the_same, records, ending))
 
     def said(self) -> Iterator[Message]:

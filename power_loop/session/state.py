@@ -33,12 +33,26 @@ from power_loop.session.records import (
 from power_loop.session.spent import Spent
 from power_loop.session.view import changed_view
 
-__all__ = ["CallState", "OpenCall", "Phase", "State", "id_hash", "move", "result_id"]
+__all__ = [
+    "CallState",
+    "OpenCall",
+    "Phase",
+    "State",
+    "child_id",
+    "id_hash",
+    "move",
+    "result_id",
+]
 
 
 def result_id(call_id: str) -> str:
     """The id of the message that carries a call's result: it follows from the call's."""
     return f"{call_id}.result"
+
+
+def child_id(session_id: str, call_id: str) -> str:
+    """The id of the session that a call is worked on in: it follows from the call's."""
+    return f"{session_id}/{call_id.replace('/', '%2F')}"
 
 
 def id_hash(id: str) -> int:
@@ -346,6 +360,8 @@ def _move_closed(s: State, r: RunClosed) -> None:
         _spend(s, lost)
     if r.wall_seconds:
         _spend(s, Spent(wall_seconds=r.wall_seconds, working_seconds=r.working_seconds))
+    if r.unheard is not None:
+        _spend(s, r.unheard)
     for call in s.open_calls.values():
         # An answer that has come is durable: whoever resumes settles the call by it.
         if call.state == "started":

@@ -19,6 +19,7 @@ from power_loop.errors import ToolError
 from power_loop.session.text import repaired_text
 
 __all__ = [
+    "Delegates",
     "DepsT",
     "InvalidArguments",
     "Problem",
@@ -292,6 +293,12 @@ Reconciler = Callable[[str, ToolContext[Any]], Awaitable[ToolOutput | Unsettled]
 """Finds out what became of a call: takes the arguments it was begun with, as the JSON text of an
 object, and its context, whose `idempotency_key` and `attempt` are those of the call that was lost.
 """
+
+
+class Delegates:
+    """Base of tools whose calls are worked on in sessions of their own; they are never invoked."""
+
+    __slots__ = ()
 
 
 @runtime_checkable

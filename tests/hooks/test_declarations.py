@@ -56,8 +56,8 @@ DESIGN: Mapping[str, tuple[str, set[str], set[str]]] = {
 FIELDS: Mapping[str, set[str]] = {
     "session.start": {"messages", "append"},
     "session.end": {"outcome", "final_text", "messages"},
-    "round.start": {"messages", "append"},
-    "round.end": {"response_text", "has_tools", "usage"},
+    "round.start": {"messages", "spent", "append"},
+    "round.end": {"response_text", "has_tools", "usage", "spent"},
     "llm.before": {"request"},
     "llm.after": {"request", "response"},
     "llm.error": {"request", "error", "attempts"},
