@@ -17,11 +17,11 @@ from power_loop.agent.running import Runner
 from power_loop.agent.toolset import AnyTool
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.tooling import traits_of
-from power_loop.errors import StoreTooNew
+from power_loop.errors import SessionError, StoreTooNew
 from power_loop.events import Stamped
 from power_loop.history.branch import copied, rewound
 from power_loop.history.difference import SessionDiff, difference
-from power_loop.history.explaining import explanation_of
+from power_loop.history.explaining import Log, explanation_of, sessions_below
 from power_loop.history.explanation import Explanation
 from power_loop.history.replay import Replayed, replay_records
 from power_loop.history.storing import store_new
@@ -71,11 +71,30 @@ async def usage(
 
 async def explain(store: Store, session_id: str, run: str | None) -> Explanation:
     """See `TimeVerbs.explain`."""
+    log = await _log(store, session_id)
+    below: dict[str, Log] = {}
+    await _read_below(store, sessions_below(session_id, log, run), below)
+    return explanation_of(session_id, log, run, below)
+
+
+async def _read_below(store: Store, ids: Sequence[str], logs: dict[str, Log]) -> None:
+    for id in ids:
+        if id in logs:
+            continue
+        try:
+            logs[id] = await _log(store, id)
+            found = sessions_below(id, logs[id])
+        except SessionError:
+            # It was deleted, or has not begun.
+            continue
+        await _read_below(store, found, logs)
+
+
+async def _log(store: Store, session_id: str) -> Log:
     try:
-        log, unread = await store.read(session_id), ""
+        return Log(await store.read(session_id))
     except StoreTooNew as error:
-        log, unread = await _readable(store, session_id), str(error)
-    return explanation_of(session_id, log, run, unread=unread)
+        return Log(await _readable(store, session_id), str(error))
 
 
 async def _readable(store: Store, session_id: str) -> Sequence[Stamped]:

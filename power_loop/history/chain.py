@@ -63,6 +63,7 @@ class Chain:
 
     Attributes:
         steps: what has been told so far.
+        below: how sessions below this one stand, by id; empty for those that nobody knows.
         names: the tools of calls, by call id.
         waits: what calls have waited for, by token.
         opened_at: when the newest run opened.
@@ -71,7 +72,8 @@ class Chain:
         doing: what the newest run was doing when its process died.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, below: Mapping[str, str]) -> None:
+        self.below = below
         self.steps: list[Step] = []
         self.names: dict[str, str] = {}
         self.waits: dict[str, CallWaiting] = {}
@@ -245,7 +247,8 @@ def _answered(c: Chain, record: CallAnswered, _: float) -> _Told:
     token, call_id = cut(record.token), record.call_id
     if kind == "child":
         used = "" if record.spent is None else f", having used {record.spent.tokens:,} tokens"
-        return "child", f"session {token} came to its end{used}", call_id
+        how = f"ended {c.below[record.token]}" if record.token in c.below else "came to its end"
+        return "child", f"session {token} {how}{used}", call_id
     by = f" by {cut(record.by)}" if record.by else ""
     note = f": {cut(record.note)}" if record.note else ""
     if kind == "input":

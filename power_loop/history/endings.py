@@ -11,6 +11,7 @@ from msgspec import Struct
 from llm_client.types import StopReason
 from power_loop.events import Stamped
 from power_loop.history.chain import Chain, decider, told_error
+from power_loop.history.explanation import Explanation
 from power_loop.history.words import clock, counted, cut
 from power_loop.session.machine import OpenCall, Session
 from power_loop.session.outcome import (
@@ -58,12 +59,16 @@ class Ending(Struct, frozen=True):
         chain: what has been told of the session so far.
         session: as it is after these records.
         doing: what the run was doing before it was closed, or is doing.
+        depth: how deep the session is below the root of its tree.
+        below: the sessions below calls, as they stood then, by id.
     """
 
     records: Sequence[Stamped]
     chain: Chain
     session: Session
     doing: str
+    depth: int
+    below: Mapping[str, Explanation]
 
     @property
     def outcome(self) -> Outcome | None:
@@ -176,15 +181,17 @@ def _budget(ending: Ending, outcome: BudgetExhausted) -> str:
 
 def _awaiting(ending: Ending, outcome: AwaitingApproval | WaitingForInput) -> str:
     thing = "approval" if isinstance(outcome, AwaitingApproval) else "question"
-    told = [_waits(ending, thing, token) for token in outcome.tokens[:_SHOWN]]
-    more = len(outcome.tokens) - _SHOWN
-    return "; ".join([*told, f"and {more} more"] if more > 0 else told)
+    # A session below may wait under several of them.
+    told = list(dict.fromkeys([_waits(ending, thing, token) for token in outcome.tokens]))
+    more = len(told) - _SHOWN
+    return "; ".join([*told[:_SHOWN], f"and {more} more"] if more > 0 else told)
 
 
 def _waits(ending: Ending, thing: str, token: str) -> str:
     waits = ending.chain.waits.get(token)
     if waits is None:
-        return f"{thing} {cut(token)} waits in a session below this one"
+        found = _told_below(ending, token)
+        return found or f"{thing} {cut(token)} waits in a session below this one"
     since = clock(waits.created)
     told = f"{thing} {cut(token)} of tool {ending.chain.tool(waits.call_id)} waits"
     told += f" since {since}" if since else ""
@@ -205,6 +212,9 @@ def _denied(ending: Ending, outcome: ApprovalDenied) -> str:
 
 def _expired(ending: Ending, outcome: ApprovalExpired) -> str:
     waits = ending.chain.waits.get(outcome.token)
+    found = _told_below(ending, outcome.token) if waits is None else ""
+    if found:
+        return found
     until = "" if waits is None else clock(waits.expires or 0.0)
     name = "" if waits is None else f" of tool {ending.chain.tool(waits.call_id)}"
     return (
@@ -227,6 +237,9 @@ def _open(ending: Ending, call: OpenCall) -> str:
     if call.state == "in_doubt":
         return f"tool {name} was running when its process died, and only the program may decide"
     if call.state == "waiting":
+        found = ending.below.get(call.token)
+        if found is not None:
+            return _below(ending, found)
         return f"tool {name} waits for a session below this one that has not come to its end"
     return f"tool {name} is not run here: its result is to come from the program"
 
@@ -249,7 +262,32 @@ def _failed(ending: Ending, outcome: Failed) -> str:
     error = next((each.error for each in _last_failures(ending)), None)
     if error is not None and error.type == outcome.error_type:
         return f"the model call failed for a reason that no retry mends: {told_error(error)}"
+    for each in ending.below.values():
+        if each.outcome == outcome:
+            return _below(ending, each)
     return f"an error ended the run: {cut(outcome.error_type)}: {cut(outcome.message, 300)}"
+
+
+def _told_below(ending: Ending, token: str) -> str:
+    """The rule of the session below that waits under `token`; empty where none is known to."""
+    for each in ending.below.values():
+        match each.outcome:
+            case AwaitingApproval(tokens=tokens) | WaitingForInput(tokens=tokens):
+                waits = token in tokens
+            case ApprovalExpired(token=late):
+                waits = token == late
+            case _:
+                waits = False
+        if waits:
+            return _below(ending, each)
+    return ""
+
+
+def _below(ending: Ending, told: Explanation) -> str:
+    of = [waits.call_id for waits in ending.chain.waits.values() if waits.token == told.session_id]
+    name = ending.chain.tool(of[-1]) if of else "?"
+    session = cut(told.session_id)
+    return f"session {session}, below tool {name}, is {told.status}: {cut(told.rule, 400)}"
 
 
 def _last_failures(ending: Ending) -> Iterator[ModelEnded]:

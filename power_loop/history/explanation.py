@@ -30,6 +30,7 @@ StepKind = Literal[
 _FIRST, _LAST = 10, 40
 """Steps that a person is shown of a long chain, from its beginning and its end."""
 _WIDE = 1000
+_DONE = ("completed", "goal_reached")
 
 
 class LimitLeft(Struct, frozen=True):
@@ -85,6 +86,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
         rule: what decided that it ended so, and whose rule that was.
         limits: what was left of each limit that the run had announced.
         steps: how it came to that, in the order of the log.
+        below: the sessions below its calls, as they stood when it had come to that.
         unread: what keeps this version from reading the log to its end; "" if nothing does.
     """
 
@@ -97,6 +99,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     rule: str
     limits: tuple[LimitLeft, ...]
     steps: tuple[Step, ...]
+    below: tuple[Explanation, ...] = ()
     unread: str = ""
 
     def __str__(self) -> str:
@@ -121,6 +124,11 @@ def _lines(told: Explanation) -> Iterator[str]:
         yield "| limit | allowed | used | left | |"
         yield "|---|--:|--:|--:|---|"
         yield from map(_row, told.limits)
+    if told.below:
+        yield ""
+        yield "Sessions below it:"
+        yield ""
+        yield from _list(told.below)
     if told.steps:
         yield ""
         began = told.steps[0].at
@@ -128,6 +136,17 @@ def _lines(told: Explanation) -> Iterator[str]:
         yield f"How it came to that, since {since}:" if since else "How it came to that:"
         yield ""
         yield from _chain(told.steps, began)
+
+
+def _list(below: Sequence[Explanation]) -> Iterator[str]:
+    open_ones = [each for each in below if each.status not in _DONE]
+    for each in open_ones[:_FIRST]:
+        yield f"- {_inline(each.session_id)}: {each.status}: {_inline(each.rule)}"
+    if len(open_ones) > _FIRST:
+        yield f"- … {len(open_ones) - _FIRST:,} more like these …"
+    done = len(below) - len(open_ones)
+    if done:
+        yield f"- {counted(done, 'session')} came to what was wanted"
 
 
 def _chain(steps: Sequence[Step], began: float) -> Iterator[str]:

@@ -98,6 +98,10 @@ class BudgetExhausted(_Ending, frozen=True, omit_defaults=True, tag="budget_exha
                 where = "AgentConfig(session_budget=…)"
             case "loop":
                 where = "AgentLoop(budget=…)"
+            case "exit":
+                where = "the condition of Exits(…)"
+            case _ if scope.startswith("child."):
+                where = "SubAgent(budget=…)"
             case _:
                 where = f"the budget {scope!r}" if scope else "the budget that limits it"
         return f"raise {name} in {where}, then resume the session"

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from power_loop.history.explaining import explanation_of
+from power_loop.history.explaining import Log, explanation_of
 from power_loop.history.explanation import Explanation
 from power_loop.session.machine import Session
 from power_loop.session.outcome import status_of
@@ -71,7 +71,7 @@ def test_every_prefix_of_every_world_has_an_explanation(seed: int) -> None:
             first = end
         if not first:
             continue
-        told = explanation_of("s", stamped[:end])
+        told = explanation_of("s", Log(stamped[:end]))
         check_explained(told, log[:end], first)
         assert str(told).startswith(f"# {told.status}: run ")
 
@@ -85,7 +85,7 @@ def test_each_run_of_a_world_has_an_explanation_of_its_own(seed: int) -> None:
     places = [(n, r.run) for n, r in enumerate(log, 1) if isinstance(r, RunOpened)]
     ends = [*[n - 1 for n, _ in places[1:]], len(log)]
     for (first, run), end in zip(places, ends, strict=True):
-        told = explanation_of("s", stamped_log(log), run)
+        told = explanation_of("s", Log(stamped_log(log)), run)
         assert told.run_id == run
         check_explained(told, log[:end], first)
         assert told.resumable <= (end == len(log))
