@@ -47,7 +47,9 @@ def decider(decided: Decided) -> str:
         return at
     if decided.at not in _POINTS:
         return f"{at} ({by})"
-    return f"{by} at {at}" if ":" in by else f"hook {at} {by}"
+    # A policy has a handler of its own for rounds, which `at` says already.
+    policy = by.startswith("policy:")
+    return f"{by.removesuffix(':round')} at {at}" if policy else f"hook {at} {by}"
 
 
 def told_error(error: ErrorInfo) -> str:
@@ -259,7 +261,7 @@ def _answered(c: Chain, record: CallAnswered, _: float) -> _Told:
 
 
 def _decided(_c: Chain, record: Decided, _: float) -> _Told:
-    why = f": {cut(record.reason, 300)}" if record.reason else ""
+    why = f": {cut(record.reason)}" if record.reason else ""
     return "decision", f"{decider(record)}: {cut(record.what)}{why}", record.call_id
 
 

@@ -15,25 +15,21 @@ from llm_client.retry import RetryPolicy
 from llm_client.testing import call, reply
 from llm_client.types import ToolSpec
 from power_loop import AgentConfig, AgentLoop, Hooks, approve, deny, result_of, tool
-from power_loop.hooks import (
-    LLM_AFTER,
-    ROUND_START,
-    TOOL_BEFORE,
-    Break,
-    HookEnding,
-    LlmAfter,
-    RequestInput,
-    RoundStart,
-    Suspend,
-    ToolBefore,
+from power_loop.governance import (
+    GoalDriven,
+    MetricSnapshot,
+    NoProgress,
+    Policies,
+    RequireApproval,
+    ValidPlans,
 )
+from power_loop.hooks import TOOL_BEFORE, Break, RequestInput, ToolBefore
 from power_loop.runtime.budget.limits import Budget
 from power_loop.runtime.stores.base import Store
-from power_loop.session.outcome import GoalReached, NoProgress, PlanFailed
 from tests.agent.crashed import left_behind
 from tests.history.loops import look, loop_on, pay
 
-__all__ = ["ENDINGS", "Ended", "Scenario", "asking", "normal"]
+__all__ = ["ENDINGS", "Ended", "Scenario", "normal"]
 
 Ended = tuple[AgentLoop[Any], str]
 Scenario = Callable[[Store], Awaitable[Ended]]
@@ -55,25 +51,22 @@ def normal(text: str) -> str:
     return re.sub(r"\b\d[\d,]*\.?\d* s\b", "T s", text)
 
 
-def asking(name: str = "leave", directive: Suspend | RequestInput | Break | None = None) -> Hooks:
-    """Hooks of which one has something to say about payments."""
-    hooks = Hooks()
-
-    def judge(context: ToolBefore[Any]) -> Suspend | RequestInput | Break | None:
-        return (directive or Suspend("it costs")) if context.name == "pay" else None
-
-    hooks.on(TOOL_BEFORE, judge, name=name)
-    return hooks
+def _pay_policy(**rule: Any) -> Policies:
+    """Payments wait for a person."""
+    return Policies(RequireApproval("pay", "it costs", **rule))
 
 
-def _ending_with(outcome: HookEnding) -> Hooks:
-    hooks = Hooks()
+class Faults:
+    """A metric: how many faults are left of those that there were."""
 
-    def judge(context: RoundStart[Any]) -> Break | None:
-        return Break(outcome=outcome) if context.round else None
+    def __init__(self, *faults: int) -> None:
+        self._faults = iter(faults)
 
-    hooks.on(ROUND_START, judge, name="watcher")
-    return hooks
+    def measure(self) -> MetricSnapshot:
+        return MetricSnapshot(float(next(self._faults)))
+
+    def is_success(self, snapshot: MetricSnapshot) -> bool:
+        return not snapshot.value
 
 
 async def completed(store: Store) -> Ended:
@@ -83,16 +76,20 @@ async def completed(store: Store) -> Ended:
 
 
 async def goal_reached(store: Store) -> Ended:
-    hooks = _ending_with(GoalReached("no test fails any more"))
-    loop = loop_on(store, reply("", LOOK), config=CONFIG, hooks=hooks)
+    goal = GoalDriven(Faults(1, 0))
+    loop = loop_on(store, reply("", LOOK), config=CONFIG, extensions=[goal])
     async with loop:
         return loop, (await loop.send("mend it")).session_id
 
 
 async def stopped(store: Store) -> Ended:
-    loop = loop_on(
-        store, reply("", PAY), config=CONFIG, hooks=asking("guard", Break("not on Sundays"))
-    )
+    hooks = Hooks()
+
+    @hooks.on(TOOL_BEFORE, name="guard")
+    def _(_: ToolBefore[Any]) -> Break:
+        return Break("not on Sundays")
+
+    loop = loop_on(store, reply("", PAY), config=CONFIG, hooks=hooks)
     async with loop:
         return loop, (await loop.send("pay")).session_id
 
@@ -112,33 +109,29 @@ async def budget_exhausted(store: Store) -> Ended:
 
 
 async def no_progress(store: Store) -> Ended:
-    hooks = _ending_with(NoProgress("the same call three times"))
-    loop = loop_on(store, reply("", LOOK), config=CONFIG, hooks=hooks)
+    again = [reply("", call("look", {"place": "a"}, id=f"c{n}")) for n in range(3)]
+    rules = Policies(NoProgress(2))
+    loop = loop_on(store, *again, config=CONFIG, extensions=[rules])
     async with loop:
         return loop, (await loop.send("mend it")).session_id
 
 
 async def plan_failed(store: Store) -> Ended:
-    hooks = Hooks()
-
-    def judge(_: LlmAfter[Any]) -> Break:
-        return Break(outcome=PlanFailed("it has no steps"))
-
-    hooks.on(LLM_AFTER, judge, name="planner")
-    loop = loop_on(store, reply("I plan."), config=CONFIG, hooks=hooks)
+    plans = [reply("", call("look", {"where": "a"}, id=f"c{n}")) for n in range(6)]
+    loop = loop_on(store, *plans, config=CONFIG, extensions=[ValidPlans()])
     async with loop:
         return loop, (await loop.send("mend it")).session_id
 
 
 async def awaiting_approval(store: Store) -> Ended:
-    loop = loop_on(store, reply("", PAY), config=CONFIG, hooks=asking())
+    loop = loop_on(store, reply("", PAY), config=CONFIG, extensions=[_pay_policy()])
     async with loop:
         return loop, (await loop.send("pay")).session_id
 
 
 async def approval_denied(store: Store) -> Ended:
-    asks = asking(directive=Suspend("it costs", end_on_denial=True))
-    loop = loop_on(store, reply("", PAY), config=CONFIG, hooks=asks)
+    asks = _pay_policy(on_denial="end")
+    loop = loop_on(store, reply("", PAY), config=CONFIG, extensions=[asks])
     async with loop:
         session = (await loop.send("pay")).session_id
         (pending,) = await loop.get_pending(session)
@@ -147,8 +140,7 @@ async def approval_denied(store: Store) -> Ended:
 
 
 async def approval_expired(store: Store) -> Ended:
-    asks = asking(directive=Suspend("it costs", ttl=0.25))
-    loop = loop_on(store, reply("", PAY), config=CONFIG, hooks=asks)
+    loop = loop_on(store, reply("", PAY), config=CONFIG, extensions=[_pay_policy(ttl=0.25)])
     async with loop:
         session = (await loop.send("pay")).session_id
         (pending,) = await loop.get_pending(session)
@@ -163,8 +155,13 @@ async def approval_expired(store: Store) -> Ended:
 
 
 async def waiting_for_input(store: Store) -> Ended:
-    asks = asking("teller", RequestInput("From which account?"))
-    loop = loop_on(store, reply("", PAY), config=CONFIG, hooks=asks)
+    hooks = Hooks()
+
+    @hooks.on(TOOL_BEFORE, name="teller")
+    def _(_: ToolBefore[Any]) -> RequestInput:
+        return RequestInput("From which account?")
+
+    loop = loop_on(store, reply("", PAY), config=CONFIG, hooks=hooks)
     async with loop:
         return loop, (await loop.send("pay")).session_id
 

@@ -42,7 +42,7 @@ How it came to that, since WHEN:
     "goal_reached": snapshot("""\
 # goal_reached: run ID1 of session ID2
 
-**Why:** hook round.start watcher: break: no test fails any more (the goal is reached)
+**Why:** hook round.start goal: break: nothing is open (the goal is reached)
 
 **What to do:** send the next message
 
@@ -53,8 +53,9 @@ How it came to that, since WHEN:
 How it came to that, since WHEN:
 
 - +T s  run ID1 opened with 1 message; limits: rounds 24
+- +T s  a user message was added by a hook or the loop: The goal is not reached yet: measured 1.
 - +T s  model scripted answered after T s, 10 tokens in, 5 out
-- +T s  hook round.start watcher: break: goal_reached(reason='no test fails any more')
+- +T s  hook round.start goal: break: goal_reached(reason='nothing is open')
 - +T s  run ID1 ended goal_reached, T s after it had opened\
 """),
     "stopped": snapshot("""\
@@ -119,43 +120,62 @@ How it came to that, since WHEN:
     "no_progress": snapshot("""\
 # no_progress: run ID1 of session ID2
 
-**Why:** hook round.start watcher: break: the same call three times (no progress was seen)
+**Why:** policy:no_progress at round.start: break: 2 rounds in a row have brought nothing new (no progress was seen)
 
 **What to do:** send a message that says what to do differently
 
 | limit | allowed | used | left | |
 |---|--:|--:|--:|---|
-| rounds | 24 | 1 | 23 |  |
+| rounds | 24 | 3 | 21 |  |
 
 How it came to that, since WHEN:
 
 - +T s  run ID1 opened with 1 message; limits: rounds 24
 - +T s  model scripted answered after T s, 10 tokens in, 5 out
-- +T s  hook round.start watcher: break: no_progress(reason='the same call three times')
+- +T s  model scripted answered after T s, 10 tokens in, 5 out
+- +T s  model scripted answered after T s, 10 tokens in, 5 out
+- +T s  policy:no_progress at round.start: break: no_progress(reason='2 rounds in a row have brought nothing new')
 - +T s  run ID1 ended no_progress, T s after it had opened\
 """),
     "plan_failed": snapshot("""\
 # plan_failed: run ID1 of session ID2
 
-**Why:** hook llm.after planner: break: it has no steps (no valid plan was made)
+**Why:** hook round.start valid_plans:round: break: 6 plans in a row could not be carried out; the last one: {"error":"plan_invalid","attempt":3,"attempts":3,"problems":[{"call":"c5","tool":"look","path":"place","expected":"a value, it is required","got":"nothing"},{"call":"c5","tool":"look","path":"where","expected":"no such argument; there are: pl… (no valid plan was made)
 
 **What to do:** send a message that says what to do differently
 
 | limit | allowed | used | left | |
 |---|--:|--:|--:|---|
-| rounds | 24 | 1 | 23 |  |
+| rounds | 24 | 6 | 18 |  |
 
 How it came to that, since WHEN:
 
 - +T s  run ID1 opened with 1 message; limits: rounds 24
 - +T s  model scripted answered after T s, 10 tokens in, 5 out
-- +T s  hook llm.after planner: break: plan_failed(reason='it has no steps')
+- +T s  hook round.decide valid_plans: skip: {"error":"plan_invalid","attempt":1,"attempts":3,"problems":[{"call":"c0","tool":"look","path":"place","expected":"a value, it is required","got":"nothing"},{"…
+- +T s  tool look was not run: something else answered in its place
+- +T s  model scripted answered after T s, 10 tokens in, 5 out
+- +T s  hook round.decide valid_plans: skip: {"error":"plan_invalid","attempt":2,"attempts":3,"problems":[{"call":"c1","tool":"look","path":"place","expected":"a value, it is required","got":"nothing"},{"…
+- +T s  tool look was not run: something else answered in its place
+- +T s  model scripted answered after T s, 10 tokens in, 5 out
+- +T s  hook round.decide valid_plans: skip: {"error":"plan_invalid","attempt":3,"attempts":3,"problems":[{"call":"c2","tool":"look","path":"place","expected":"a value, it is required","got":"nothing"},{"…
+- +T s  tool look was not run: something else answered in its place
+- +T s  model scripted answered after T s, 10 tokens in, 5 out
+- +T s  hook round.decide valid_plans: skip: {"error":"plan_invalid","attempt":1,"attempts":3,"problems":[{"call":"c3","tool":"look","path":"place","expected":"a value, it is required","got":"nothing"},{"…
+- +T s  tool look was not run: something else answered in its place
+- +T s  model scripted answered after T s, 10 tokens in, 5 out
+- +T s  hook round.decide valid_plans: skip: {"error":"plan_invalid","attempt":2,"attempts":3,"problems":[{"call":"c4","tool":"look","path":"place","expected":"a value, it is required","got":"nothing"},{"…
+- +T s  tool look was not run: something else answered in its place
+- +T s  model scripted answered after T s, 10 tokens in, 5 out
+- +T s  hook round.decide valid_plans: skip: {"error":"plan_invalid","attempt":3,"attempts":3,"problems":[{"call":"c5","tool":"look","path":"place","expected":"a value, it is required","got":"nothing"},{"…
+- +T s  tool look was not run: something else answered in its place
+- +T s  hook round.start valid_plans:round: break: plan_failed(reason='6 plans in a row could not be carried out; the last one: {"error":"plan_invalid","attempt":3,"attempts":3,"problems":[{"call":"c5","tool":"…
 - +T s  run ID1 ended plan_failed, T s after it had opened\
 """),
     "awaiting_approval": snapshot("""\
 # awaiting_approval: run ID1 of session ID2
 
-**Why:** approval ID3 of tool pay waits since WHEN, asked for by leave: it costs
+**Why:** approval ID3 of tool pay waits since WHEN, asked for by policy:require_approval: it costs
 
 **What to do:** resume the session with answers=[…] of approve(token) or deny(token)
 
@@ -167,8 +187,8 @@ How it came to that, since WHEN:
 
 - +T s  run ID1 opened with 1 message; limits: rounds 24
 - +T s  model scripted answered after T s, 10 tokens in, 5 out
-- +T s  hook tool.before leave: suspend: it costs
-- +T s  approval ID3 of tool pay is asked for by leave: it costs
+- +T s  policy:require_approval at tool.before: suspend: it costs
+- +T s  approval ID3 of tool pay is asked for by policy:require_approval: it costs
 - +T s  run ID1 ended awaiting_approval, T s after it had opened\
 """),
     "approval_denied": snapshot("""\
@@ -186,8 +206,8 @@ How it came to that, since WHEN:
 
 - +T s  run ID4 opened with 1 message; limits: rounds 24
 - +T s  model scripted answered after T s, 10 tokens in, 5 out
-- +T s  hook tool.before leave: suspend: it costs
-- +T s  approval ID3 of tool pay is asked for by leave: it costs
+- +T s  policy:require_approval at tool.before: suspend: it costs
+- +T s  approval ID3 of tool pay is asked for by policy:require_approval: it costs
 - +T s  run ID4 ended awaiting_approval, T s after it had opened
 - +T s  run ID1 carries ID4 on; limits: rounds 24
 - +T s  approval ID3 was denied by ada: too dear
@@ -209,12 +229,12 @@ How it came to that, since WHEN:
 
 - +T s  run ID4 opened with 1 message; limits: rounds 24
 - +T s  model scripted answered after T s, 10 tokens in, 5 out
-- +T s  hook tool.before leave: suspend: it costs
-- +T s  approval ID3 of tool pay is asked for by leave: it costs; until WHEN
+- +T s  policy:require_approval at tool.before: suspend: it costs
+- +T s  approval ID3 of tool pay is asked for by policy:require_approval: it costs; until WHEN
 - +T s  run ID4 ended awaiting_approval, T s after it had opened
 - +T s  run ID1 carries ID4 on; limits: rounds 24
 - +T s  approval ID3 expired
-- +T s  approval (leave): refused: 'ID3' was answered too late
+- +T s  approval (policy:require_approval): refused: 'ID3' was answered too late
 - +T s  run ID1 ended approval_expired, T s after it had opened\
 """),
     "waiting_for_input": snapshot("""\
