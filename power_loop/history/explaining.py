@@ -217,8 +217,8 @@ class _Seen:
 
     def take(self, stamped: Sequence[Stamped]) -> tuple[int, str]:
         """Reads records up to the first that is not legal; how many, and what is wrong with it."""
-        session = self.session
-        for place, each in enumerate(stamped):
+        session, illegal, place = self.session, "", 0
+        for each in stamped:
             record = each.event
             assert is_record(record)
             if session.run is not None and isinstance(record, RunClosed | Forked):
@@ -226,12 +226,14 @@ class _Seen:
             try:
                 session.apply(record)
             except IllegalRecord as error:
-                return place, f"record {each.seq} was written by another version: {error}"
+                illegal = f"record {each.seq} was written by another version: {error}"
+                break
+            place += 1
             self.chain.see(each, self.doing)
             self._count(record)
         if session.run is not None:
             self.doing = under_way(session, self.chain)
-        return len(stamped), ""
+        return place, illegal
 
     def _count(self, record: object) -> None:
         if isinstance(record, RunOpened):

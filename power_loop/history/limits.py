@@ -18,7 +18,6 @@ from power_loop.session.spent import Spent
 __all__ = ["Below", "limits_left", "lost"]
 
 _SHARED = "shared: what others have used is not in this log"
-_ABOVE = "without what the sessions above have used"
 _MISSING = "without what a session below has used that cannot be read"
 
 
@@ -55,19 +54,17 @@ def _left_of(name: str, allowed: float, ending: Ending, rounds: int, below: Belo
     if name == "seconds":
         return _left(name, allowed, _seconds(ending.records))
     scope, _, what = name.rpartition(".")
-    session, depth = ending.session, ending.depth
+    session = ending.session
     own: Mapping[str, Spent] = {
         "run": session.task_spent,
         "session": session.spent,
-        f"child.{depth}": session.task_spent,
+        f"child.{ending.depth}": session.task_spent,
     }
     if scope not in own:
         return LimitLeft(name, allowed, None, None, _SHARED)
     amount: Any = getattr(own[scope] + lost(session) + below.spent, what, None)
     if amount is None:
         return LimitLeft(name, allowed, None, None, "not known to this version")
-    if depth and scope in ("run", "session"):
-        return LimitLeft(name, allowed, amount, None, _ABOVE)
     if not below.complete:
         return LimitLeft(name, allowed, amount, None, _MISSING)
     return _left(name, allowed, amount)
