@@ -23,19 +23,22 @@ from power_loop.governance import (
     RequireApproval,
     ValidPlans,
 )
+from power_loop.history.explanation import Explanation
 from power_loop.hooks import TOOL_BEFORE, Break, RequestInput, ToolBefore
 from power_loop.runtime.budget.limits import Budget
 from power_loop.runtime.stores.base import Store
 from tests.agent.crashed import left_behind
 from tests.history.loops import look, loop_on, pay
 
-__all__ = ["ENDINGS", "Ended", "Scenario", "normal"]
+__all__ = ["ENDINGS", "REMOTE", "Ended", "Scenario", "normal", "steps_of"]
 
 Ended = tuple[AgentLoop[Any], str]
 Scenario = Callable[[Store], Awaitable[Ended]]
 
 CONFIG = AgentConfig(retry=RetryPolicy(initial=0.0, jitter=0.0))
 PAY = call("pay", {"amount": 3}, id="c1")
+REMOTE = ToolSpec("remote", "Run elsewhere.", {"type": "object", "properties": {}})
+"""A tool that is not run here."""
 LOOK = call("look", {"place": "a"}, id="c1")
 
 
@@ -49,6 +52,11 @@ def normal(text: str) -> str:
     text = re.sub(r"(?:sess_)?\b[0-9a-f]{24}\b|sess_[0-9a-f]{24}", number, text)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "WHEN", text)
     return re.sub(r"\b\d[\d,]*\.?\d* s\b", "T s", text)
+
+
+def steps_of(told: Explanation, *kinds: str) -> list[str]:
+    """The steps of these kinds, in words."""
+    return [normal(step.text) for step in told.steps if step.kind in kinds]
 
 
 def _pay_policy(**rule: Any) -> Policies:
@@ -167,9 +175,8 @@ async def waiting_for_input(store: Store) -> Ended:
 
 
 async def pending_tools(store: Store) -> Ended:
-    remote = ToolSpec("remote", "Run elsewhere.", {"type": "object", "properties": {}})
     wanted = reply("", call("remote", {}, id="c1"))
-    loop = loop_on(store, wanted, config=CONFIG, tools=[remote])
+    loop = loop_on(store, wanted, config=CONFIG, tools=[REMOTE])
     async with loop:
         return loop, (await loop.send("go")).session_id
 

@@ -7,14 +7,13 @@ Regenerate them with --inline-snapshot=fix, and read the difference.
 
 from __future__ import annotations
 
-from typing import get_args
+from pathlib import Path
 
 import anyio
 import pytest
 from inline_snapshot import snapshot
 
-from power_loop import MemoryStore
-from power_loop.session.outcome import Outcome
+from tests.agent.support import EVERY_STORE, StoreKind, opened_store
 from tests.history.endings import ENDINGS, normal
 
 pytestmark = pytest.mark.anyio
@@ -350,17 +349,15 @@ def run_of(status: str) -> str | None:
     return "r1" if status == "crashed" else None
 
 
-def test_there_is_a_run_for_every_outcome() -> None:
-    """None is out of reach, and none is left out here."""
-    tags = [kind.__struct_config__.tag for kind in get_args(Outcome)]
-    assert [*ENDINGS] == [*GOLDEN] == tags
-
-
+@pytest.mark.parametrize("kind", EVERY_STORE)
 @pytest.mark.parametrize("status", [*ENDINGS])
-async def test_every_outcome_has_its_explanation(status: str) -> None:
+async def test_every_outcome_has_its_explanation(
+    status: str, kind: StoreKind, tmp_path: Path
+) -> None:
     """The rule, what to do, what was left, and how it came to that."""
-    with anyio.fail_after(20):
-        loop, session = await ENDINGS[status](MemoryStore())
-        told = await loop.explain(session, run_of(status))
+    async with opened_store(kind, tmp_path) as store:
+        with anyio.fail_after(20):
+            loop, session = await ENDINGS[status](store)
+            told = await loop.explain(session, run_of(status))
     assert told.status == status
     assert normal(str(told)) == GOLDEN[status]
