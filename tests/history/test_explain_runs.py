@@ -30,7 +30,7 @@ from power_loop.hooks import TOOL_BEFORE, RequestInput
 from power_loop.session.outcome import BudgetExhausted
 from power_loop.session.records import Decided, ModelAsked, RunOpened
 from tests.agent.crashed import left_behind, write
-from tests.agent.scripted import Gate, Reply, Scripted, says
+from tests.agent.scripted import Gate, Scripted, hangs, says
 from tests.agent.stores import records_of
 from tests.agent.support import EVERY_STORE, StoreKind, opened_store
 from tests.history.endings import normal, steps_of
@@ -275,13 +275,12 @@ async def test_whoever_denies_is_told_with_the_note() -> None:
 async def test_what_interrupts_is_in_the_chain() -> None:
     """The answer that was broken off, and the message that did it."""
     gate = Gate()
-    llm = Scripted(by=lambda r: Reply(gate=gate) if len(r.messages) == 1 else says("Yes."))
+    llm = Scripted(by=lambda r: hangs(gate, "so") if len(r.messages) == 1 else says("Yes."))
     async with AgentLoop(llm) as loop, anyio.create_task_group() as tasks:
         await loop.store.create("s")
         tasks.start_soon(loop.send, "go", "s")
         await gate.reached.wait()
         await loop.steer("s", "stop that", mode="interrupt")
-        gate.opened.set()
     told = await loop.explain("s")
     assert steps_of(told, "model", "message")[:2] == [
         "the call of model scripted was stopped after T s",

@@ -40,6 +40,7 @@ from power_loop.hooks import (
 from power_loop.pipeline.ports import Answer as Reply
 from power_loop.pipeline.ports import AttemptFailed, Found, ToolTraits, Verdict
 from power_loop.runtime.stores.base import Steer, SteerMode
+from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress, PlanFailed
 from power_loop.session.records import Record, ToolStarted, ViewChanged
 from power_loop.session.state import OpenCall
 from power_loop.session.view import COMPACT_NOTE
@@ -67,6 +68,15 @@ TRAITS = {
 def is_idempotent(name: str) -> bool:
     """Whether a tool of these worlds may be run again."""
     return name in TRAITS and TRAITS[name].idempotent
+
+
+ENDINGS = (
+    None,
+    GoalReached("it is so"),
+    NoProgress("again"),
+    PlanFailed("no steps"),
+    BudgetExhausted("exit.tokens"),
+)
 
 
 class World:
@@ -205,7 +215,11 @@ class World:
             return Continue("more", 1) if context.fire_count < 3 else None
         if kind is RequestInput:
             return RequestInput("which one?")
-        assert kind in (Break, Skip, Retry, Suspend)
+        if kind is Break:
+            return Break("enough", self.random.choice(ENDINGS))
+        if kind is Suspend:
+            return Suspend(ttl=self.random.choice((None, 1.0)), end_on_denial=self.sometimes(2))
+        assert kind in (Skip, Retry)
         return kind()
 
     def _rewritten(self, point: str, context: Any) -> Any:
@@ -265,6 +279,8 @@ class World:
             prefix=f"p{self.processes}-" if log else "i",
         )
         io.random_number = r.random()
+        # Some approvals have expired when the next process comes.
+        io.epoch += self.processes
         io.arrives = {r.randrange(1, 60): self._said(n) for n in range(r.randrange(3))}
         waiting = [c for c in io.session.open_calls.values() if c.state == "waiting"]
         answers = [self._reply(call) for call in waiting if self.sometimes(2)]
