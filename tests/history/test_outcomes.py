@@ -68,6 +68,10 @@ async def test_an_outcome_can_be_resumed_exactly_if_it_says_so(status: str) -> N
         ("loop.tokens", "raise tokens in AgentLoop(budget=…), then resume the session"),
         ("child.2.rounds", "raise rounds in SubAgent(budget=…), then resume the session"),
         ("exit.tokens", "raise tokens in the condition of Exits(…), then resume the session"),
+        (
+            "policy.cost_limit",
+            "raise the limit of the policy 'cost_limit', then resume the session",
+        ),
         ("tenant.tokens", "raise tokens in the budget 'tenant', then resume the session"),
         ("mine", "raise mine in the budget that limits it, then resume the session"),
     ],
