@@ -31,6 +31,7 @@ from power_loop.session.records import (
     ToolStarted,
     ViewChanged,
 )
+from power_loop.session.view import POLICY_META
 
 __all__ = ["Chain", "decider", "told_error"]
 
@@ -179,6 +180,9 @@ def _message(c: Chain, record: MessageAppended, _: float) -> _Told | None:
         return None
     text = cut(message.text, 80)
     if not record.item:
+        policy = (message.meta or {}).get(POLICY_META)
+        if policy is not None:
+            return "decision", f"policy:{cut(policy)} told the model: {text}"
         return "message", f"a {message.role} message was added by a hook or the loop: {text}"
     when = " that had waited for the end" if record.when_idle else ""
     return "message", f"a message{when} came in: {text}"

@@ -74,7 +74,8 @@ class Step(Struct, frozen=True):
 class Explanation(Struct, frozen=True, kw_only=True):
     """Why a run ended as it did, from its session's log alone.
 
-    Texts hold neither arguments nor results of tools, nor what looks like a key.
+    Texts hold neither what looks like a key nor, unless whoever decided has quoted them, arguments
+    and results of tools.
 
     Attributes:
         session_id: the session.
