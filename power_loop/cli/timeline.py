@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from llm_client.types import Message, ToolCall, ToolResult
 from power_loop.events import Event, Stamped
+from power_loop.history.chain import decider
 from power_loop.session.outcome import status_of
 from power_loop.session.records import (
     CallAnswered,
@@ -83,7 +84,8 @@ def _rare(event: Event) -> str:
         case CallAnswered():
             return f"call {event.call_id} answered: {one_line(event.answer)}"
         case Decided():
-            return one_line(f"{event.what} at {event.at} by {event.by}: {event.reason}")
+            why = f": {event.reason}" if event.reason else ""
+            return one_line(f"{decider(event)}: {event.what}{why}")
         case Recalled():
             return f"memory recalled {len(event.messages)} messages"
         case ViewChanged():
