@@ -95,7 +95,8 @@ class RoundReader:
         """The last `count` rounds of a transcript, oldest first, without those that only polled."""
         known = self._known.get(session)
         if known is None or not known.goes_on_in(messages) or known.lacks(count):
-            start = _start(messages, count)
+            # More than is asked for: with every round of a task, one more will be.
+            start = _start(messages, 2 * max(count, _LEAST))
             known = _Known(start, start)
             while len(self._known) >= _SESSIONS:
                 del self._known[next(iter(self._known))]
