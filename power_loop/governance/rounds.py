@@ -7,10 +7,10 @@ same in a long session.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
@@ -103,8 +103,13 @@ class RoundReader:
             self._known[session] = known
         if known.length < len(messages):
             self._read_on(known, messages, max(count, _LEAST))
-        found = [round for round in known.rounds[-count:] if round is not None] if count else []
-        return _as_before(found) if any(round.refused for round in found) else found
+        found: list[Round] = []
+        refused = False
+        for round in known.rounds[-count:] if count else ():
+            if round is not None:
+                found.append(round)
+                refused = refused or round.refused
+        return _as_before(found) if refused else found
 
     def _read_on(self, known: _Known, messages: Sequence[Message], most: int) -> None:
         end = len(messages)
@@ -165,14 +170,14 @@ class RoundReader:
 def arguments_key(name: str, arguments: str, normalise: Normalise | None = None) -> str:
     """Arguments as JSON with sorted keys and without white space; as they are, if not JSON."""
     try:
-        value: object = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
+        value: object = msgspec.json.decode(arguments or "{}")
+    except (msgspec.DecodeError, RecursionError):
         return arguments
     if normalise is not None and isinstance(value, dict):
         value = normalise(name, cast("dict[str, Any]", value))
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr)
-    except (ValueError, RecursionError):
+        return msgspec.json.encode(value, enc_hook=repr, order="deterministic").decode()
+    except (ValueError, TypeError, RecursionError):
         return arguments
 
 
