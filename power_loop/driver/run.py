@@ -115,7 +115,7 @@ class Run:
                 asking.partial,
                 asking.spent,
                 cost=self._close_books(),
-                unheard=None if self._setup.below is None else self._setup.below.unheard(),
+                unheard=None if self._setup.below is None else self._setup.below.unheard(()),
                 take=inbox.ignored,
             )
             with anyio.CancelScope(shield=True):
