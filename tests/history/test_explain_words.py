@@ -263,4 +263,4 @@ async def test_a_call_that_a_hook_has_run_otherwise_and_a_tool_that_fails_are_in
         "a hook had tool fail run in place of look",
         "tool fail ended with an error",
     ]
-    assert "42" not in str(told)
+    assert "the secret" not in str(told)
