@@ -16,8 +16,13 @@ from tests.agent.crashed import left_behind
 from tests.history.endings import ENDINGS, REMOTE
 from tests.history.loops import look, loop_on, pay
 
-_WAITING = ("awaiting_approval", "waiting_for_input", "pending_tools")
-"""Where nobody has answered: it waits on."""
+_WAITING = {
+    "awaiting_approval": "awaiting_approval",
+    "approval_expired": "awaiting_approval",
+    "waiting_for_input": "waiting_for_input",
+    "pending_tools": "pending_tools",
+}
+"""Where nobody has answered: it waits on, and what came too late is asked for anew."""
 
 
 def test_there_is_a_run_for_every_outcome() -> None:
@@ -53,7 +58,7 @@ async def test_an_outcome_can_be_resumed_exactly_if_it_says_so(status: str) -> N
                 assert (await loop.send("And now?", session)).status == "completed"
             else:
                 done = await loop.resume(session)
-                assert done.status == (status if status in _WAITING else "completed")
+                assert done.status == _WAITING.get(status, "completed")
 
 
 @pytest.mark.parametrize(
