@@ -51,3 +51,18 @@ class OpenCall(Struct):
     def may_have_finished(self) -> bool:
         """Whether a result of it can exist."""
         return self.begun and self.state != "waiting"
+
+    def wait_for(self, waiting: CallWaiting) -> None:
+        """The call waits from now on."""
+        self.state, self.token, self.kind = "waiting", waiting.token, waiting.kind
+        self.waiting, self.lapsed = waiting, None
+        # Who asks anew has done with what it was given: it stays dead, even if the world turns back.
+        self.grants = tuple([grant for grant in self.grants if grant.by != waiting.by])
+
+    def lose_leaves(self) -> None:
+        """The call is a copy: a leave is for one execution, and that one is the original's."""
+        if self.kind == "approval" and self.state in ("waiting", "granted"):
+            self.lapsed = self.waiting or self.grants[-1]
+            self.state, self.kind = "in_doubt" if self.begun else "asked", ""
+            self.token, self.waiting = "", None
+        self.grants, self.edited = (), ""

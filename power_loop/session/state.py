@@ -297,9 +297,7 @@ def _move_settled(s: State, r: ToolSettled) -> None:
 
 def _move_waiting(s: State, r: CallWaiting) -> None:
     call = s.open_calls[r.call_id]
-    call.state, call.token, call.kind, call.waiting = "waiting", r.token, r.kind, r
-    # Who asks anew has done with what it was given: it stays dead, even if the world turns back.
-    call.grants, call.lapsed = tuple([g for g in call.grants if g.by != r.by]), None
+    call.wait_for(r)
     s.ids.add(r.token)
     if r.kind == "child":
         _spend(s, _CHILD)
@@ -354,11 +352,7 @@ def _move_forked(s: State, _: Forked) -> None:
     if s.run is not None:
         _move_closed(s, RunClosed(s.run, Crashed()))
     for call in s.open_calls.values():
-        # A leave is for one execution, and that one is the source's.
-        if call.kind == "approval" and call.state in ("waiting", "granted"):
-            call.state, call.kind = "in_doubt" if call.begun else "asked", ""
-            call.token, call.waiting, call.lapsed = "", None, call.waiting or call.grants[-1]
-        call.grants, call.edited = (), ""
+        call.lose_leaves()
 
 
 def _move_closed(s: State, r: RunClosed) -> None:
