@@ -56,7 +56,7 @@ class OpenCall(Struct):
         """The call waits from now on."""
         self.state, self.token, self.kind = "waiting", waiting.token, waiting.kind
         self.waiting, self.lapsed = waiting, None
-        # Who asks anew has done with what it was given: it stays dead, even if the world turns back.
+        # Who asks anew has done with what it was given: that stays dead, also if the world turns.
         self.grants = tuple([grant for grant in self.grants if grant.by != waiting.by])
 
     def lose_leaves(self) -> None:
