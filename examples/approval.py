@@ -2,7 +2,7 @@
 
 import anyio
 
-from power_loop import AgentLoop, tool
+from power_loop import AgentLoop, approve, tool
 from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
 
 
@@ -29,7 +29,7 @@ async def main() -> None:
         print(waiting.status, waiting.outcome.recommended_action)
         for call in await loop.get_pending(waiting.session_id):
             print("approve?", call.name, call.arguments)
-            done = await loop.resume(waiting.session_id, answers={call.token: "approve"})
+            done = await loop.resume(waiting.session_id, answers=[approve(call.token)])
             print(done.status, "-", done.final_text)
 
 

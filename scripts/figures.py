@@ -50,6 +50,7 @@ FIGURES: dict[int, Figure] = {
     11: Figure(("figure_11", "figure_11_protocols"), 800, 800, 10_000),
     12: Figure(("figure_12",), 2_000, 2_000, 200_000),
     13: Figure(("figure_13",), 220, 220, 2_000),
+    14: Figure(("figure_14",), 60, 60, 1_000),
 }
 
 

@@ -73,7 +73,7 @@ class RoundLimit(_Ending, frozen=True, tag="round_limit"):
     recommended_action: ClassVar[str] = "resume the session to grant it another set of rounds"
 
 
-class BudgetExhausted(_Ending, frozen=True, tag="budget_exhausted"):
+class BudgetExhausted(_Ending, frozen=True, omit_defaults=True, tag="budget_exhausted"):
     """A budget does not allow the next step.
 
     `limit` names whose and which: `run.tokens`, `session.cost` … `reason` gives the figures.

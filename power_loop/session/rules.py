@@ -182,7 +182,9 @@ def _check_answered(s: State, r: CallAnswered) -> str | None:
     return None
 
 
-def _check_decided(_: State, r: Decided) -> str | None:
+def _check_decided(s: State, r: Decided) -> str | None:
+    if s.asked is not None:
+        return "a model call is under way"
     return None if r.at and r.what else "it says neither where nor what was decided"
 
 

@@ -10,11 +10,11 @@ import anyio
 import anyio.lowlevel
 from msgspec import Struct
 
+import power_loop
 from llm_client.errors import Overloaded
 from llm_client.retry import RetryPolicy
 from llm_client.types import LLMRequest
 from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
-from power_loop.agent.deciding import Answer
 from power_loop.hooks import POINTS, TOOL_BEFORE, Suspend
 from power_loop.runtime.stores.base import Store
 from tests.agent.scripted import Reply, Scripted, calls, fails, says
@@ -217,9 +217,7 @@ async def _approved(world: World, loop: AgentLoop[World]) -> None:
 
 async def approve(world: World, loop: AgentLoop[World], session: str) -> None:
     """Approves what waits, if anything does."""
-    answers: dict[str, Answer] = {
-        call.token: "approve" for call in await loop.get_pending(session) if call.token
-    }
+    answers = [power_loop.approve(c.token) for c in await loop.get_pending(session) if c.token]
     if answers:
         result = await loop.resume(session, answers=answers, deps=world)
         world.statuses.append(result.status)

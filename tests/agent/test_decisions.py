@@ -9,15 +9,22 @@ import anyio
 import pytest
 
 from llm_client.types import ToolSpec
-from power_loop import AgentLoop, Hooks, Result, tool
-from power_loop.errors import NothingToResume, UsageError
-from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
+from power_loop import AgentLoop, Answer, Hooks, Result, answer, approve, deny, tool
+from power_loop.errors import AnswerRefused, UsageError
+from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore, replace
+from power_loop.session.records import Decided
 from tests.agent.scripted import Gate, Reply, Scripted, calls, says
 from tests.agent.support import EVERY_STORE, StoreKind, check_log, opened_store
 
 pytestmark = pytest.mark.anyio
 
-_Answers = dict[str, Any]
+
+def _to(token: str, given: object) -> object:
+    """An answer to what really waits."""
+    if not isinstance(given, Answer) or given.token != "TOKEN":
+        return given
+    return replace(given, token=token)
+
 
 REMOTE = ToolSpec("remote", "Run elsewhere.", {"type": "object", "properties": {}})
 
@@ -35,22 +42,22 @@ def ask(context: ToolBefore) -> Suspend | None:
 @pytest.mark.parametrize(
     ("answers", "decisions", "told"),
     [
-        ({"TOKEN": "yes"}, {}, "'approve' or 'deny', not 'yes'"),
-        ({"TOKEN": True}, {}, "'approve' or 'deny', not True"),
-        ({"TOKEN": "Approve"}, {}, "'approve' or 'deny'"),
-        ({"other": "approve"}, {}, "waits for 'other'; waited for: '"),
-        ({"TOKEN": "approve", "other": "deny"}, {}, "waits for 'other'"),
-        ({}, {"other": Result("x")}, "no call 'other' .* open: 'p', 'r'"),
-        ({}, {"r": 3}, "is 'rerun', 'unknown' or a Result, not a value of type int"),
-        ({}, {"r": "x"}, "is 'rerun', 'unknown' or a Result, not a value of type str"),
-        ({}, {"r": "rerun"}, "'r' is not in doubt but not begun"),
-        ({}, {"r": "unknown"}, "'r' is not in doubt but not begun"),
-        ({}, {"p": "rerun"}, "'p' is not in doubt but waiting for an approval"),
-        ({}, {"p": Result("paid")}, "'p' is waiting for an approval .*'TOKEN'"),
-        ({"TOKEN": "approve"}, {"p": Result("paid")}, "waiting for an approval"),
-        ({}, {"r": Result(b"raw")}, "the result of call 'r' is none"),
-        ({}, [("r", Result("x"))], "decisions is a mapping, not a value of type list"),
-        (["TOKEN"], {}, "answers is a mapping"),
+        (["TOKEN"], {}, "not values of type str"),
+        ([approve("TOKEN"), deny("TOKEN")], {}, "'TOKEN' is answered twice"),
+        ([answer("TOKEN", "yes")], {}, "is a request for approval"),
+        ([approve("other")], {}, "waits for 'other'; waited for: '"),
+        ([approve("TOKEN"), deny("other")], {}, "waits for 'other'"),
+        ([], {"other": Result("x")}, "no call 'other' .* open: 'p', 'r'"),
+        ([], {"r": 3}, "is 'rerun', 'unknown' or a Result, not a value of type int"),
+        ([], {"r": "x"}, "is 'rerun', 'unknown' or a Result, not a value of type str"),
+        ([], {"r": "rerun"}, "'r' is not in doubt but not begun"),
+        ([], {"r": "unknown"}, "'r' is not in doubt but not begun"),
+        ([], {"p": "rerun"}, "'p' is not in doubt but waiting for an approval"),
+        ([], {"p": Result("paid")}, "'p' is waiting for an approval .*'TOKEN'"),
+        ([approve("TOKEN")], {"p": Result("paid")}, "waiting for an approval"),
+        ([], {"r": Result(b"raw")}, "the result of call 'r' is none"),
+        ([], [("r", Result("x"))], "decisions is a mapping, not a value of type list"),
+        ({"TOKEN": "approve"}, {}, "answers is a list"),
     ],
 )
 async def test_what_nobody_waits_for_is_refused_before_anything_is_stored(
@@ -64,22 +71,23 @@ async def test_what_nobody_waits_for_is_refused_before_anything_is_stored(
         session = (await loop.send("pay")).session_id
         token = next(call.token for call in await loop.get_pending(session) if call.token)
         before = await loop.store.read(session)
-        given = answers
-        if isinstance(answers, dict):
-            given = {k.replace("TOKEN", token): v for k, v in cast("_Answers", answers).items()}
+        given: Any = answers
+        if isinstance(answers, list):
+            given = [_to(token, each) for each in cast("list[object]", answers)]
         told = told.replace("TOKEN", token)
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=told) as caught:
             await loop.resume(session, answers=given, decisions=decisions)
         with pytest.raises(UsageError, match=told):
             async with loop.stream_resume(session, answers=given, decisions=decisions):
                 pass
-        assert await loop.store.read(session) == before
-        done = await loop.resume(
-            session, answers={token: "approve"}, decisions={"r": Result("seen")}
-        )
+        # Only that somebody came with a token that nothing waits for is on record.
+        refused = [e.event for e in (await loop.store.read(session))[len(before) :]]
+        assert all(isinstance(e, Decided) and e.what == "refused" for e in refused)
+        assert len(refused) == (2 if isinstance(caught.value, AnswerRefused) else 0)
+        done = await loop.resume(session, answers=[approve(token)], decisions={"r": Result("seen")})
         assert done.final_text == "done"
-        with pytest.raises(NothingToResume):
-            await loop.resume(session, answers={token: "approve"})
+        with pytest.raises(AnswerRefused):
+            await loop.resume(session, answers=[approve(token)])
         await check_log(loop, session)
 
 

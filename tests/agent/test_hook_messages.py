@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from llm_client.types import File, Image, Message, Text, ToolCall
-from power_loop import AgentLoop, Hooks, result_of, tool
+from power_loop import AgentLoop, Hooks, approve, result_of, tool
 from power_loop.errors import HookError
 from power_loop.hooks import (
     COMPLETE_DECIDE,
@@ -174,6 +174,6 @@ async def test_a_reason_to_wait_is_stored_in_a_sound_form(kind: StoreKind, tmp_p
         result = await loop.send("pay")
         assert result.status == "awaiting_approval"
         (pending,) = await loop.get_pending(result.session_id)
-        done = await loop.resume(result.session_id, answers={pending.token: "approve"})
+        done = await loop.resume(result.session_id, answers=[approve(pending.token)])
         assert done.status == "completed"
         await check_log(loop, result.session_id)

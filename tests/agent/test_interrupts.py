@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from llm_client.errors import Overloaded
 from llm_client.retry import RetryPolicy
 from llm_client.types import ToolCall, ToolResult
-from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, ToolContext, tool
+from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, ToolContext, approve, tool
 from power_loop.errors import UsageError
 from power_loop.hooks import ROUND_START, TOOL_BEFORE, RoundStart, Suspend, ToolBefore
 from power_loop.runtime.stores.base import CancelRequested, InboxItem, Store
@@ -282,7 +282,7 @@ async def test_what_nothing_was_doing_is_not_interrupted_when_it_is_resumed(stor
             assert (await loop.send("go", "s")).status == "awaiting_approval"
             assert not (await loop.steer("s", "hurry", mode="interrupt")).running
             (pending,) = await loop.get_pending("s")
-            result = await loop.resume("s", answers={pending.token: "approve"})
+            result = await loop.resume("s", answers=[approve(pending.token)])
             assert result.status == "completed"
             log = await check_log(loop, "s")
     assert [r.how for r in log if isinstance(r, ToolSettled)] == ["finished"]

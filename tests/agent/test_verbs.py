@@ -11,7 +11,17 @@ import pytest
 from msgspec.structs import replace
 
 from llm_client.types import StopReason, Text, ToolSpec
-from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, Result, ToolContext, tool
+from power_loop import (
+    AgentConfig,
+    AgentLoop,
+    Hooks,
+    MemoryStore,
+    Result,
+    ToolContext,
+    approve,
+    deny,
+    tool,
+)
 from power_loop.errors import NothingToResume, SessionNotFound, SessionPendingError
 from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
 from power_loop.runtime.stores.base import InboxItem, Store
@@ -272,7 +282,7 @@ async def test_a_suspended_call_waits_for_its_approval_and_runs_once_approved(st
                 await loop.send("hello?", result.session_id)
             assert refused.value.open == ("b",)
             assert (await loop.resume(result.session_id)).status == "awaiting_approval"
-            after = await loop.resume(result.session_id, answers={pending.token: "approve"})
+            after = await loop.resume(result.session_id, answers=[approve(pending.token)])
             assert (after.status, ran) == ("completed", [1, 2])
             assert await loop.get_pending(result.session_id) == ()
             await check_log(loop, result.session_id)
@@ -287,7 +297,7 @@ async def test_a_denied_call_does_not_run_and_the_model_is_told(store: Store) ->
         async with AgentLoop(llm, tools=[double], hooks=hooks, store=store) as loop:
             result = await loop.send("double")
             (pending,) = await loop.get_pending(result.session_id)
-            after = await loop.resume(result.session_id, answers={pending.token: "deny"})
+            after = await loop.resume(result.session_id, answers=[deny(pending.token)])
             assert after.status == "completed"
             assert "did not allow" in str(llm.requests[1].messages[-1].parts)
             log = await check_log(loop, result.session_id)
@@ -322,7 +332,7 @@ async def test_steering_does_not_keep_a_run_from_suspending(store: Store, kind: 
             assert results[0].status in ("awaiting_approval", "pending_tools")
             (pending,) = await loop.get_pending("s")
             if kind == "approval":
-                after = await loop.resume("s", answers={pending.token: "approve"})
+                after = await loop.resume("s", answers=[approve(pending.token)])
             else:
                 after = await loop.resume("s", decisions={"a": Result("4")})
             assert after.status == "completed"

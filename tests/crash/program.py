@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from sqlite3 import Connection
@@ -20,8 +20,17 @@ import anyio.lowlevel
 from msgspec import Struct
 
 from llm_client.types import LLMRequest, Message
-from power_loop import AgentLoop, Hooks, Result, RunResult, SQLiteStore, ToolContext, tool
-from power_loop.agent.deciding import Answer
+from power_loop import (
+    AgentLoop,
+    Answer,
+    Hooks,
+    Result,
+    RunResult,
+    SQLiteStore,
+    ToolContext,
+    approve,
+    tool,
+)
 from power_loop.errors import NothingToResume
 from power_loop.events import Stamped
 from power_loop.hooks import POINTS, TOOL_BEFORE, HookPoint, Suspend
@@ -347,9 +356,9 @@ async def _approved(
     return result
 
 
-async def _answers(loop: AgentLoop[_Deps], deps: _Deps) -> Mapping[str, Answer]:
+async def _answers(loop: AgentLoop[_Deps], deps: _Deps) -> list[Answer]:
     pending = await loop.get_pending(deps.case.session)
-    return {call.token: "approve" for call in pending if call.token}
+    return [approve(call.token) for call in pending if call.token]
 
 
 def _said(messages: Sequence[Message]) -> list[str]:

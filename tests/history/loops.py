@@ -7,7 +7,7 @@ from typing import Any
 from llm_client.errors import ServerError
 from llm_client.retry import RetryPolicy
 from llm_client.testing import ScriptedLLM, call, reply
-from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, Store, ToolContext, tool
+from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, Store, ToolContext, approve, tool
 from power_loop.events import is_record
 from power_loop.hooks import LLM_BEFORE, TOOL_BEFORE, LlmBefore, Suspend, ToolBefore, replace
 from power_loop.session.records import Record
@@ -71,7 +71,7 @@ async def talk(store: Store) -> str:
     async with loop_on(store, *answers, hooks=careful()) as loop:
         first = await loop.send("Look at a, and pay.")
         (pending,) = await loop.get_pending(first.session_id)
-        await loop.resume(first.session_id, answers={pending.token: "approve"})
+        await loop.resume(first.session_id, answers=[approve(pending.token)])
         await loop.send("Thanks.", first.session_id)
     return first.session_id
 

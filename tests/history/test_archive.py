@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llm_client.testing import call, reply
-from power_loop import MemoryStore, SQLiteStore, Store, export_session, import_session
+from power_loop import MemoryStore, SQLiteStore, Store, approve, export_session, import_session
 from power_loop.errors import ArchiveInvalid, SessionNotFound, UsageError
 from power_loop.history.unpacking import unpacked
 from power_loop.session.records import Forked
@@ -54,7 +54,7 @@ async def test_a_session_comes_back_as_it_was(key: bytes | None, tmp_path: Path)
     ]
     async with loop_on(there, reply("Paid."), hooks=careful()) as loop:
         (pending,) = await loop.get_pending(session)
-        done = await loop.resume(session, answers={pending.token: "approve"})
+        done = await loop.resume(session, answers=[approve(pending.token)])
     assert done.status == "completed"
     assert violations(await log_of(there, session), closed=True) == []
     await there.aclose()

@@ -8,7 +8,7 @@ import pytest
 
 from llm_client.testing import call, reply
 from llm_client.types import StopReason, Text, ToolCall, ToolResult
-from power_loop import AgentLoop, MemoryStore, tool
+from power_loop import AgentLoop, MemoryStore, deny, tool
 from power_loop.errors import SessionBusy, SessionNotFound, SessionPendingError, UsageError
 from power_loop.session.records import (
     Forked,
@@ -66,7 +66,7 @@ async def test_every_record_can_be_forked_at_and_gone_on_from() -> None:
             fork = await loop.fork(session, at)
             assert len(await loop.store.read(fork)) == at + 1
             pending = await loop.get_pending(fork)
-            answers: Any = {c.token: "deny" for c in pending if c.token}
+            answers = [deny(c.token) for c in pending if c.token]
             if pending or (await store.info(fork)).status == "forked":
                 await loop.resume(fork, answers=answers)
                 if await loop.get_pending(fork):

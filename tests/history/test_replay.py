@@ -88,7 +88,7 @@ MUTATIONS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: {"config": replace(CONFIG, retry=RetryPolicy(max_attempts=1))},
         "ModelAsked",
     ),
-    "no approval": (lambda: {"hooks": marked()}, "CallWaiting"),
+    "no approval": (lambda: {"hooks": marked()}, "Decided"),
     "another reason": (lambda: {"hooks": marked("it is dear")}, "CallWaiting.reason"),
     "another request": (lambda: {"hooks": marked("it costs", 0.75)}, "ModelAsked.request"),
     "other arguments": (lambda: {"hooks": rewriting()}, "ToolStarted.arguments"),

@@ -21,6 +21,7 @@ from power_loop.session.outcome import (
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Decided,
     Forked,
     MessageAppended,
     ModelAsked,
@@ -116,7 +117,7 @@ class _Log:
         return {id: track for id, track in self.batch.items() if track.settled is None}
 
     def take(self, record: Record) -> None:
-        outside = RunOpened | ViewChanged | Rewound | Forked
+        outside = RunOpened | ViewChanged | Rewound | Forked | Decided
         if self.run is None and not isinstance(record, outside):
             self.bad(f"{type(record).__name__} outside a run")
         if self.asked is not None and not isinstance(record, ModelEnded | RunClosed | Forked):
@@ -247,13 +248,17 @@ class _Log:
             if track.waiting is None or track.waiting.token != r.token:
                 self.bad(f"{r.call_id!r} is answered under {r.token!r}, which it does not wait for")
             track.waiting, track.answer = None, r.answer
+            if track.kind == "approval" and r.answer == "expired":
+                # It is to be decided on anew.
+                track.kind, track.answer = "", None
             # A person's leave to run again what was in doubt holds for one start.
             track.leave = bool(track.starts) and track.granted
             return
         if track.waiting is not None or (track.answer is not None and not track.granted):
             self.bad(f"{r.call_id!r} waits twice")
         runs = self.run in track.runs
-        if runs if r.kind == "approval" else not runs:
+        right = {"approval": not runs, "input": runs or not track.starts, "child": runs}
+        if not right[r.kind]:
             self.bad(f"{r.call_id!r} waits for {r.kind} at the wrong time")
         if r.token in self.tokens or not r.token:
             self.bad(f"the token {r.token!r} is empty or not new")
@@ -287,6 +292,10 @@ class _Log:
         if r == self.configured:
             self.bad("it is configured like this already")
         self.configured = r
+
+    def _decided(self, r: Decided) -> None:
+        if not r.at or not r.what:
+            self.bad("it says neither where nor what was decided")
 
     def _rewound(self, r: Rewound) -> None:
         self._between_calls("a rewind")
@@ -348,6 +357,7 @@ _RULES: Mapping[type[Record], Callable[[_Log, Any], None]] = {
     ToolSettled: _Log._settled,
     CallWaiting: _Log._waits,
     CallAnswered: _Log._waits,
+    Decided: _Log._decided,
     Recalled: _Log._recalled,
     ViewChanged: _Log._changed,
     RunClosed: _Log._closed,

@@ -110,7 +110,7 @@ LOGS: dict[str, tuple[list[Record], str]] = {
     "waits twice": ([*CALLING, waits("c1"), waits("c1", token="t9")], "waits twice"),
     "token again": ([*CALLING, waits("c1"), waits("c2", token="token-c1")], "not new"),
     "approval too late": ([*GOOD[:5], waits("c1")], "at the wrong time"),
-    "input too early": ([*CALLING, waits("c1", "input")], "at the wrong time"),
+    "child too early": ([*CALLING, waits("c1", "child")], "at the wrong time"),
     "suspended over nothing": ([opened(), RunClosed("r1", PendingTools(("c",)))], "no call is"),
     "suspended for another": (
         [*CALLING, waits("c1"), RunClosed("r1", AwaitingApproval(("token-c2",)))],

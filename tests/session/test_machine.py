@@ -17,6 +17,7 @@ from power_loop.session.outcome import (
     RoundLimit,
 )
 from power_loop.session.records import (
+    Decided,
     Forked,
     MessageAppended,
     ModelAsked,
@@ -85,6 +86,7 @@ EVERY: tuple[Record, ...] = (
     Recalled(()),
     ViewChanged(),
     ModelConfigured(system="s"),
+    Decided("tool.before", "guard", "skip"),
     Rewound(1, 1),
     Forked("source", 1),
     RunClosed("r1", CANCELLED),
@@ -101,10 +103,11 @@ def test_each_sample_history_ends_in_its_phase(phase: Phase) -> None:
 def test_the_table_is_the_one_that_was_designed() -> None:
     """Row by row; a change here is a change of the design."""
     assert {phase.name: {record.__name__ for record in LEGAL[phase]} for phase in Phase} == {
-        "IDLE": {"RunOpened", "ViewChanged", "Rewound", "Forked"},
-        "SUSPENDED": {"RunOpened", "Forked"},
+        "IDLE": {"RunOpened", "ViewChanged", "Rewound", "Forked", "Decided"},
+        "SUSPENDED": {"RunOpened", "Forked", "Decided"},
         "MODEL": {
             "ModelConfigured",
+            "Decided",
             "Forked",
             "MessageAppended",
             "ModelAsked",
@@ -119,10 +122,11 @@ def test_the_table_is_the_one_that_was_designed() -> None:
             "ToolSettled",
             "CallWaiting",
             "CallAnswered",
+            "Decided",
             "Forked",
             "RunClosed",
         },
-        "SETTLE": {"ModelConfigured", "MessageAppended", "Forked", "RunClosed"},
+        "SETTLE": {"ModelConfigured", "MessageAppended", "Decided", "Forked", "RunClosed"},
     }
 
 

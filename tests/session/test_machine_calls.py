@@ -229,10 +229,11 @@ def test_what_happens_to_each_state_of_a_call_when_its_process_dies() -> None:
 
 
 def test_a_call_waits_for_approval_before_it_starts_and_for_the_rest_after() -> None:
-    """An approval is asked before any effect; input and children are part of the work."""
+    """An approval is asked before any effect; children are part of the work; a question may stand
+    in the place of the call."""
     session = fold(*CALLING)
     session.check(waits("c1", "approval"))
-    refuses(session, waits("c1", "input"))
+    session.check(waits("c1", "input"))
     refuses(session, waits("c1", "child"))
     session.apply(started("c1"))
     refuses(session, waits("c1", "approval"))

@@ -24,6 +24,7 @@ from power_loop.session.outcome import (
 )
 from power_loop.session.records import (
     CallAnswered,
+    Decided,
     Forked,
     MessageAppended,
     ModelAsked,
@@ -76,6 +77,7 @@ def alphabet(s: Session, n: int) -> Iterator[Record]:
         yield Rewound(1, len(s.messages) - 1, (s.messages[-1],))
     yield ModelConfigured(system="x" if s.configured.system is None else None)
     yield Forked("source", n)
+    yield Decided("approval", "guard", "void")
     waiting = tuple([call.token for call in s.open_calls.values() if call.state == "waiting"])
     yield RunClosed(run, CANCELLED)
     yield RunClosed(run, Crashed())
@@ -102,6 +104,7 @@ def _about(s: Session, id: str, n: int) -> Iterator[Record]:
     yield waits(id, "input", f"k{n}{id}")
     yield CallAnswered(id, token, "approve")
     yield CallAnswered(id, token, "deny")
+    yield CallAnswered(id, token, "expired")
 
 
 def key(s: Session) -> tuple[object, ...]:

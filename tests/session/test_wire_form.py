@@ -38,26 +38,30 @@ RECORD_FORMS: dict[str, str] = {
     "model_configured": r'{"type":"model_configured","model":"gpt-5","system":"Be kind.","tools":[{"name":"read","description":"Reads.","parameters":{"type":"object"},"strict":true}],"parallel_tool_calls":false,"max_output_tokens":4096,"temperature":0.5,"output_schema":{"name":"answer","schema":{"type":"integer"},"strict":false,"description":"a number"},"reasoning_effort":"low","cache":"5m"}',
     "message_appended, steered": r'{"type":"message_appended","message":{"role":"user","parts":[{"type":"text","text":"wait"}],"id":"m4"},"item":"i1","when_idle":true}',
     "message_appended": r'{"type":"message_appended","message":{"role":"assistant","parts":[{"type":"tool_call","id":"c1","name":"read","arguments":"{\"path\":\"a\"}"}],"id":"m2"},"attempt":"t1"}',
-    "model_asked": r'{"type":"model_asked","attempt":"t1","round":1,"model":"gpt-5","reserved":4096,"request":"abc123"}',
-    "model_ended": r'{"type":"model_ended","attempt":"t1","status":"ok","usage":{"input_tokens":10,"output_tokens":20,"cached_tokens":3,"cache_write_tokens":4,"reasoning_tokens":5,"audio_tokens":6},"stop_reason":"tool_calls","raw_finish":"tool_calls","model":"gpt-5-2026"}',
+    "model_asked": r'{"type":"model_asked","attempt":"t1","round":1,"model":"gpt-5","reserved":4096,"request":"abc123","reserved_output":1024,"reserved_cost":0.25}',
+    "model_ended": r'{"type":"model_ended","attempt":"t1","status":"ok","usage":{"input_tokens":10,"output_tokens":20,"cached_tokens":3,"cache_write_tokens":4,"reasoning_tokens":5,"audio_tokens":6},"stop_reason":"tool_calls","raw_finish":"tool_calls","model":"gpt-5-2026","cost":0.125}',
     "model_ended, failed": r'{"type":"model_ended","attempt":"t2","status":"failed","measured":false,"partial":"so f","error":{"type":"ServerError","message":"it broke (status 500)","retryable":true,"status":500,"retry_after":1.5}}',
     "tool_started": r'{"type":"tool_started","call_id":"c1","name":"read","arguments":"{\"path\":\"a\"}","idempotency_key":"s1/c1","args_hash":"abc123","attempt":2}',
     "tool_settled": r'{"type":"tool_settled","message":{"role":"tool","parts":[{"type":"tool_result","call_id":"c1","content":[{"type":"text","text":"out"}],"is_error":true}],"id":"c1.result"},"how":"interrupted"}',
-    "call_waiting": r'{"type":"call_waiting","call_id":"c1","kind":"approval","token":"k1","reason":"it deletes"}',
+    "call_waiting": r'{"type":"call_waiting","call_id":"c1","kind":"approval","token":"k1","reason":"it deletes","name":"remove","arguments":"{\"path\":\"a\"}","args_hash":"abc123","by":"guard","version":"v2","world":"world1","created":1700000000.0,"expires":1700003600.0,"end_on_denial":true}',
+    "call_waiting, for an answer": r'{"type":"call_waiting","call_id":"c3","kind":"input","token":"k3","reason":"which one?","by":"pick","schema":"{\"type\":\"integer\"}"}',
     "call_waiting, for a child": r'{"type":"call_waiting","call_id":"c2","kind":"child","token":"s1/c2"}',
-    "call_answered": r'{"type":"call_answered","call_id":"c1","token":"k1","answer":"approve"}',
+    "call_answered": r'{"type":"call_answered","call_id":"c1","token":"k1","answer":"approve","by":"ada","note":"go on","arguments":"{\"path\":\"b\"}","args_hash":"def456"}',
+    "call_answered, by a child": r'{"type":"call_answered","call_id":"c2","token":"s1/c2","answer":"","spent":{"rounds":1,"llm_calls":2,"tool_calls":3,"children":4,"input_tokens":5,"output_tokens":6,"cost":0.5,"wall_seconds":7.5,"working_seconds":6.5}}',
+    "decided": r'{"type":"decided","at":"tool.before","by":"guard","what":"skip","reason":"not today","call_id":"c1"}',
     "recalled": r'{"type":"recalled","messages":[{"role":"user","parts":[{"type":"text","text":"you like tea"}],"id":"m3"}]}',
     "view_changed": r'{"type":"view_changed","cut":"m9","note":{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note"},"replaced":{"m9":[{"type":"text","text":"short"}]}}',
     "rewound": r'{"type":"rewound","at":7,"keep":1,"restored":[{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note"}]}',
     "forked": r'{"type":"forked","source":"s0","at":12}',
-    "run_closed": r'{"type":"run_closed","run":"r1","outcome":{"type":"completed","text":"done"}}',
+    "run_closed": r'{"type":"run_closed","run":"r1","outcome":{"type":"completed","text":"done"},"wall_seconds":2.5,"working_seconds":1.5}',
 }
 
 OUTCOME_FORMS: dict[str, str] = {
     "completed": r'{"type":"completed","text":"done"}',
+    "goal_reached": r'{"type":"goal_reached","reason":"no test fails"}',
     "stopped": r'{"type":"stopped","reason":"by a hook"}',
     "round_limit": r'{"type":"round_limit","limit":24,"text":"half done"}',
-    "budget_exhausted": r'{"type":"budget_exhausted","limit":"tokens"}',
+    "budget_exhausted": r'{"type":"budget_exhausted","limit":"run.tokens","reason":"9 of 10 are used"}',
     "no_progress": r'{"type":"no_progress","reason":"same call three times"}',
     "plan_failed": r'{"type":"plan_failed","reason":"no plan"}',
     "awaiting_approval": r'{"type":"awaiting_approval","tokens":["k1","k2"]}',
@@ -88,7 +92,7 @@ TRANSIENT_FORMS: dict[str, str] = {
 }
 
 STAMPED_FORMS: dict[str, str] = {
-    "a record": r'{"session":"s1","seq":7,"n":0,"root":"s1","tree_seq":9,"at":1700000000.25,"run":"r1","round":2,"event":{"type":"call_answered","call_id":"c1","token":"k1","answer":"approve"}}',
+    "a record": r'{"session":"s1","seq":7,"n":0,"root":"s1","tree_seq":9,"at":1700000000.25,"run":"r1","round":2,"event":{"type":"call_answered","call_id":"c1","token":"k1","answer":"approve","by":"ada","note":"go on","arguments":"{\"path\":\"b\"}","args_hash":"def456"}}',
     "a transient event": r'{"session":"s1/c1","seq":7,"n":3,"root":"s1","tree_seq":0,"at":1700000000.5,"run":"r1","round":2,"event":{"type":"text_delta","attempt":"t1","text":"Hel"}}',
 }
 
@@ -168,7 +172,7 @@ def test_no_field_is_pinned_only_at_its_default() -> None:
 def test_tags_are_told_apart_in_one_union() -> None:
     """Records and transient events share an envelope, so their tags must not meet."""
     tags = [kind.__struct_config__.tag for u in (Record, Transient) for kind in struct_types(u)]
-    assert len(tags) == len(set(tags)) == 27
+    assert len(tags) == len(set(tags)) == 28
 
 
 def test_a_field_of_a_newer_version_is_skipped() -> None:

@@ -45,6 +45,7 @@ from power_loop.session.outcome import (
     Crashed,
     Degraded,
     Failed,
+    GoalReached,
     NoProgress,
     Outcome,
     PendingTools,
@@ -56,6 +57,7 @@ from power_loop.session.outcome import (
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Decided,
     ErrorInfo,
     Forked,
     MessageAppended,
@@ -71,6 +73,7 @@ from power_loop.session.records import (
     ToolStarted,
     ViewChanged,
 )
+from power_loop.session.spent import Spent
 
 __all__ = ["OUTCOMES", "RECORDS", "STAMPED", "TRANSIENTS"]
 
@@ -110,7 +113,7 @@ RECORDS: dict[str, Record] = {
     "message_appended": MessageAppended(
         Message("assistant", (ToolCall("c1", "read", '{"path":"a"}'),), id="m2"), "t1"
     ),
-    "model_asked": ModelAsked("t1", 1, "gpt-5", 4096, "abc123"),
+    "model_asked": ModelAsked("t1", 1, "gpt-5", 4096, "abc123", 1024, 0.25),
     "model_ended": ModelEnded(
         "t1",
         "ok",
@@ -119,6 +122,7 @@ RECORDS: dict[str, Record] = {
         StopReason.TOOL_CALLS,
         "tool_calls",
         "gpt-5-2026",
+        cost=0.125,
     ),
     "model_ended, failed": ModelEnded(
         "t2",
@@ -131,9 +135,30 @@ RECORDS: dict[str, Record] = {
     "tool_settled": ToolSettled(
         Message("tool", (ToolResult("c1", (Text("out"),), True),), id="c1.result"), "interrupted"
     ),
-    "call_waiting": CallWaiting("c1", "approval", "k1", "it deletes"),
+    "call_waiting": CallWaiting(
+        "c1",
+        "approval",
+        "k1",
+        "it deletes",
+        "remove",
+        '{"path":"a"}',
+        "abc123",
+        "guard",
+        "v2",
+        "world1",
+        1700000000.0,
+        1700003600.0,
+        True,
+    ),
+    "call_waiting, for an answer": CallWaiting(
+        "c3", "input", "k3", "which one?", by="pick", schema='{"type":"integer"}'
+    ),
     "call_waiting, for a child": CallWaiting("c2", "child", "s1/c2"),
-    "call_answered": CallAnswered("c1", "k1", "approve"),
+    "call_answered": CallAnswered("c1", "k1", "approve", "ada", "go on", '{"path":"b"}', "def456"),
+    "call_answered, by a child": CallAnswered(
+        "c2", "s1/c2", "", spent=Spent(1, 2, 3, 4, 5, 6, 0.5, 7.5, 6.5)
+    ),
+    "decided": Decided("tool.before", "guard", "skip", "not today", "c1"),
     "recalled": Recalled((Message("user", (Text("you like tea"),), id="m3"),)),
     "view_changed": ViewChanged(
         "m9",
@@ -142,14 +167,15 @@ RECORDS: dict[str, Record] = {
     ),
     "rewound": Rewound(7, 1, (Message("user", (Text("so far"),), id="m8", name="compact_note"),)),
     "forked": Forked("s0", 12),
-    "run_closed": RunClosed("r1", Completed("done")),
+    "run_closed": RunClosed("r1", Completed("done"), 2.5, 1.5),
 }
 
 OUTCOMES: dict[str, Outcome] = {
     "completed": Completed("done"),
+    "goal_reached": GoalReached("no test fails"),
     "stopped": Stopped("by a hook"),
     "round_limit": RoundLimit(24, "half done"),
-    "budget_exhausted": BudgetExhausted("tokens"),
+    "budget_exhausted": BudgetExhausted("run.tokens", "9 of 10 are used"),
     "no_progress": NoProgress("same call three times"),
     "plan_failed": PlanFailed("no plan"),
     "awaiting_approval": AwaitingApproval(("k1", "k2")),

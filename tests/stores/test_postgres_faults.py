@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -48,12 +48,15 @@ def sql(server: PostgresServer, query: str, *arguments: Any) -> Sequence[tuple[A
         return cursor.fetchall() if cursor.description else []
 
 
-async def write(store: PostgresStore, session: str, count: int) -> None:
+async def write(
+    store: PostgresStore, session: str, count: int, acknowledged: Callable[[], None] = int
+) -> None:
     """Appends records one by one; each must be acknowledged at its place."""
     await store.create(session)
     lease = await store.claim(session)
     for n in range(count):
         assert await say(store, lease, n, f"{session} {n}") == n + 1
+        acknowledged()
     await store.release(lease)
 
 
@@ -61,7 +64,11 @@ async def test_appends_ride_over_connections_that_are_terminated() -> None:
     """An administrator ends all connections again and again, while ten sessions are written."""
     server = shared_server()
     schema = new_schema()
-    done = anyio.Event()
+    done = False
+    progress = anyio.Event()
+
+    def acknowledged() -> None:
+        progress.set()
 
     def terminate() -> int:
         query = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -71,8 +78,11 @@ async def test_appends_ride_over_connections_that_are_terminated() -> None:
     terminated = 0
 
     async def terminate_all() -> None:
-        nonlocal terminated
-        while not done.is_set():
+        # Each connection does something before it is ended: none is what no store can ride over.
+        nonlocal terminated, progress
+        while not done:
+            await progress.wait()
+            progress = anyio.Event()
             terminated += await anyio.to_thread.run_sync(terminate)
 
     async with PostgresStore(server.url(), schema=schema) as store:
@@ -81,8 +91,9 @@ async def test_appends_ride_over_connections_that_are_terminated() -> None:
             group.start_soon(terminate_all)
             async with anyio.create_task_group() as writers:
                 for n in range(10):
-                    writers.start_soon(write, store, f"s{n}", 30)
-            done.set()
+                    writers.start_soon(write, store, f"s{n}", 30, acknowledged)
+            done = True
+            progress.set()
         for n in range(10):
             assert texts(await store.read(f"s{n}")) == [f"s{n} {k}" for k in range(30)]
         assert await store.check() == 300

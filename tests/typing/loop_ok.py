@@ -22,6 +22,8 @@ from power_loop import (
     SessionUsage,
     Stamped,
     ToolContext,
+    approve,
+    deny,
     export_session,
     import_session,
     tool,
@@ -90,7 +92,7 @@ async def main() -> None:
                 if isinstance(stamped.event, TextDelta):
                     assert_type(stamped.event.text, str)
             assert_type((await run.result()).output, Answer)
-        assert_type(await loop.resume("s", answers={"t": "approve"}, deps=Deps()), RunResult[None])
+        assert_type(await loop.resume("s", answers=[approve("t")], deps=Deps()), RunResult[None])
         decisions: dict[str, Decision] = {"a": "rerun", "b": "unknown", "c": Result([1])}
         resumed = await loop.resume("s", decisions=decisions, output_type=int, timeout=3)
         assert_type(resumed.output, int)
@@ -122,7 +124,7 @@ def blocking() -> None:
     with loop.sync() as s:
         assert_type(s.send("hi", output_type=Answer, deps=Deps()).output, Answer)
         assert_type(s.send("hi").output, None)
-        assert_type(s.resume("s", decisions={"a": "rerun"}, answers={"t": "deny"}).output, None)
+        assert_type(s.resume("s", decisions={"a": "rerun"}, answers=[deny("t")]).output, None)
     result: RunResult[Any] = loop.send_sync("hi", deps=Deps())
     assert_type(result.final_text, str)
 
