@@ -62,6 +62,7 @@ __all__ = [
     "ThinkingDelta",
     "ToolCallDelta",
     "ToolEmitted",
+    "ToolLeftBehind",
     "ToolProgress",
     "ToolSettled",
     "ToolStarted",
@@ -127,6 +128,16 @@ class ToolEmitted(Struct, frozen=True, tag="tool_emitted"):
     data: Any = None
 
 
+class ToolLeftBehind(Struct, frozen=True, gc=False, tag="tool_left_behind"):
+    """A call of tool `name` ignores that it was cancelled; its run ends without it.
+
+    What it does cannot be stopped; nothing that it gives is heard any more.
+    """
+
+    call_id: str
+    name: str
+
+
 class RetryScheduled(Struct, frozen=True, tag="retry_scheduled"):
     """A model call failed and will be made again after `delay` seconds."""
 
@@ -188,6 +199,7 @@ Transient = (
     | ToolCallDelta
     | ToolProgress
     | ToolEmitted
+    | ToolLeftBehind
     | RetryScheduled
     | FallbackTaken
     | HookFailed

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any, Generic, Literal, TypedDict, get_args
+from types import MappingProxyType
+from typing import Any, Generic, Literal, TypedDict, cast, get_args
 
 from typing_extensions import TypeVar
 
@@ -14,6 +15,7 @@ from power_loop.agent.toolset import AnyTool
 from power_loop.driver.hub import Overflow
 from power_loop.errors import UsageError
 from power_loop.pipeline.ports import Answer
+from power_loop.runtime.cancellation import CancellationToken, CancelSource
 from power_loop.tools.registry import ToolRegistry
 
 __all__ = [
@@ -46,6 +48,10 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     timeout: float
     """Seconds after which the run is cancelled. They count from its opening: the wait for a busy
     session is not among them; see `on_busy`."""
+    cancel: CancelSource
+    """Cancels the run, from any thread: a `CancellationToken`, an event, or a function that returns
+    True to cancel. What cannot call back is looked at every 50 ms. It counts from the run's
+    opening, like `timeout`; a run that is cancelled by then does not open."""
     on_busy: OnBusy
     """What to do about a session that somebody else is running: wait for it (the default); `fail`
     with `SessionBusy`; or `steer`: post the message into that run's inbox instead and raise
@@ -63,7 +69,6 @@ class ResumeOptions(RunOptions[DepsT], Generic[DepsT], total=False):
     a `Result`, "rerun" (under the same idempotency key) or "unknown" (the model is told)."""
 
 
-_NAMES = ("deps", "model", "tools", "max_rounds", "timeout", "on_busy")
 _ALSO_MODELS = frozenset({"deepseek", "mistral", "qwen"})
 """Providers whose names servers of open models use as well: `mistral:7b` is a model there."""
 
@@ -74,26 +79,13 @@ def check_options(options: Mapping[str, object], *, resumes: bool = False) -> No
     `resumes` says that they are `ResumeOptions`.
     """
     for name, value in options.items():
-        match name:
-            case "answers" if resumes:
-                _check_answers(value)
-            case "decisions" if resumes:
-                _check_mapping(name, value)
-            case "deps":
-                pass
-            case "model":
-                _check_model(value)
-            case "tools":
-                _check_tools(value)
-            case "max_rounds":
-                _check_rounds(value)
-            case "timeout":
-                _check_timeout(value)
-            case "on_busy":
-                check_one_of("on_busy", value, get_args(OnBusy))
-            case _:
-                names = (*_NAMES, "answers", "decisions") if resumes else _NAMES
-                raise UsageError(f"there is no option {name!r}; there are {', '.join(names)}")
+        if name in _CHECKS:
+            _CHECKS[name](value)
+        elif resumes and name in _RESUME_CHECKS:
+            _RESUME_CHECKS[name](value)
+        else:
+            names = ", ".join([*_CHECKS, *_RESUME_CHECKS] if resumes else _CHECKS)
+            raise UsageError(f"there is no option {name!r}; there are {names}")
 
 
 def check_overflow(overflow: object) -> None:
@@ -122,9 +114,9 @@ def _check_answers(value: object) -> None:
         )
 
 
-def _check_mapping(name: str, value: object) -> None:
+def _check_decisions(value: object) -> None:
     if value is not None and not isinstance(value, Mapping):
-        raise UsageError(f"{name} is a mapping, not a value of type {_kind(value)}")
+        raise UsageError(f"decisions is a mapping, not a value of type {_kind(value)}")
 
 
 def _check_rounds(value: object) -> None:
@@ -157,3 +149,31 @@ def _check_model(value: object) -> None:
             f"model={value!r} names a provider; a run takes another model of the loop's own "
             f"service, by its bare name: model={rest!r}. Another provider needs another loop"
         )
+
+
+def _check_cancel(value: object) -> None:
+    CancellationToken.from_any(cast("CancelSource", value))
+
+
+def _check_on_busy(value: object) -> None:
+    check_one_of("on_busy", value, get_args(OnBusy))
+
+
+def _take_anything(_: object) -> None:
+    """What the caller's own code reads is its own business."""
+
+
+_CHECKS: Mapping[str, Callable[[object], None]] = MappingProxyType(
+    {
+        "deps": _take_anything,
+        "model": _check_model,
+        "tools": _check_tools,
+        "max_rounds": _check_rounds,
+        "timeout": _check_timeout,
+        "cancel": _check_cancel,
+        "on_busy": _check_on_busy,
+    }
+)
+_RESUME_CHECKS: Mapping[str, Callable[[object], None]] = MappingProxyType(
+    {"answers": _check_answers, "decisions": _check_decisions}
+)

@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -24,8 +23,10 @@ from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import after_crash, for_input, for_resume, text_message, waited_for
 from power_loop.agent.options import ResumeOptions, RunOptions, check_options
 from power_loop.agent.prepared import PreparedRun
+from power_loop.agent.runs import Runs
 from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
 from power_loop.agent.toolset import Toolset
+from power_loop.driver.background import Background
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import is_interrupt
@@ -35,6 +36,7 @@ from power_loop.errors import AnswerRefused, SessionBusy, SessionError, StoreErr
 from power_loop.events import Stamped
 from power_loop.log import logger
 from power_loop.pipeline.ports import Answer, RunPlan
+from power_loop.runtime.cancellation import CancellationToken
 from power_loop.runtime.stores.base import CancelRequested, Store
 from power_loop.session.records import Decided, Record
 
@@ -52,6 +54,7 @@ class _Settings(Struct, frozen=True, kw_only=True):
     limits: Mapping[str, float]
     deps: Any = None
     timeout: float | None = None
+    cancel: CancellationToken | None = None
     parse: Callable[[str], Any] | None = None
 
 
@@ -87,9 +90,9 @@ class Runner:
         self._hooks = hooks
         self._tools = tools
         self._config = config
-        self._running: dict[str, Run] = {}
-        self._idle = anyio.Event()
+        self._runs = Runs()
         self._open = False
+        self.background = Background(store)
 
     def owned(self, session_id: str, on_busy: WaitOrFail) -> AbstractAsyncContextManager[Owned]:
         """See `Sessions.owned`.
@@ -102,7 +105,7 @@ class Runner:
         return self.sessions.owned(session_id, on_busy)
 
     def _refuse_its_own_run(self, session_id: str) -> None:
-        run = self._running.get(session_id)
+        run = self._runs.of(session_id)
         if run is not None and run.run_id in INSIDE.get():
             raise SessionBusy(session_id, "the very run that asks for it")
 
@@ -147,6 +150,7 @@ class Runner:
             limits=limits,
             deps=options.get("deps"),
             timeout=timeout,
+            cancel=CancellationToken.from_any(options.get("cancel")),
             parse=None if typed is None else typed.parse,
         )
 
@@ -314,6 +318,8 @@ class Runner:
             tools=settings.tools.by_name(),
             plan=replace(settings.plan, template=template, taken=taken),
             root=session.id,
+            background=self.background,
+            cancel=settings.cancel,
             deps=settings.deps,
             tool_concurrency=config.tool_concurrency,
             tool_timeout=config.tool_timeout,
@@ -334,17 +340,15 @@ class Runner:
             raise UsageError("the loop was closed before this run had its turn")
         session_id = owned.session.id
         await self._look_at_what_waits(run)
-        self._running[session_id] = run
+        self._runs.add(run)
         try:
             yield
         finally:
-            del self._running[session_id]
+            self._runs.remove(run)
             owned.released = run.ports.committer.released
             if not owned.released or run.ports.committer.failure is not None:
                 # What is folded may be ahead of what is stored.
                 self.sessions.forget(session_id)
-            if not self._running:
-                self._idle.set()
 
     async def _look_at_what_waits(self, run: Run) -> None:
         """Some items were meant for a run before this one, or to stop what nobody was doing."""
@@ -378,7 +382,7 @@ class Runner:
 
     async def cancel(self, session_id: str, reason: str) -> bool | None:
         """Cancels a run of this loop: whether in time. None if the session has none here."""
-        run = self._running.get(session_id)
+        run = self._runs.of(session_id)
         return None if run is None else await run.cancel_in_time(reason)
 
     def start(self) -> None:
@@ -388,11 +392,5 @@ class Runner:
     async def shut_down(self, grace: float) -> None:
         """Cancels what is running and waits, for `grace` seconds, until it has closed."""
         self._open = False
-        with anyio.move_on_after(grace):
-            while self._running:
-                self._idle = anyio.Event()
-                for run in self._running.values():
-                    run.cancel("the loop is closing")
-                await self._idle.wait()
-        if self._running:
-            logger.warning("the loop closed before %s had ended", ", ".join(self._running))
+        await self._runs.end(grace)
+        await self.background.close(grace)

@@ -23,13 +23,15 @@ from llm_client.types import (
     new_id,
 )
 from power_loop.driver.asking import Asking, estimated
+from power_loop.driver.background import Background
 from power_loop.driver.batch import side_by_side
 from power_loop.driver.committer import Committer
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import Inbox
 from power_loop.driver.purse import Purse
-from power_loop.driver.tooling import CancelReason, Toolbox, ToolRunner
+from power_loop.driver.reporting import CancelReason
+from power_loop.driver.tooling import Toolbox, ToolRunner
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import Diverted, HookPoint
 from power_loop.log import logger
@@ -46,6 +48,7 @@ from power_loop.pipeline.ports import (
     ToolTraits,
     Used,
 )
+from power_loop.runtime.cancellation import CancellationToken
 from power_loop.runtime.stores.base import CancelRequested, Lease, Store
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
@@ -96,6 +99,8 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     tools: Toolbox
     plan: RunPlan
     root: str
+    background: Background
+    cancel: CancellationToken | None = None
     deps: Any = None
     compact: Compact | None = None
     recall: Recall | None = None
@@ -151,6 +156,7 @@ class RunPorts:
             session_id=setup.session.id,
             deps=setup.deps,
             emit=self.emit,
+            background=setup.background,
             cancel_reason=self.cancelled,
             interrupted=self.interrupted,
             timeout=setup.tool_timeout,
@@ -300,7 +306,8 @@ class RunPorts:
     async def child(self, started: ToolStarted) -> ChildEnded:
         """Runs the session below a call."""
         assert self._setup.run_child is not None
-        return await self._setup.run_child(started)
+        with self.tooling.child():
+            return await self._setup.run_child(started)
 
     def finished(self) -> Mapping[str, ToolResult]:
         """Results that no record holds yet."""

@@ -1,20 +1,27 @@
 """One run, from its opening to its close, in a task of its own.
 
-The pipeline runs in a child task and the caller's task only waits: a native cancellation of the
-caller then reaches the pipeline as the cancellation of a scope, and clean-up can be shielded from
-that. Whatever ends the pipeline, the committer closes the run truthfully before anything returns.
+The pipeline runs in a task that no group waits for, and the caller's task only waits. A native
+cancellation of the caller then reaches the pipeline as the cancellation of a scope, and clean-up
+can be shielded from that; and code that does not let go, whatever it is, can be left behind: no
+event loop can end a coroutine that swallows its cancellation. However the run is cancelled, all
+ways end in `Run.cancel`. Whatever ends the pipeline, the committer closes the run truthfully before
+anything returns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import partial
 
 import anyio
 
+from power_loop.driver.background import LAST_MOMENT
+from power_loop.driver.patience import Patience, listen
 from power_loop.driver.ports import RunPorts, RunSetup
 from power_loop.events import HookFailed
 from power_loop.hooks import SESSION_END, SessionEnd
+from power_loop.log import logger
 from power_loop.pipeline.run import run_pipeline
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Completed, Failed, Outcome, RoundLimit
@@ -54,12 +61,24 @@ class Run:
         self._opening = opening
         self._timeout = timeout
         self._scope = anyio.CancelScope()
+        self._over = anyio.Event()
+        self._patience = Patience()
+        self._finished = False
+        self._left = False
+        self._fatal: BaseException | None = None
 
     def cancel(self, reason: str) -> None:
         """Has the run end `cancelled`. Idempotent; safe before it has begun."""
         if self.ports.cancelled.text is None:
             self.ports.cancelled.text = reason
+            if not self._finished:
+                self._patience.ends_in(self.ports.tooling.patience)
         self._scope.cancel()
+
+    def give_up(self) -> None:
+        """Has a run that is being cancelled end now, whatever does not let go of it."""
+        if not self._finished:
+            self._patience.ends_in(0)
 
     async def cancel_in_time(self, reason: str) -> bool:
         """Like `cancel`; False if the run has come to another ending by then."""
@@ -71,41 +90,106 @@ class Run:
     async def execute(self) -> None:
         """Runs to the end; afterwards `outcome` or `error` says how it went.
 
-        Raises only the caller's own cancellation, after the session has been made legal.
+        Raises only the caller's own cancellation, after the session has been made legal, and what
+        is to end the program.
         """
         async with anyio.create_task_group() as tasks:
             if not self._setup.store.immediate:
                 tasks.start_soon(self.ports.committer.run)
             self.ports.inbox.open(tasks, self.cancel)
-            tasks.start_soon(self._in_child_task)
+            self._patience.begin(self._timeout)
+            forget = listen(self._setup.cancel, tasks, self.cancel)
+            self._setup.background.start(self._in_own_task)
+            waits = True
+            try:
+                await self._until_over()
+                waits = False
+            finally:
+                forget()
+                if waits:
+                    self.cancel("the caller's task was cancelled")
+                    tasks.start_soon(self._wind_down)
+        if self._fatal is not None:
+            raise self._fatal
 
-    async def _in_child_task(self) -> None:
-        ports = self.ports
-        # This task's own context: it ends with the run, and all hooks and tools inherit it.
-        INSIDE.set((*INSIDE.get(), self.run_id))
-        ending: Outcome = Cancelled("the caller's task was cancelled")
+    async def _wind_down(self) -> None:
+        """The caller is cancelled, perhaps natively and again and again: this task is not."""
+        with anyio.CancelScope(shield=True):
+            await self._until_over()
+
+    async def _until_over(self) -> None:
+        while not await self._patience.outlives(self._over):
+            if self._finished:
+                self._left = True
+                logger.warning("handlers of session.end ignore that they were stopped")
+                return
+            if self.ports.cancelled.text is None:
+                self.cancel(f"it took longer than {self._timeout:g} s")
+            else:
+                self._leave()
+
+    def _leave(self) -> None:
+        """Ends the run although foreign code that it waits for does not let go of it."""
+        self._left = True
+        left = self.ports.tooling.leave()
+        for event in left:
+            self.ports.emit(event)
+        logger.warning(
+            "run %r was cancelled and ends without what ignores that: %s",
+            self.run_id,
+            ", ".join([f"{each.name} ({each.call_id})" for each in left])
+            or "a hook, or the model's service",
+        )
+        self.ports.committer.abandon()
+        ending = Cancelled(self.ports.cancelled.text or "")
+        self._finish(ending)
+        self._over = anyio.Event()
+        self._setup.background.start(partial(self._settle_apart, ending))
+
+    async def _settle_apart(self, ending: Outcome) -> None:
         try:
-            with self._scope:
-                if self._timeout is not None:
-                    self._scope.deadline = anyio.current_time() + self._timeout
-                await run_pipeline(ports, self._opening)
-            if self._scope.cancelled_caught:
-                ending = Cancelled(
-                    ports.cancelled.text or f"it took longer than {self._timeout:g} s"
-                )
-        except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
-            self.error = error
-            ending = Failed(type(error).__name__, str(error)[:MESSAGE_LIMIT])
-        finally:
-            # A synchronous tool that is still at work sees that nobody waits for it.
-            ports.cancelled.text = ports.cancelled.text or "the run has ended"
-            asking, inbox = ports.asking, ports.inbox
-            inbox.close()
-            ports.committer.finish(
-                ending, ports.finished(), asking.partial, asking.spent, take=inbox.ignored
-            )
             with anyio.CancelScope(shield=True):
                 await self._settle(ending)
+        finally:
+            self._over.set()
+
+    async def _in_own_task(self) -> None:
+        ports, over = self.ports, self._over
+        # This task's own context: it ends with the run, and all hooks and tools inherit it.
+        INSIDE.set((*INSIDE.get(), self.run_id))
+        ending: Outcome = Cancelled("the program is ending")
+        try:
+            with self._scope:
+                await run_pipeline(ports, self._opening)
+            if self._scope.cancelled_caught:
+                ending = Cancelled(ports.cancelled.text or "")
+        except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
+            ending = Failed(type(error).__name__, str(error)[:MESSAGE_LIMIT])
+            if not self._left:
+                self.error = error
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001  raised where the caller waits
+            self._fatal = error
+        finally:
+            if not self._left:
+                self._finish(ending)
+                with anyio.CancelScope(shield=True):
+                    await self._settle(ending)
+            over.set()
+
+    def _finish(self, ending: Outcome) -> None:
+        """What the run has left open is closed; nothing else will be written."""
+        ports = self.ports
+        self._finished = True
+        self._patience.ends_in(None)
+        # A synchronous tool that is still at work sees that nobody waits for it.
+        ports.cancelled.text = ports.cancelled.text or "the run has ended"
+        asking, inbox = ports.asking, ports.inbox
+        inbox.close()
+        ports.committer.finish(
+            ending, ports.finished(), asking.partial, asking.spent, take=inbox.ignored
+        )
 
     async def _settle(self, ending: Outcome) -> None:
         committer, session = self.ports.committer, self._setup.session
@@ -131,9 +215,10 @@ class Run:
             messages=session.view,
         )
         grace = self._setup.hook_grace
+        self._patience.ends_in(grace + LAST_MOMENT)
         with anyio.move_on_after(grace) as bound:
             try:
-                await self.ports.fire(SESSION_END, context)
+                await hooks.fire(SESSION_END, context, self.ports.hook_failed)
             except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
                 self.error = self.error or error
         if bound.cancelled_caught:

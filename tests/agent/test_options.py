@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any, get_args, get_type_hints
 
+import anyio
 import pytest
 
 from power_loop import AgentLoop
-from power_loop.agent.options import _NAMES, RunOptions
+from power_loop.agent.options import _CHECKS, RunOptions
 from power_loop.errors import UsageError
 from tests.agent.scripted import Scripted, says
 
@@ -31,6 +33,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": "local:smollm2"}, "another loop"),
     ({"tools": None}, "not a value of type NoneType"),
     ({"tools": "search"}, "not a value of type str"),
+    ({"cancel": 3}, "an event, a function that returns True to cancel, or None, not .* int"),
+    ({"cancel": threading.Event}, "an event or a function of bool, not <class"),
+    ({"cancel": anyio.sleep_forever}, "an event or a function of bool, not <function"),
 ]
 
 
@@ -75,5 +80,5 @@ async def test_a_bare_name_is_a_model_of_the_same_service(model: str) -> None:
 def test_the_names_told_are_those_of_the_type() -> None:
     """One list, written twice."""
     hints = get_type_hints(RunOptions, {**globals()}, include_extras=True)
-    assert tuple(hints) == _NAMES
+    assert tuple(hints) == tuple(_CHECKS)
     assert get_args(hints["on_busy"]) == ("wait", "fail", "steer")
