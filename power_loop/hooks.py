@@ -18,7 +18,7 @@ left; the first directive wins. A point without handlers costs nothing: no conte
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, Literal, get_args
+from typing import Any, Generic, Literal, cast, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -113,7 +113,7 @@ class Break(Struct, frozen=True):
     outcome: HookEnding | None = None
 
     def __post_init__(self) -> None:
-        given: object = self.outcome
+        given = cast("object", self.outcome)
         if given is not None and not isinstance(given, HookEnding):
             names = ", ".join([each.__name__ for each in get_args(HookEnding)])
             raise ValueError(f"a hook ends a run with one of {names}, not {given!r}")

@@ -9,6 +9,7 @@ from math import inf, isfinite
 import anyio
 
 from llm_client.errors import ExceedsLimit, RateLimited
+from llm_client.waiting import WAITING
 from llm_client.wrappers._around import Clock, Sleep
 
 __all__ = ["RateLimiter", "Reservation"]
@@ -118,7 +119,8 @@ class RateLimiter:
                 "allowed in a minute; make it smaller, or raise tokens_per_minute"
             )
         if self._queue or self._wait(1, tokens) > 0:
-            await self._wait_in_line(tokens)
+            with WAITING.get()():
+                await self._wait_in_line(tokens)
         self._add(-1, -tokens)
         return Reservation(self, tokens)
 

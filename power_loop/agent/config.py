@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from math import isfinite
 from types import MappingProxyType
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from msgspec import Struct
 
 from llm_client.retry import FallbackPolicy, RetryPolicy
 from llm_client.types import Text
+from power_loop import agent
 from power_loop.errors import UsageError
 from power_loop.pipeline.ports import ROUND_LIMIT_PROMPT
 from power_loop.session.text import is_sound
+
+if TYPE_CHECKING:
+    from llm_client.pricing import PriceBook
+    from power_loop.runtime.budget.limits import Budget
 
 __all__ = ["AgentConfig", "InDoubt", "PromptCache"]
 
@@ -41,6 +46,11 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         tool_concurrency: tools of one answer that run at the same time.
         tool_timeout: seconds for a tool that sets no bound of its own.
         result_limit: characters of one tool result; the middle of a longer one is left out.
+        run_budget: what one run may use, and those that carry it on, together.
+        session_budget: what all runs of a session may use together.
+        prices: what tokens cost. Needed where cost is limited; GenAIPrices() if None.
+        budgeted_output: under a budget, tokens that an answer may have where `max_output_tokens`
+            does not say: so many must be set aside.
         in_doubt: what becomes of a call that was running when its process died, if its tool is not
             idempotent and cannot say how it went: the model is told that the outcome is unknown
             ("tell"), or `resume` asks for a decision ("ask").
@@ -68,6 +78,10 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     tool_concurrency: int = 16
     tool_timeout: float = 120.0
     result_limit: int = 100_000
+    run_budget: Budget | None = None
+    session_budget: Budget | None = None
+    prices: PriceBook | None = None
+    budgeted_output: int = 4096
     in_doubt: InDoubt = "tell"
     lease_seconds: float = 30.0
     hook_grace: float = 5.0
@@ -92,6 +106,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
             if not isinstance(text, str) or not text.strip() or not is_sound(Text(text)):
                 raise UsageError(f"{name} must be a text, without NUL and lone surrogates")
         self._check_words()
+        for name in ("run_budget", "session_budget"):
+            if getattr(self, name) is not None:
+                agent.spending.checked_budget(name, getattr(self, name))
 
     def _check_words(self) -> None:
         effort = cast("object", self.reasoning_effort)
@@ -107,6 +124,7 @@ _COUNTS = MappingProxyType(
         "max_rounds": 1,
         "max_output_tokens": 1,
         "output_reasks": 0,
+        "budgeted_output": 1,
         "tool_concurrency": 1,
         "result_limit": 1,
         "cached_sessions": 1,

@@ -37,6 +37,7 @@ from power_loop.runtime.stores.memory import MemoryStore
 from power_loop.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
+    from power_loop.agent.spending import LoopBudget
     from power_loop.agent.sync import SyncLoop
 
 __all__ = ["AgentLoop"]
@@ -65,6 +66,7 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         config: AgentConfig | None = None,
         hooks: Hooks | None = None,
         extensions: Iterable[Extension] = (),
+        budget: LoopBudget | None = None,
     ) -> None:
         """Composes a loop; nothing is opened yet.
 
@@ -76,6 +78,8 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
             config: settings that hold for all runs.
             hooks: handlers, registered beforehand.
             extensions: bundles of all of these.
+            budget: what all runs of this loop may use together; a `SharedBudget` counts for other
+                loops as well. For one run or one session, see `AgentConfig`.
 
         Raises:
             UsageError: the service retries by itself, or two extensions have one name.
@@ -97,7 +101,9 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
         self.tools = Toolset(tools)
         self._hub = Hub(partial(self.store.read, limit=READ_AGAIN_PAGE))
         self.events = LoopEvents(self._hub, self.store)
-        self._runner = Runner(self.llm, self.store, self._hub, self.hooks, self.tools, self.config)
+        self._runner = Runner(
+            self.llm, self.store, self._hub, self.hooks, self.tools, self.config, budget
+        )
         self._extensions: dict[str, Extension] = {}
         self._stack: AsyncExitStack | None = None
         self.use(*extensions)

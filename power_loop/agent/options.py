@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from types import MappingProxyType
-from typing import Any, Generic, Literal, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, cast, get_args
 
 from typing_extensions import TypeVar
 
 from llm_client.providers import PROVIDERS
+from power_loop import agent
 from power_loop.agent.deciding import Decision
 from power_loop.agent.toolset import AnyTool
 from power_loop.driver.hub import Overflow
@@ -17,6 +18,9 @@ from power_loop.errors import UsageError
 from power_loop.pipeline.ports import Answer
 from power_loop.runtime.cancellation import CancellationToken, CancelSource
 from power_loop.tools.registry import ToolRegistry
+
+if TYPE_CHECKING:
+    from power_loop.runtime.budget.limits import Budget
 
 __all__ = [
     "OnBusy",
@@ -45,6 +49,8 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     """These instead of the loop's."""
     max_rounds: int
     """Instead of the config's."""
+    budget: Budget
+    """What the run may use, and those that carry it on, instead of the config's."""
     timeout: float
     """Seconds after which the run is cancelled. They count from its opening: the wait for a busy
     session is not among them; see `on_busy`."""
@@ -64,6 +70,8 @@ class ResumeOptions(RunOptions[DepsT], Generic[DepsT], total=False):
     answers: Sequence[Answer]
     """`approve(token)`, `deny(token)` or `answer(token, value)` for what calls wait for, here or in
     sessions below this one; each token is good once. What is not answered goes on waiting."""
+    extend: Budget
+    """New totals, for a run that has used up its budget; what it had used stays counted."""
     decisions: Mapping[str, Decision] | None
     """By call id: a `Result` for a call of a tool that this program runs itself; for one in doubt
     a `Result`, "rerun" (under the same idempotency key) or "unknown" (the model is told)."""
@@ -78,14 +86,12 @@ def check_options(options: Mapping[str, object], *, resumes: bool = False) -> No
 
     `resumes` says that they are `ResumeOptions`.
     """
+    legal = {**_CHECKS, **_RESUME_CHECKS} if resumes else _CHECKS
     for name, value in options.items():
-        if name in _CHECKS:
-            _CHECKS[name](value)
-        elif resumes and name in _RESUME_CHECKS:
-            _RESUME_CHECKS[name](value)
-        else:
-            names = ", ".join([*_CHECKS, *_RESUME_CHECKS] if resumes else _CHECKS)
-            raise UsageError(f"there is no option {name!r}; there are {names}")
+        check = legal.get(name)
+        if check is None:
+            raise UsageError(f"there is no option {name!r}; there are {', '.join(legal)}")
+        check(name, value)
 
 
 def check_overflow(overflow: object) -> None:
@@ -99,14 +105,14 @@ def check_one_of(name: str, value: object, legal: tuple[str, ...]) -> None:
         raise UsageError(f"{name} is one of {', '.join(map(repr, legal))}, not {value!r}")
 
 
-def _check_tools(value: object) -> None:
+def _check_tools(_: str, value: object) -> None:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise UsageError(
             f"tools is a list of tools or a registry, not a value of type {_kind(value)}"
         )
 
 
-def _check_answers(value: object) -> None:
+def _check_answers(_: str, value: object) -> None:
     if not isinstance(value, list | tuple):
         raise UsageError(
             "answers is a list of approve(token), deny(token) and answer(token, value), "
@@ -114,12 +120,12 @@ def _check_answers(value: object) -> None:
         )
 
 
-def _check_decisions(value: object) -> None:
+def _check_mapping(name: str, value: object) -> None:
     if value is not None and not isinstance(value, Mapping):
-        raise UsageError(f"decisions is a mapping, not a value of type {_kind(value)}")
+        raise UsageError(f"{name} is a mapping, not a value of type {_kind(value)}")
 
 
-def _check_rounds(value: object) -> None:
+def _check_rounds(_: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UsageError(f"max_rounds must be a whole number from 1, not {value!r}")
 
@@ -128,7 +134,7 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _check_timeout(value: object) -> None:
+def _check_timeout(_: str, value: object) -> None:
     match value:
         case None:
             pass
@@ -138,7 +144,7 @@ def _check_timeout(value: object) -> None:
             raise UsageError(f"timeout must be a number of seconds over 0, not {value!r}")
 
 
-def _check_model(value: object) -> None:
+def _check_model(_: str, value: object) -> None:
     if value is None:
         return
     if not isinstance(value, str) or not value.strip():
@@ -151,29 +157,36 @@ def _check_model(value: object) -> None:
         )
 
 
-def _check_cancel(value: object) -> None:
+def _check_budget(name: str, value: object) -> None:
+    agent.spending.checked_budget(name, value)
+
+
+def _check_cancel(_: str, value: object) -> None:
     CancellationToken.from_any(cast("CancelSource", value))
 
 
-def _check_on_busy(value: object) -> None:
-    check_one_of("on_busy", value, get_args(OnBusy))
+def _check_on_busy(name: str, value: object) -> None:
+    check_one_of(name, value, get_args(OnBusy))
 
 
-def _take_anything(_: object) -> None:
-    """What the caller's own code reads is its own business."""
+def _anything(_: str, __: object) -> None:
+    """Only the caller's own code knows what it may be."""
 
 
-_CHECKS: Mapping[str, Callable[[object], None]] = MappingProxyType(
+_Check = Callable[[str, object], None]
+
+_CHECKS: Mapping[str, _Check] = MappingProxyType(
     {
-        "deps": _take_anything,
+        "deps": _anything,
         "model": _check_model,
         "tools": _check_tools,
         "max_rounds": _check_rounds,
+        "budget": _check_budget,
         "timeout": _check_timeout,
         "cancel": _check_cancel,
         "on_busy": _check_on_busy,
     }
 )
-_RESUME_CHECKS: Mapping[str, Callable[[object], None]] = MappingProxyType(
-    {"answers": _check_answers, "decisions": _check_decisions}
+_RESUME_CHECKS: Mapping[str, _Check] = MappingProxyType(
+    {"answers": _check_answers, "extend": _check_budget, "decisions": _check_mapping}
 )

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from llm_client.errors import UnsupportedFeature
 from llm_client.service import LLMService
-from llm_client.types import LLMRequest, Message, Text, new_id
+from llm_client.types import Message, new_id
 from power_loop import agent
 from power_loop.agent.answers import by_token, checked_answers
 from power_loop.agent.config import AgentConfig
@@ -21,7 +19,8 @@ from power_loop.agent.deciding import check_decided, verdicts
 from power_loop.agent.follow_up import own_or_steer
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import after_crash, for_input, for_resume, text_message, waited_for
-from power_loop.agent.options import ResumeOptions, RunOptions, check_options
+from power_loop.agent.options import ResumeOptions, RunOptions
+from power_loop.agent.planning import Planner, Settings
 from power_loop.agent.prepared import PreparedRun
 from power_loop.agent.runs import Runs
 from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
@@ -30,45 +29,28 @@ from power_loop.driver.background import Background
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import is_interrupt
-from power_loop.driver.ports import RunSetup
 from power_loop.driver.run import INSIDE, Run
+from power_loop.driver.setup import RunSetup
 from power_loop.errors import AnswerRefused, SessionBusy, SessionError, StoreError, UsageError
 from power_loop.events import Stamped
 from power_loop.log import logger
-from power_loop.pipeline.ports import Answer, RunPlan
-from power_loop.runtime.cancellation import CancellationToken
+from power_loop.pipeline.ports import Answer
 from power_loop.runtime.stores.base import CancelRequested, Store
 from power_loop.session.records import Decided, Record
 
 if TYPE_CHECKING:
-    from power_loop.agent.output import OutputSpec
+    from power_loop.agent.spending import LoopBudget
+    from power_loop.runtime.budget.meter import Meter
+    from power_loop.session.machine import Session
 
 __all__ = ["Runner"]
 
 
-class _Settings(Struct, frozen=True, kw_only=True):
-    """What one run is to do, from the config and the options of the call."""
-
-    plan: RunPlan
-    tools: Toolset
-    limits: Mapping[str, float]
-    deps: Any = None
-    timeout: float | None = None
-    cancel: CancellationToken | None = None
-    parse: Callable[[str], Any] | None = None
-
-
-def _system(sections: Sequence[str]) -> str | None:
-    return "\n\n".join(filter(None, sections)) or None
-
-
-class Runner:
+class Runner(Planner):
     """Runs sessions of one loop.
 
     Attributes:
-        llm: the model service.
         sessions: whose turn it is, and the folded sessions.
-        prompt_sections: paragraphs that extensions add to the system prompt.
     """
 
     def __init__(
@@ -79,17 +61,16 @@ class Runner:
         hooks: Hooks,
         tools: Toolset,
         config: AgentConfig,
+        budget: LoopBudget | None = None,
     ) -> None:
+        super().__init__(llm, tools, config)
         self.sessions = Sessions(
             store, lease_seconds=config.lease_seconds, cached=config.cached_sessions
         )
-        self.prompt_sections: list[str] = []
-        self.llm = llm
         self._store = store
         self._hub = hub
         self._hooks = hooks
-        self._tools = tools
-        self._config = config
+        self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
         self._runs = Runs()
         self._open = False
         self.background = Background(store)
@@ -108,95 +89,6 @@ class Runner:
         run = self._runs.of(session_id)
         if run is not None and run.run_id in INSIDE.get():
             raise SessionBusy(session_id, "the very run that asks for it")
-
-    def settings(
-        self,
-        output_type: type[Any] | None,
-        options: RunOptions[Any] | ResumeOptions[Any],
-        *,
-        resumes: bool = False,
-    ) -> _Settings:
-        """What a run with these options is to do.
-
-        Raises:
-            ToolDefinitionError: the tools passed do not fit together.
-            UsageError: an option that is unknown or cannot be, or an output type that has no
-                schema.
-        """
-        check_options(options, resumes=resumes)
-        config = self._config
-        tools = Toolset(options["tools"]) if "tools" in options else self._tools
-        typed = None if output_type is None else agent.output.requested(output_type)
-        max_rounds = options.get("max_rounds", config.max_rounds)
-        model = options.get("model")
-        plan = RunPlan(
-            template=self._template(model, tools, typed),
-            model=model or self.llm.model,
-            max_rounds=max_rounds,
-            retry=config.retry,
-            fallback=config.fallback,
-            check_output=None if typed is None else typed.fault,
-            output_reasks=config.output_reasks,
-            round_limit_prompt=config.round_limit_prompt,
-            in_doubt=config.in_doubt,
-        )
-        timeout = options.get("timeout")
-        limits = {"rounds": float(max_rounds)}
-        if timeout is not None:
-            limits["seconds"] = float(timeout)
-        return _Settings(
-            plan=plan,
-            tools=tools,
-            limits=limits,
-            deps=options.get("deps"),
-            timeout=timeout,
-            cancel=CancellationToken.from_any(options.get("cancel")),
-            parse=None if typed is None else typed.parse,
-        )
-
-    def checked(self, message: Message, template: LLMRequest | None = None) -> Message:
-        """`message`, if the service can send it. Text it always can.
-
-        Raises:
-            CallerError: the service's protocol has no form for it.
-        """
-        if not all(isinstance(part, Text) for part in message.parts):
-            self.llm.check(replace(template or LLMRequest(()), messages=(message,)))
-        return message
-
-    def _template(
-        self, model: str | None, tools: Toolset, typed: OutputSpec[Any] | None
-    ) -> LLMRequest:
-        config = self._config
-        sections = [config.system_prompt or "", *self.prompt_sections]
-        plain = LLMRequest(
-            messages=(),
-            system=_system(sections),
-            model=model,
-            tools=tools.specs,
-            parallel_tool_calls=config.parallel_tool_calls if tools.specs else None,
-            max_output_tokens=config.max_output_tokens,
-            temperature=config.temperature,
-            reasoning_effort=config.reasoning_effort,
-            cache=config.prompt_cache,
-        )
-        if typed is None:
-            return plain
-        bound = replace(plain, output_schema=typed.schema)
-        if self._can_bind(bound):
-            return bound
-        return replace(plain, system=_system([*sections, typed.prompt]))
-
-    def _can_bind(self, request: LLMRequest) -> bool:
-        """Whether the answer to `request` can be bound to its schema: not every service does that,
-        nor for every schema, nor beside tools."""
-        if not self.llm.binds_output:
-            return False
-        try:
-            self.llm.check(replace(request, messages=(Message.user("?"),)))
-        except UnsupportedFeature:
-            return False
-        return True
 
     @asynccontextmanager
     async def opened(
@@ -221,6 +113,7 @@ class Runner:
             await self._store.create(session_id, at=time.time())
         try:
             async with self._turn(session_id, message, options) as (owned, taken):
+                settings = self._limited(owned.session, settings, options)
                 opening = for_input(owned.session, new_id(), message, settings.limits)
                 yield self.prepare(owned, opening, settings, taken)
         except Exception:
@@ -265,6 +158,7 @@ class Runner:
             raise UsageError("on_busy='steer' is for a message: resume() waits or fails")
         async with self.owned(session_id, on_busy) as owned:
             await self._check_answers(owned, answers)
+            settings = self._limited(owned.session, settings, options, resumes=True)
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)
             tools = settings.tools.by_name()
             decided = verdicts(owned.session, decisions, tools)
@@ -272,6 +166,28 @@ class Runner:
                 check_decided(owned.session, decisions, tools)
             plan = replace(settings.plan, answers=answers, decisions=decided)
             yield self.prepare(owned, opening, replace(settings, plan=plan))
+
+    def _limited(
+        self,
+        session: Session,
+        settings: Settings,
+        options: RunOptions[Any] | ResumeOptions[Any],
+        *,
+        resumes: bool = False,
+    ) -> Settings:
+        """The settings with all budgets that the run is under.
+
+        Raises:
+            UsageError: the run is to be given less than it had.
+        """
+        config = self._config
+        given = config.run_budget or config.session_budget or self._meters
+        given = given or "budget" in options or "extend" in options
+        if not given and not (resumes and any("." in name for name in session.limits)):
+            return settings
+        meter = agent.spending.meter_for(session, config, options, self._meters, resumes=resumes)
+        limits = {**settings.limits, **agent.spending.announced(meter)}
+        return replace(settings, meter=meter, limits=limits)
 
     async def _check_answers(self, owned: Owned, answers: Mapping[str, Answer]) -> None:
         """Raises AnswerRefused: one is to nothing that waits for it; its log says so."""
@@ -302,12 +218,15 @@ class Runner:
         self,
         owned: Owned,
         opening: Sequence[Record],
-        settings: _Settings,
+        settings: Settings,
         taken: tuple[str, ...] = (),
     ) -> PreparedRun[Any]:
         """A run of a session that is ours, ready to go; its input is what was `taken` there."""
         config, session = self._config, owned.session
         template = replace(settings.plan.template, cache_key=session.id)
+        purse, meter = None, settings.meter
+        if meter is not None:
+            purse = agent.spending.purse_of(meter, config, settings.plan.model)
         setup = RunSetup(
             session=session,
             store=self._store,
@@ -320,6 +239,8 @@ class Runner:
             root=session.id,
             background=self.background,
             cancel=settings.cancel,
+            purse=purse,
+            time_limits={} if meter is None else agent.spending.time_limits(meter),
             deps=settings.deps,
             tool_concurrency=config.tool_concurrency,
             tool_timeout=config.tool_timeout,

@@ -70,7 +70,9 @@ class Committer:
         *,
         root: str,
         clock: Callable[[], float],
+        seconds: Callable[[], tuple[float, float]],
     ) -> None:
+        """`seconds` says how long the run has been open, and has worked, where that is recorded."""
         self.session = session
         self.failure: Exception | None = None
         self.released = False
@@ -80,12 +82,14 @@ class Committer:
         self._hub = hub
         self._root = root
         self._clock = clock
+        self._seconds = seconds
         self._run = ""
         self._queue: list[_Unit] = []
         self._wake: anyio.Event | None = None
         self._n = 0
         self._held: list[tuple[int, Transient]] = []
         self._last: tuple[Outcome, Mapping[str, ToolResult], str, Usage | None] | None = None
+        self._last_cost = 0.0
         self._last_take: Sequence[str] = ()
         self._closer: _Unit | None = None
         self._over = False
@@ -140,7 +144,7 @@ class Committer:
             StoreError: it could not be stored.
         """
         self._check()
-        record = RunClosed(self.session.run or "", repaired_strings(outcome))
+        record = RunClosed(self.session.run or "", repaired_strings(outcome), *self._seconds())
         self.session.check(record)
         unit = _Unit([], take, waits=not self._store.immediate)
         unit.closes, unit.leaving = record, leaving
@@ -214,14 +218,16 @@ class Committer:
         partial: str,
         spent: Usage | None,
         *,
+        cost: float = 0.0,
         take: Sequence[str] = (),
     ) -> None:
         """No more commits will come. What is still open is closed with `outcome`.
 
         `finished` are results that no record holds yet, `partial` is the text of an answer that was
-        on its way, `spent` what it may have cost.
+        on its way, `spent` what it may have cost, `cost` in US dollars.
         """
         self._last = (outcome, finished, partial, spent)
+        self._last_cost = cost
         self._last_take = take
         if self._store.immediate:
             _run_at_once(self._finish_at_once())
@@ -249,7 +255,8 @@ class Committer:
         assert self._last is not None
         if self.failure is not None:
             return
-        records = closing(self.session, *self._last)
+        seconds = self._seconds()
+        records = closing(self.session, *self._last, cost=self._last_cost, seconds=seconds)
         if not records:
             return
         try:

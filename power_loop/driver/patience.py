@@ -19,28 +19,39 @@ __all__ = ["Patience", "listen"]
 
 
 class Patience:
-    """A deadline for what somebody waits for, which may move while they wait.
+    """How long somebody waits for what goes on; it may change while they wait.
 
-    Before it has begun, times are remembered and count from then.
+    A limit holds until something is said to end. What is said before it has begun counts from then.
     """
 
-    __slots__ = ("_clock", "_deadline", "_early", "_waiting")
+    __slots__ = ("_clock", "_deadline", "_early", "_ends", "_waiting")
 
     def __init__(self) -> None:
         self._clock: Callable[[], float] | None = None
         self._early: float | None = None
+        self._ends = False
         self._deadline = inf
         self._waiting: anyio.CancelScope | None = None
 
-    def begin(self, seconds: float | None) -> None:
-        """Has time pass from now on; it ends in `seconds`, unless somebody has said otherwise."""
+    def begin(self) -> None:
+        """Has time pass from now on."""
         # Of the event loop itself: it is also asked for by callbacks, which run in no task.
         on_trio = current_async_library() == "trio"
         self._clock = anyio.current_time if on_trio else _loop_clock()
-        self.ends_in(seconds if self._early is None else self._early)
+        if self._ends:
+            self._set(self._early)
+
+    def limited_to(self, seconds: float) -> None:
+        """Lasts so long at most, if nothing ends before."""
+        if not self._ends:
+            self._set(seconds)
 
     def ends_in(self, seconds: float | None) -> None:
-        """It ends in `seconds` from now; never, if None."""
+        """Ends in `seconds` from now, for another reason than a limit; never, if None."""
+        self._ends = True
+        self._set(seconds)
+
+    def _set(self, seconds: float | None) -> None:
         if self._clock is None:
             self._early = seconds
             return

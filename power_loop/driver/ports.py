@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
-from msgspec import Struct
 
-from llm_client.service import LLMService
 from llm_client.types import (
     LLMRequest,
     LLMResponse,
@@ -20,18 +16,16 @@ from llm_client.types import (
     ToolResult,
     Transcript,
     Usage,
-    new_id,
 )
 from power_loop.driver.asking import Asking, estimated
-from power_loop.driver.background import Background
 from power_loop.driver.batch import side_by_side
 from power_loop.driver.committer import Committer
-from power_loop.driver.dispatch import Hooks
-from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import Inbox
 from power_loop.driver.purse import Purse
 from power_loop.driver.reporting import CancelReason
-from power_loop.driver.tooling import Toolbox, ToolRunner
+from power_loop.driver.setup import RunSetup
+from power_loop.driver.stopwatch import Stopwatch
+from power_loop.driver.tooling import ToolRunner
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import Diverted, HookPoint
 from power_loop.log import logger
@@ -44,13 +38,10 @@ from power_loop.pipeline.ports import (
     InboxTake,
     Interrupted,
     Job,
-    RunPlan,
     ToolTraits,
     Used,
 )
-from power_loop.runtime.cancellation import CancellationToken
-from power_loop.runtime.stores.base import CancelRequested, Lease, Store
-from power_loop.session.machine import Session
+from power_loop.runtime.stores.base import CancelRequested
 from power_loop.session.outcome import (
     ApprovalExpired,
     AwaitingApproval,
@@ -60,62 +51,17 @@ from power_loop.session.outcome import (
     PendingTools,
     WaitingForInput,
 )
-from power_loop.session.records import CallWaiting, Record, ToolStarted, ViewChanged
+from power_loop.session.records import CallWaiting, ModelEnded, Record, ToolStarted, ViewChanged
 from power_loop.session.text import repaired_strings
 
-__all__ = ["Compact", "Recall", "Respond", "RunPorts", "RunSetup"]
+__all__ = ["RunPorts"]
 
 C = TypeVar("C")
 R = TypeVar("R")
 
-Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
-Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
-
-RunChild = Callable[[ToolStarted], Awaitable[ChildEnded]]
-Respond = Callable[[CallWaiting], Awaitable[Answer | None]]
-
 _SUSPENDED = AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
 _NOT_OVER_YET = Completed | _SUSPENDED
 """Endings that an undelivered item in the inbox may forbid."""
-
-
-class RunSetup(Struct, frozen=True, kw_only=True):
-    """All that one run is made of.
-
-    Attributes:
-        tool_concurrency: tools of one answer that run at the same time.
-        tool_timeout: seconds for a tool that sets no bound of its own.
-        result_limit: characters of one tool result; the middle of a longer one is left out.
-        wall_clock: seconds since the epoch, for stamps.
-        clock: seconds on a monotonic clock, for durations.
-    """
-
-    session: Session
-    store: Store
-    lease: Lease
-    llm: LLMService
-    hub: Hub
-    hooks: Hooks
-    tools: Toolbox
-    plan: RunPlan
-    root: str
-    background: Background
-    cancel: CancellationToken | None = None
-    deps: Any = None
-    compact: Compact | None = None
-    recall: Recall | None = None
-    respond: Respond | None = None
-    purse: Purse | None = None
-    run_child: RunChild | None = None
-    tool_concurrency: int = 16
-    tool_timeout: float = 120.0
-    result_limit: int = 100_000
-    hook_grace: float = 5.0
-    wall_clock: Callable[[], float] = time.time
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    new_id: Callable[[], str] = new_id
-    random: Callable[[], float] = random.random
 
 
 class RunPorts:
@@ -135,6 +81,7 @@ class RunPorts:
         self.responds = setup.respond is not None
         self.limited = setup.purse is not None
         self.cancelled = CancelReason()
+        self.stopwatch = Stopwatch(setup.time_limits, setup.clock)
         self.committer = Committer(
             setup.session,
             setup.store,
@@ -142,6 +89,7 @@ class RunPorts:
             setup.hub,
             root=setup.root,
             clock=setup.wall_clock,
+            seconds=self._seconds,
         )
         self.emit: Callable[[Transient], None] = self.committer.emit
         self.now = setup.clock
@@ -200,7 +148,14 @@ class RunPorts:
         """See `Committer.commit`."""
         if take:
             self.inbox.take(take)
+        for record in records:
+            if type(record) is ModelEnded:
+                self.settle(record.attempt, record.usage, record.cost)
         await self.committer.commit(records, later=later, take=take)
+
+    def _seconds(self) -> tuple[float, float]:
+        watch = self.stopwatch
+        return (watch.wall, watch.working) if watch.limits else (0.0, 0.0)
 
     # ── budget ────────────────────────────────────────────────────────────────────────────────────
 
@@ -208,7 +163,8 @@ class RunPorts:
         self, request: LLMRequest, attempt: str, *, new_round: bool
     ) -> Grant | BudgetExhausted:
         """Sets aside what a model call may cost."""
-        return await self._purse.reserve(request, attempt, new_round=new_round)
+        with self.stopwatch.paused():
+            return await self._purse.reserve(request, attempt, new_round=new_round)
 
     def cost(self, model: str, usage: Usage) -> float:
         """What tokens of a model cost."""
@@ -218,6 +174,11 @@ class RunPorts:
         """Takes one call of a tool from the budget."""
         del call_id
         return self._purse.spend_tool_call(child=child)
+
+    def settle(self, attempt: str, usage: Usage, cost: float) -> None:
+        """Charges what a model call has come to."""
+        if self._setup.purse is not None:
+            self._setup.purse.settle(attempt, usage, cost)
 
     @property
     def _purse(self) -> Purse:
@@ -301,7 +262,8 @@ class RunPorts:
         """Puts to somebody what a call waits for."""
         assert self._setup.respond is not None
         await self.committer.barrier()
-        return await self._setup.respond(waiting)
+        with self.stopwatch.paused():
+            return await self._setup.respond(waiting)
 
     async def child(self, started: ToolStarted) -> ChildEnded:
         """Runs the session below a call."""
@@ -342,7 +304,8 @@ class RunPorts:
         if self.inbox.interrupted:
             await self._break_off(Interrupted())
         self._may_break = True
-        await self._setup.sleep(seconds)
+        with self.stopwatch.paused():
+            await self._setup.sleep(seconds)
         self._may_break = False
 
     async def compact(self, view: Transcript) -> ViewChanged | None:

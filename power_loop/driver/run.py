@@ -16,15 +16,24 @@ from functools import partial
 
 import anyio
 
+from llm_client.waiting import WAITING
 from power_loop.driver.background import LAST_MOMENT
 from power_loop.driver.patience import Patience, listen
-from power_loop.driver.ports import RunPorts, RunSetup
+from power_loop.driver.ports import RunPorts
+from power_loop.driver.setup import RunSetup
 from power_loop.events import HookFailed
 from power_loop.hooks import SESSION_END, SessionEnd
 from power_loop.log import logger
 from power_loop.pipeline.run import run_pipeline
 from power_loop.session.machine import Session
-from power_loop.session.outcome import Cancelled, Completed, Failed, Outcome, RoundLimit
+from power_loop.session.outcome import (
+    BudgetExhausted,
+    Cancelled,
+    Completed,
+    Failed,
+    Outcome,
+    RoundLimit,
+)
 from power_loop.session.records import Record, RunClosed, RunOpened
 
 __all__ = ["INSIDE", "MESSAGE_LIMIT", "Run", "final_text"]
@@ -65,14 +74,18 @@ class Run:
         self._patience = Patience()
         self._finished = False
         self._left = False
+        self._stopped: Cancelled | BudgetExhausted | None = None
         self._fatal: BaseException | None = None
 
     def cancel(self, reason: str) -> None:
         """Has the run end `cancelled`. Idempotent; safe before it has begun."""
+        self._stop(Cancelled(reason))
+
+    def _stop(self, ending: Cancelled | BudgetExhausted) -> None:
         if self.ports.cancelled.text is None:
-            self.ports.cancelled.text = reason
-            if not self._finished:
-                self._patience.ends_in(self.ports.tooling.patience)
+            self.ports.cancelled.text = ending.reason
+            self._stopped = ending
+            self._patience.ends_in(self.ports.tooling.patience)
         self._scope.cancel()
 
     def give_up(self) -> None:
@@ -97,7 +110,8 @@ class Run:
             if not self._setup.store.immediate:
                 tasks.start_soon(self.ports.committer.run)
             self.ports.inbox.open(tasks, self.cancel)
-            self._patience.begin(self._timeout)
+            self._patience.begin()
+            self.ports.stopwatch.start(self._patience, self._timeout)
             forget = listen(self._setup.cancel, tasks, self.cancel)
             self._setup.background.start(self._in_own_task)
             waits = True
@@ -123,25 +137,31 @@ class Run:
                 self._left = True
                 logger.warning("handlers of session.end ignore that they were stopped")
                 return
-            if self.ports.cancelled.text is None:
-                self.cancel(f"it took longer than {self._timeout:g} s")
+            if self._stopped is None:
+                self._stop(self._out_of_time())
             else:
-                self._leave()
+                self._leave(self._stopped)
 
-    def _leave(self) -> None:
+    def _out_of_time(self) -> Cancelled | BudgetExhausted:
+        watch = self.ports.stopwatch
+        limit = watch.exceeded
+        if limit is None:
+            return Cancelled(f"it took longer than {self._timeout:g} s")
+        return BudgetExhausted(limit, f"{watch.limits[limit]:g} s were left")
+
+    def _leave(self, ending: Outcome) -> None:
         """Ends the run although foreign code that it waits for does not let go of it."""
         self._left = True
         left = self.ports.tooling.leave()
         for event in left:
             self.ports.emit(event)
         logger.warning(
-            "run %r was cancelled and ends without what ignores that: %s",
+            "run %r was stopped and ends without what ignores that: %s",
             self.run_id,
             ", ".join([f"{each.name} ({each.call_id})" for each in left])
             or "a hook, or the model's service",
         )
         self.ports.committer.abandon()
-        ending = Cancelled(self.ports.cancelled.text or "")
         self._finish(ending)
         self._over = anyio.Event()
         self._setup.background.start(partial(self._settle_apart, ending))
@@ -157,12 +177,14 @@ class Run:
         ports, over = self.ports, self._over
         # This task's own context: it ends with the run, and all hooks and tools inherit it.
         INSIDE.set((*INSIDE.get(), self.run_id))
+        if ports.stopwatch.limits:
+            WAITING.set(ports.stopwatch.paused)
         ending: Outcome = Cancelled("the program is ending")
         try:
             with self._scope:
                 await run_pipeline(ports, self._opening)
-            if self._scope.cancelled_caught:
-                ending = Cancelled(ports.cancelled.text or "")
+            if self._scope.cancelled_caught and self._stopped is not None:
+                ending = self._stopped
         except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
             ending = Failed(type(error).__name__, str(error)[:MESSAGE_LIMIT])
             if not self._left:
@@ -188,8 +210,26 @@ class Run:
         asking, inbox = ports.asking, ports.inbox
         inbox.close()
         ports.committer.finish(
-            ending, ports.finished(), asking.partial, asking.spent, take=inbox.ignored
+            ending,
+            ports.finished(),
+            asking.partial,
+            asking.spent,
+            cost=self._close_books(),
+            take=inbox.ignored,
         )
+
+    def _close_books(self) -> float:
+        """Charges what has not been settled yet; what the call under way costs in US dollars."""
+        ports, purse = self.ports, self._setup.purse
+        if purse is None:
+            return 0.0
+        asked, spent, cost = self._setup.session.asked, ports.asking.spent, 0.0
+        if asked is not None and spent is not None:
+            cost = purse.cost(asked.model, spent)
+            purse.settle(asked.attempt, spent, cost)
+        purse.close()
+        purse.charge_time(ports.stopwatch.wall, ports.stopwatch.working)
+        return cost
 
     async def _settle(self, ending: Outcome) -> None:
         committer, session = self.ports.committer, self._setup.session

@@ -43,6 +43,7 @@ class _Snapshot(Struct, frozen=True, array_like=True):
     usage: Usage
     run_usage: Usage
     reserved_lost: int
+    limits: dict[str, float]
     spent: Spent
     task_spent: Spent
     tail: str | None
@@ -87,6 +88,7 @@ def snapshot_of(session: Session) -> bytes:
             session.usage,
             session.run_usage,
             session.reserved_lost,
+            session.limits,
             session.spent,
             session.task_spent,
             session.tail,
@@ -118,6 +120,7 @@ def restored(id: str, seq: int, snapshot: bytes) -> Session | None:
     session.stop_reason, session.round = held.stop_reason, held.round
     session.usage, session.run_usage = held.usage, held.run_usage
     session.reserved_lost, session.tail = held.reserved_lost, held.tail
+    session.limits = held.limits
     session.spent, session.task_spent = held.spent, held.task_spent
     session.messages = held.messages
     session.former = frozenset(struct.unpack(f"<{len(held.known) // 8}Q", held.known))

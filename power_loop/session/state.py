@@ -118,6 +118,7 @@ class State:
         asked: the model call that is under way.
         round: number of the newest model round, from 1, counted over resumed runs.
         usage: tokens of all attempts so far; run_usage those since the task's input.
+        limits: those of the newest run.
         reserved_lost: tokens reserved for calls whose end nobody saw.
         spent, task_spent: what all runs have used, and those since the task's input.
         recalled: what memory brought up for the open run.
@@ -144,6 +145,7 @@ class State:
         "last_attempt_ok",
         "last_outcome",
         "last_run",
+        "limits",
         "messages",
         "open_calls",
         "order",
@@ -166,6 +168,7 @@ class State:
         self.open_calls: dict[str, OpenCall] = {}
         self.run: str | None = None
         self.last_run: str | None = None
+        self.limits: dict[str, float] = {}
         self.last_outcome: Outcome | None = None
         self.configured = _NOTHING
         self.asked: ModelAsked | None = None
@@ -231,7 +234,7 @@ def _spend(s: State, spent: Spent) -> None:
 
 
 def _move_opened(s: State, r: RunOpened) -> None:
-    s.run = r.run
+    s.run, s.limits = r.run, r.limits
     s.ids.add(r.run)
     if r.resumes is None or isinstance(s.last_outcome, RoundLimit):
         s.round = 0

@@ -1,0 +1,146 @@
+"""What a run is to do, from the config and the options of the call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from llm_client.errors import UnsupportedFeature
+from llm_client.service import LLMService
+from llm_client.types import LLMRequest, Message, Text
+from power_loop import agent
+from power_loop.agent.config import AgentConfig
+from power_loop.agent.options import ResumeOptions, RunOptions, check_options
+from power_loop.agent.toolset import Toolset
+from power_loop.pipeline.ports import RunPlan
+from power_loop.runtime.cancellation import CancellationToken
+
+if TYPE_CHECKING:
+    from power_loop.agent.output import OutputSpec
+    from power_loop.runtime.budget.meter import Meter
+
+__all__ = ["Planner", "Settings"]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What one run is to do, from the config and the options of the call."""
+
+    plan: RunPlan
+    tools: Toolset
+    limits: Mapping[str, float]
+    meter: Meter | None = None
+    deps: Any = None
+    timeout: float | None = None
+    cancel: CancellationToken | None = None
+    parse: Callable[[str], Any] | None = None
+
+
+def _system(sections: Sequence[str]) -> str | None:
+    return "\n\n".join(filter(None, sections)) or None
+
+
+class Planner:
+    """Base of `Runner`.
+
+    Attributes:
+        llm: the model service.
+        prompt_sections: paragraphs that extensions add to the system prompt.
+    """
+
+    def __init__(self, llm: LLMService, tools: Toolset, config: AgentConfig) -> None:
+        self.prompt_sections: list[str] = []
+        self.llm = llm
+        self._tools = tools
+        self._config = config
+
+    def settings(
+        self,
+        output_type: type[Any] | None,
+        options: RunOptions[Any] | ResumeOptions[Any],
+        *,
+        resumes: bool = False,
+    ) -> Settings:
+        """What a run with these options is to do.
+
+        Raises:
+            ToolDefinitionError: the tools passed do not fit together.
+            UsageError: an option that is unknown or cannot be, or an output type that has no
+                schema.
+        """
+        check_options(options, resumes=resumes)
+        config = self._config
+        tools = Toolset(options["tools"]) if "tools" in options else self._tools
+        typed = None if output_type is None else agent.output.requested(output_type)
+        max_rounds = options.get("max_rounds", config.max_rounds)
+        model = options.get("model")
+        plan = RunPlan(
+            template=self._template(model, tools, typed),
+            model=model or self.llm.model,
+            max_rounds=max_rounds,
+            retry=config.retry,
+            fallback=config.fallback,
+            check_output=None if typed is None else typed.fault,
+            output_reasks=config.output_reasks,
+            round_limit_prompt=config.round_limit_prompt,
+            in_doubt=config.in_doubt,
+        )
+        timeout = options.get("timeout")
+        limits = {"rounds": float(max_rounds)}
+        if timeout is not None:
+            limits["seconds"] = float(timeout)
+        return Settings(
+            plan=plan,
+            tools=tools,
+            limits=limits,
+            deps=options.get("deps"),
+            timeout=timeout,
+            cancel=CancellationToken.from_any(options["cancel"]) if "cancel" in options else None,
+            parse=None if typed is None else typed.parse,
+        )
+
+    def checked(self, message: Message, template: LLMRequest | None = None) -> Message:
+        """`message`, if the service can send it. Text it always can.
+
+        Raises:
+            CallerError: the service's protocol has no form for it.
+        """
+        if not all(isinstance(part, Text) for part in message.parts):
+            self.llm.check(replace(template or LLMRequest(()), messages=(message,)))
+        return message
+
+    def _template(
+        self, model: str | None, tools: Toolset, typed: OutputSpec[Any] | None
+    ) -> LLMRequest:
+        config = self._config
+        sections = [config.system_prompt or "", *self.prompt_sections]
+        plain = LLMRequest(
+            messages=(),
+            system=_system(sections),
+            model=model,
+            tools=tools.specs,
+            parallel_tool_calls=config.parallel_tool_calls if tools.specs else None,
+            max_output_tokens=config.max_output_tokens,
+            temperature=config.temperature,
+            reasoning_effort=config.reasoning_effort,
+            cache=config.prompt_cache,
+        )
+        if typed is None:
+            return plain
+        bound = replace(plain, output_schema=typed.schema)
+        if self._can_bind(bound):
+            return bound
+        return replace(plain, system=_system([*sections, typed.prompt]))
+
+    def _can_bind(self, request: LLMRequest) -> bool:
+        """Whether the answer to `request` can be bound to its schema: not every service does that,
+        nor for every schema, nor beside tools."""
+        if not self.llm.binds_output:
+            return False
+        try:
+            self.llm.check(replace(request, messages=(Message.user("?"),)))
+        except UnsupportedFeature:
+            return False
+        return True

@@ -1,0 +1,236 @@
+"""What one run may spend: its place in the tree of budgets, and what its calls cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+import llm_client
+from llm_client.errors import ConfigError
+from llm_client.pricing import PriceBook
+from llm_client.tokens import ModelTokens
+from llm_client.types import LLMRequest, Usage
+from power_loop.agent.config import AgentConfig
+from power_loop.errors import UsageError
+from power_loop.pipeline.ports import Grant
+from power_loop.runtime.budget.accounts import Shortfall
+from power_loop.runtime.budget.claims import Need
+from power_loop.runtime.budget.limits import Budget
+from power_loop.runtime.budget.meter import Meter
+from power_loop.runtime.budget.queue import Hold
+from power_loop.runtime.budget.rates import NO_PRICES, cost_of, worst_rate
+from power_loop.runtime.budget.shared import SharedBudget
+from power_loop.session.machine import Session
+from power_loop.session.outcome import BudgetExhausted
+from power_loop.session.spent import Spent
+
+__all__ = [
+    "LoopBudget",
+    "RunPurse",
+    "announced",
+    "checked_budget",
+    "meter_for",
+    "meters_of",
+    "purse_of",
+    "time_limits",
+]
+
+_OF_TOKENS = ("tokens", "input_tokens", "output_tokens", "cost")
+
+LoopBudget = Budget | SharedBudget | Sequence[Budget | SharedBudget]
+"""What all runs of a loop may use together: a budget of its own, or one that it shares."""
+
+
+def meters_of(budget: LoopBudget) -> tuple[Meter, ...]:
+    """The meters of a loop's budgets."""
+    budgets = (budget,) if isinstance(budget, Budget | SharedBudget) else tuple(budget)
+    return tuple([_loop_meter(each) for each in budgets])
+
+
+def _loop_meter(budget: Budget | SharedBudget) -> Meter:
+    if isinstance(budget, SharedBudget):
+        return budget.meter
+    budget.refuse_times("a loop")
+    return Meter("loop", budget)
+
+
+def checked_budget(name: str, value: object) -> None:
+    """Raises UsageError: it is no budget."""
+    if not isinstance(value, Budget):
+        raise UsageError(f"{name} is a Budget, not a value of type {type(value).__name__}")
+
+
+def _resumed_budget(
+    limits: Mapping[str, float], rules: Budget, extend: Budget | None, scope: str
+) -> Budget:
+    """What a run may use that carries on one which was opened with these `limits`.
+
+    Raises:
+        UsageError: `extend` allows less than was allowed before.
+    """
+    before = Budget.from_limits(limits, scope)
+    kept: dict[str, Any] = {name: getattr(before, name) for name in (*rules.limits, *before.limits)}
+    budget = replace(rules, **kept)
+    return budget if extend is None else budget.extended(extend)
+
+
+def meter_for(
+    session: Session,
+    config: AgentConfig,
+    options: Mapping[str, Any],
+    above: Iterable[Meter],
+    *,
+    resumes: bool,
+) -> Meter:
+    """The meter of a run that is about to open, below that of its session and what is `above`.
+
+    Raises:
+        UsageError: the run is to be given less than it had.
+    """
+    dead = _lost(session)
+    budget = options.get("budget") or config.run_budget or Budget()
+    spent = Spent()
+    if resumes:
+        extend = options.get("extend")
+        budget = _resumed_budget(session.limits, budget, extend, "run")
+        spent = session.task_spent + dead
+    if config.session_budget is not None:
+        above = [Meter("session", config.session_budget, above, session.spent + dead)]
+    return Meter("run", budget, above, spent)
+
+
+def purse_of(meter: Meter, config: AgentConfig, model: str) -> RunPurse:
+    """The purse of a run that asks `model` where it does not say which."""
+    prices = config.prices
+    if prices is None and meter.limits_cost:
+        prices = _list_prices()
+    return RunPurse(meter, model=model, prices=prices, answer=config.budgeted_output)
+
+
+def _list_prices() -> PriceBook | None:
+    try:
+        return llm_client.GenAIPrices()
+    except ConfigError:
+        # Not installed: then no price is known, which a limit of cost says where it refuses.
+        return None
+
+
+def announced(meter: Meter) -> dict[str, float]:
+    """All limits that are in force, as the run's first record has them."""
+    found: dict[str, float] = {}
+    for account in reversed(meter.chain):
+        found |= account.budget.as_limits(account.scope)
+    return found
+
+
+def _lost(session: Session) -> Spent:
+    """What a model call must be taken to have used during which the session's process died."""
+    asked = session.asked
+    if asked is None:
+        return Spent()
+    output = asked.reserved_output
+    return Spent(
+        input_tokens=asked.reserved - output, output_tokens=output, cost=asked.reserved_cost
+    )
+
+
+class RunPurse:
+    """See `power_loop.driver.purse.Purse`."""
+
+    def __init__(
+        self,
+        meter: Meter,
+        *,
+        model: str,
+        prices: PriceBook | None,
+        answer: int,
+    ) -> None:
+        """`meter` is the run's own. `model` is asked where a request names none; `answer` tokens
+        are what an answer may have where a request does not say.
+        """
+        self.meter = meter
+        self._model = model
+        self._prices = prices
+        self._answer = answer
+        self._counters: dict[str, ModelTokens] = {}
+        self._asked: dict[str, tuple[LLMRequest, Hold]] = {}
+        self._measured: tuple[int, int] = (0, 0)
+        limited = {name for account in meter.chain for name in account.limits}
+        self._counts = not limited.isdisjoint(_OF_TOKENS)
+
+    async def reserve(
+        self, request: LLMRequest, attempt: str, *, new_round: bool
+    ) -> Grant | BudgetExhausted:
+        """Sets aside what a model call may cost, for `settle`."""
+        tokens, output = 0, request.max_output_tokens
+        if self._counts:
+            tokens, output = await self._count(request), output or self._answer
+        model = request.model or self._model
+        rate = worst_rate(self._prices, model, tokens) if self.meter.limits_cost else NO_PRICES
+        need = Need(input_tokens=tokens, output_tokens=output, new_round=new_round, rate=rate)
+        found = await self.meter.reserve(need)
+        if isinstance(found, Shortfall):
+            return BudgetExhausted(found.limit, found.reason)
+        bounded = replace(request, max_output_tokens=found.output)
+        self._asked[attempt] = bounded, found
+        return Grant(bounded, found.tokens, found.output or 0, found.cost)
+
+    async def _count(self, request: LLMRequest) -> int:
+        """Tokens of a request: as counted, and no fewer than a shorter one was measured to have."""
+        counter = self._counter(request.model or self._model)
+        await counter.load()
+        messages, measured = self._measured
+        counted = counter.count_request(request).tokens
+        return max(counted, measured) if len(request.messages) >= messages else counted
+
+    def _counter(self, model: str) -> ModelTokens:
+        counter = self._counters.get(model)
+        if counter is None:
+            counter = self._counters[model] = llm_client.ModelTokens(model)
+        return counter
+
+    def settle(self, attempt: str, usage: Usage, cost: float) -> None:
+        """Charges what a call has come to."""
+        asked = self._asked.pop(attempt, None)
+        if asked is None:
+            return
+        request, hold = asked
+        sent, given = usage.input_tokens or 0, usage.output_tokens or 0
+        hold.settle(replace(_made(hold), input_tokens=sent, output_tokens=given, cost=cost))
+        if sent and self._counts:
+            self._counter(request.model or self._model).learn(request, usage)
+            self._measured = len(request.messages), sent
+
+    def cost(self, model: str, usage: Usage) -> float:
+        """What tokens of a model cost in US dollars; 0 where nobody limits that."""
+        if not self.meter.limits_cost:
+            return 0.0
+        return cost_of(self._prices, model, usage, ceiling=self.meter.ceiling)
+
+    def spend_tool_call(self, *, child: bool) -> BudgetExhausted | None:
+        """Takes one call of a tool, and one session of a sub-agent if it is one."""
+        short = self.meter.spend(Spent(tool_calls=1, children=int(child)))
+        return None if short is None else BudgetExhausted(short.limit, short.reason)
+
+    def charge_time(self, wall: float, working: float) -> None:
+        """Counts how long the run was open."""
+        self.meter.charge(Spent(wall_seconds=wall, working_seconds=working))
+
+    def close(self) -> None:
+        """Charges what nobody has settled as it was set aside."""
+        for _, hold in self._asked.values():
+            hold.settle()
+        self._asked.clear()
+
+
+def _made(hold: Hold) -> Spent:
+    """What of a reservation is used whatever the call comes to: that it was made."""
+    whole = hold.whole
+    return Spent(rounds=whole.rounds, llm_calls=whole.llm_calls)
+
+
+def time_limits(meter: Meter) -> Mapping[str, float]:
+    """Seconds that are left, by the name of their limit."""
+    return {name: left for name, left in meter.left().items() if name.endswith("_seconds")}

@@ -1,0 +1,75 @@
+"""What one run is made of."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+from msgspec import Struct
+
+from llm_client.service import LLMService
+from llm_client.types import Message, Transcript, new_id
+from power_loop.driver.background import Background
+from power_loop.driver.dispatch import Hooks
+from power_loop.driver.hub import Hub
+from power_loop.driver.purse import Purse
+from power_loop.driver.tooling import Toolbox
+from power_loop.pipeline.ports import Answer, ChildEnded, RunPlan
+from power_loop.runtime.cancellation import CancellationToken
+from power_loop.runtime.stores.base import Lease, Store
+from power_loop.session.machine import Session
+from power_loop.session.records import CallWaiting, ToolStarted, ViewChanged
+
+__all__ = ["Compact", "Recall", "Respond", "RunSetup"]
+
+Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
+Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
+
+RunChild = Callable[[ToolStarted], Awaitable[ChildEnded]]
+Respond = Callable[[CallWaiting], Awaitable[Answer | None]]
+
+
+class RunSetup(Struct, frozen=True, kw_only=True):
+    """All that one run is made of.
+
+    Attributes:
+        tool_concurrency: tools of one answer that run at the same time.
+        tool_timeout: seconds for a tool that sets no bound of its own.
+        result_limit: characters of one tool result; the middle of a longer one is left out.
+        wall_clock: seconds since the epoch, for stamps.
+        clock: seconds on a monotonic clock, for durations.
+        time_limits: seconds that are left, by the name of their limit.
+        background: where the run, and calls that it may leave, have tasks of their own.
+        cancel: cancels the run, from wherever.
+    """
+
+    session: Session
+    store: Store
+    lease: Lease
+    llm: LLMService
+    hub: Hub
+    hooks: Hooks
+    tools: Toolbox
+    plan: RunPlan
+    root: str
+    background: Background
+    cancel: CancellationToken | None = None
+    deps: Any = None
+    compact: Compact | None = None
+    recall: Recall | None = None
+    respond: Respond | None = None
+    purse: Purse | None = None
+    time_limits: Mapping[str, float] = {}
+    run_child: RunChild | None = None
+    tool_concurrency: int = 16
+    tool_timeout: float = 120.0
+    result_limit: int = 100_000
+    hook_grace: float = 5.0
+    wall_clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    new_id: Callable[[], str] = new_id
+    random: Callable[[], float] = random.random
