@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from power_loop.history.replay import Replayed
     from power_loop.history.usage import SessionUsage
     from power_loop.pipeline.ports import Answer
+    from power_loop.runtime.cancellation import CancellationToken
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
     from power_loop.runtime.stores.opening import open_store
@@ -70,6 +71,7 @@ __all__ = [  # noqa: RUF022  grouped by use
     "AgentConfig",
     "RunResult",
     "RunStream",
+    "CancellationToken",
     "PendingCall",
     "Decision",
     "Result",
@@ -162,6 +164,7 @@ _HOME = {
     "power_loop.history.replay": ("Replayed",),
     "power_loop.history.usage": ("SessionUsage",),
     "power_loop.pipeline.ports": ("Answer",),
+    "power_loop.runtime.cancellation": ("CancellationToken",),
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),
     "power_loop.runtime.stores.opening": ("open_store",),

@@ -9,8 +9,9 @@ from typing import Any, Literal, cast
 
 import sniffio
 import trio
+import trio.testing
 
-__all__ = ["Backend", "Steps", "run_stepwise", "tasks_alive"]
+__all__ = ["Backend", "Steps", "Turns", "run_stepwise", "run_with_turns", "tasks_alive"]
 
 Backend = Literal["asyncio", "trio"]
 
@@ -73,6 +74,48 @@ def run_stepwise(main: Callable[[], Awaitable[None]], steps: Steps, backend: Bac
         trio.run(main, instruments=[_Instrument(steps)])
         return
     loop = _SteppingLoop(steps)
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+class Turns:
+    """Counts the turns of an event loop: in each, all that is ready runs once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class _TurningLoop(asyncio.SelectorEventLoop):
+    """An event loop that counts its turns."""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self._turns = turns
+
+    def _run_once(self) -> None:
+        self._turns.count += 1
+        cast("Any", super())._run_once()
+
+
+class _TurnInstrument(trio.abc.Instrument):
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Once per turn."""
+        self._turns.count += 1
+
+
+def run_with_turns(main: Callable[[], Awaitable[None]], turns: Turns, backend: Backend) -> None:
+    """Runs `main` to its end, counting turns; trio's clock is a fake one."""
+    if backend == "trio":
+        clock = trio.testing.MockClock(autojump_threshold=0.01)
+        trio.run(main, instruments=[_TurnInstrument(turns)], clock=clock)
+        return
+    loop = _TurningLoop(turns)
     try:
         loop.run_until_complete(main())
     finally:
