@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from llm_client.types import ToolResult
 from power_loop.driver.background import LAST_MOMENT, Background
@@ -116,6 +117,8 @@ class Working:
             with anyio.CancelScope(shield=True):
                 await work()
             tasks.cancel_scope.cancel()
+        # A cancellation that the shield has kept off counts now: nothing new is to begin.
+        await anyio.lowlevel.checkpoint_if_cancelled()
 
     async def _heed_cancellation(self) -> None:
         """Beside the tool, which is shielded: hears when the run is cancelled, by whatever."""
