@@ -8,6 +8,7 @@
     runtime/    leaves: stores
     tools/      @tool, registry, the files of a workspace
     agent/      AgentLoop and its verbs
+    governance/ policies, exits, goals: when a run is to stop, and what it may do
     history/    a stored session: replayed, forked, compared, archived, accounted for
     cli/        the `power-loop` command
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from power_loop.agent.opening import PendingCall
     from power_loop.agent.result import RunResult, result_of
     from power_loop.agent.stream import RunStream
+    from power_loop.agent.subagent import SubAgent
     from power_loop.driver.dispatch import Hooks
     from power_loop.errors import PowerLoopError
     from power_loop.events import Stamped
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from power_loop.history.replay import Replayed
     from power_loop.history.usage import SessionUsage
     from power_loop.pipeline.ports import Answer
+    from power_loop.runtime.budget.limits import Budget
+    from power_loop.runtime.budget.shared import SharedBudget
     from power_loop.runtime.cancellation import CancellationToken
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
@@ -79,6 +83,10 @@ __all__ = [  # noqa: RUF022  grouped by use
     "RetryRule",
     "FallbackPolicy",
     "result_of",
+    # limits
+    "Budget",
+    "SharedBudget",
+    "SubAgent",
     # people in it
     "Answer",
     "answer",
@@ -156,6 +164,7 @@ _HOME = {
     "power_loop.agent.opening": ("PendingCall",),
     "power_loop.agent.result": ("RunResult", "result_of"),
     "power_loop.agent.stream": ("RunStream",),
+    "power_loop.agent.subagent": ("SubAgent",),
     "power_loop.driver.dispatch": ("Hooks",),
     "power_loop.errors": ("PowerLoopError",),
     "power_loop.events": ("Stamped",),
@@ -164,6 +173,8 @@ _HOME = {
     "power_loop.history.replay": ("Replayed",),
     "power_loop.history.usage": ("SessionUsage",),
     "power_loop.pipeline.ports": ("Answer",),
+    "power_loop.runtime.budget.limits": ("Budget",),
+    "power_loop.runtime.budget.shared": ("SharedBudget",),
     "power_loop.runtime.cancellation": ("CancellationToken",),
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),

@@ -254,6 +254,27 @@ class Stamped(Struct, frozen=True):
     round: int
     event: Event
 
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """The ids of the sessions from the root down to this one."""
+        if self.session == self.root:
+            return (self.root,)
+        above, own = self.root + "/", self.session
+        if not own.startswith(above):
+            return self.root, own
+        places = [at for at, sign in enumerate(own) if sign == "/" and at > len(self.root)]
+        return (self.root, *[own[:at] for at in places], own)
+
+    @property
+    def depth(self) -> int:
+        """How deep below the root its session is: 0 for the root itself."""
+        return len(self.lineage) - 1
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the session directly above its own; None for the root."""
+        return self.lineage[-2] if self.depth else None
+
 
 def is_record(event: Event) -> TypeGuard[Record]:
     """Whether an event is durable."""

@@ -17,8 +17,8 @@ left; the first directive wins. A point without handlers costs nothing: no conte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, Literal, cast, get_args
+from collections.abc import Sequence
+from typing import Any, Generic, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -26,15 +26,19 @@ from typing_extensions import TypeVar
 
 from llm_client.errors import LLMError
 from llm_client.types import LLMRequest, LLMResponse, Message, ToolCall, ToolResult, Usage
-from power_loop.session.outcome import (
-    ApprovalDenied,
-    BudgetExhausted,
-    GoalReached,
-    NoProgress,
-    Outcome,
-    PlanFailed,
-    Stopped,
+from power_loop.directives import (
+    Break,
+    Continue,
+    Diverted,
+    HookEnding,
+    RequestInput,
+    Retry,
+    ShortCircuit,
+    Skip,
+    Suspend,
 )
+from power_loop.session.outcome import Outcome
+from power_loop.session.spent import Spent
 
 __all__ = [
     "APPROVAL_REQUESTED",
@@ -95,108 +99,6 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-# ── directives ────────────────────────────────────────────────────────────────────────────────────
-
-
-HookEnding = Stopped | GoalReached | NoProgress | PlanFailed | BudgetExhausted | ApprovalDenied
-"""Endings that a handler may give a run."""
-
-
-class Break(Struct, frozen=True):
-    """End the run now: with status `stopped`, or as `outcome` has it.
-
-    Raises:
-        ValueError: a handler cannot end a run with such an outcome.
-    """
-
-    reason: str = "stopped by a hook"
-    outcome: HookEnding | None = None
-
-    def __post_init__(self) -> None:
-        given = cast("object", self.outcome)
-        if given is not None and not isinstance(given, HookEnding):
-            names = ", ".join([each.__name__ for each in get_args(HookEnding)])
-            raise ValueError(f"a hook ends a run with one of {names}, not {given!r}")
-
-    @property
-    def ending(self) -> HookEnding:
-        """How the run ends."""
-        return self.outcome or Stopped(self.reason)
-
-
-class Skip(Struct, frozen=True):
-    """Leave this step out; `output` stands in for what it would have produced."""
-
-    output: str = "[skipped by a hook]"
-
-
-class ShortCircuit(Struct, frozen=True):
-    """Use `response` instead of asking the model."""
-
-    response: LLMResponse
-
-
-class Retry(Struct, frozen=True):
-    """Do the failed step again, once."""
-
-
-class Suspend(Struct, frozen=True):
-    """Let the call wait for an approval of just what it is to run.
-
-    The run ends `awaiting_approval` when its siblings have settled, unless somebody answers at
-    once. When the call has been approved, all handlers judge it once more; the one that had asked
-    does not ask again as long as it says the same: same arguments, `version` and `world`.
-
-    Attributes:
-        reason: what a person is told.
-        version: of the rule that asks. Under another one, an old approval is worth nothing.
-        world: a digest of what the approval depends on outside of the call.
-        ttl: seconds for which the request can be answered; None for ever.
-        end_on_denial: a no ends the run `approval_denied`; otherwise the model is told.
-
-    Raises:
-        ValueError: `ttl` is not a number over 0.
-    """
-
-    reason: str = "approval required"
-    version: str = ""
-    world: str = ""
-    ttl: float | None = None
-    end_on_denial: bool = False
-
-    def __post_init__(self) -> None:
-        if self.ttl is not None and not self.ttl > 0:
-            raise ValueError(f"ttl must be a number of seconds over 0, not {self.ttl!r}")
-
-
-class RequestInput(Struct, frozen=True):
-    """Put `question` to a person, and give the answer to the model as the call's result.
-
-    The tool does not run. The run ends `waiting_for_input` when the call's siblings have settled,
-    unless somebody answers at once. `schema` is the JSON Schema of the answer; text if None.
-    """
-
-    question: str
-    schema: Mapping[str, Any] | None = None
-
-
-class Continue(Struct, frozen=True):
-    """Do not end yet: append `inject` as a user message and go on for up to `extra_rounds` rounds.
-
-    Raises:
-        ValueError: `inject` is blank, or `extra_rounds` is less than 1.
-    """
-
-    inject: str
-    extra_rounds: int = 4
-
-    def __post_init__(self) -> None:
-        if not self.inject.strip():
-            raise ValueError("Continue needs a text to inject: without one nothing would change")
-        if self.extra_rounds < 1:
-            raise ValueError(f"extra_rounds must be at least 1, not {self.extra_rounds}")
-
-
 # ── contexts: fields above the line are read-only, those after `# may be rewritten` are not ───────
 
 
@@ -225,18 +127,23 @@ class SessionEnd(HookContext[DepsT], frozen=True, kw_only=True):
 
 
 class RoundStart(HookContext[DepsT], frozen=True, kw_only=True):
-    """A round begins. Messages added to `append` are durable. A skipped round counts."""
+    """A round begins. Messages added to `append` are durable. A skipped round counts.
+
+    `spent` is what has been used since the task's input.
+    """
 
     messages: Sequence[Message]
+    spent: Spent = Spent()
     append: tuple[Message, ...] = ()  # may be rewritten
 
 
 class RoundEnd(HookContext[DepsT], frozen=True, kw_only=True):
-    """A round is over."""
+    """A round is over. `usage` and `spent` are what has been used since the task's input."""
 
     response_text: str
     has_tools: bool
     usage: Usage
+    spent: Spent = Spent()
 
 
 class LlmBefore(HookContext[DepsT], frozen=True, kw_only=True):
@@ -352,14 +259,6 @@ class ApprovalRequested(HookContext[DepsT], frozen=True, kw_only=True):
     call: ToolCall
     token: str
     reason: str
-
-
-class Diverted(Struct, Generic[C, R], frozen=True):
-    """A directive, the name of the handler that gave it, and the context as it had found it."""
-
-    directive: R
-    by: str
-    context: C
 
 
 # ── points ────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ planning.py    what a run is to do
 running.py     from a call of a verb to a run that is ready; prepared.py to its end
 deciding.py    what a host may decide about open calls; answers.py what people may answer
 spending.py    what one run may use
+subagent.py    a tool whose calls are sessions; children.py runs them
 opening.py     with which records a run opens; toolset.py with which tools
 lifetime.py    what is open while a loop is
 sessions.py    one run at a time per session: locks, leases, folded sessions
@@ -26,12 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from power_loop.agent import answers as answers
+    from power_loop.agent import children as children
     from power_loop.agent import output as output
     from power_loop.agent import spending as spending
     from power_loop.agent import sync as sync
     from power_loop.agent import travel as travel
 
-_LAZY = ("answers", "output", "spending", "sync", "travel")
+_LAZY = ("answers", "children", "output", "spending", "sync", "travel")
 """Modules that load pydantic or an event loop, or that few programs need; nobody pays for them at
 import."""
 

@@ -51,6 +51,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         prices: what tokens cost. Needed where cost is limited; GenAIPrices() if None.
         budgeted_output: under a budget, tokens that an answer may have where `max_output_tokens`
             does not say: so many must be set aside.
+        max_depth: how deep sessions of sub-agents may be nested below the first.
+        max_children: sessions of sub-agents that one run may open, at any depth, where its budget
+            does not say.
         in_doubt: what becomes of a call that was running when its process died, if its tool is not
             idempotent and cannot say how it went: the model is told that the outcome is unknown
             ("tell"), or `resume` asks for a decision ("ask").
@@ -82,6 +85,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     session_budget: Budget | None = None
     prices: PriceBook | None = None
     budgeted_output: int = 4096
+    max_depth: int = 3
+    max_children: int = 64
     in_doubt: InDoubt = "tell"
     lease_seconds: float = 30.0
     hook_grace: float = 5.0
@@ -125,6 +130,8 @@ _COUNTS = MappingProxyType(
         "max_output_tokens": 1,
         "output_reasks": 0,
         "budgeted_output": 1,
+        "max_depth": 1,
+        "max_children": 1,
         "tool_concurrency": 1,
         "result_limit": 1,
         "cached_sessions": 1,

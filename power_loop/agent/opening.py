@@ -19,6 +19,7 @@ from power_loop.session.records import (
     RunClosed,
     RunOpened,
 )
+from power_loop.session.spent import Spent
 
 __all__ = [
     "PendingCall",
@@ -41,6 +42,7 @@ class PendingCall(Struct, frozen=True):
         attempt: how often it has been begun.
         idempotency_key: under which it was begun, for asking whoever was to do the work; "" before.
         waiting: what exactly it waits for, if it does.
+        session_id: the session it is a call of: one of those below, perhaps.
     """
 
     call_id: str
@@ -51,14 +53,15 @@ class PendingCall(Struct, frozen=True):
     token: str
     idempotency_key: str = ""
     waiting: CallWaiting | None = None
+    session_id: str = ""
 
 
 def pending_calls(session: Session) -> tuple[PendingCall, ...]:
     """The session's open calls, in call order."""
-    return tuple([_pending(call) for call in session.open_calls.values()])
+    return tuple([_pending(session.id, call) for call in session.open_calls.values()])
 
 
-def _pending(call: OpenCall) -> PendingCall:
+def _pending(session_id: str, call: OpenCall) -> PendingCall:
     begun = call.started
     what = call.call if begun is None else begun
     return PendingCall(
@@ -70,6 +73,7 @@ def _pending(call: OpenCall) -> PendingCall:
         call.token,
         "" if begun is None else begun.idempotency_key,
         call.waiting,
+        session_id,
     )
 
 
@@ -80,16 +84,21 @@ def waited_for(session: Session) -> dict[str, CallWaiting]:
 
 
 def for_input(
-    session: Session, run_id: str, message: Message, limits: Mapping[str, float]
+    session: Session,
+    run_id: str,
+    message: Message,
+    limits: Mapping[str, float],
+    *,
+    parent: tuple[str, str] | None = None,
 ) -> tuple[Record, ...]:
-    """A run that takes `message`.
+    """A run that takes `message`. `parent` is the call, with its session, that it works for.
 
     Raises:
         SessionPendingError: calls are open.
     """
     if session.open_calls:
         raise pending_error(session)
-    opened = RunOpened(run_id, (message,), limits=dict(limits))
+    opened = RunOpened(run_id, (message,), parent=parent, limits=dict(limits))
     return (*after_crash(session), opened)
 
 
@@ -116,14 +125,19 @@ def for_resume(
     return (*crash, opened, MessageAppended(go_on)) if ended_with_text else (*crash, opened)
 
 
-def abandonment(session: Session, run_id: str, reason: str) -> tuple[Record, ...]:
-    """The records that give all open calls up; empty if none is open and no run was interrupted."""
+def abandonment(
+    session: Session, run_id: str, reason: str, unheard: Spent | None = None
+) -> tuple[Record, ...]:
+    """The records that give all open calls up; empty if none is open and no run was interrupted.
+
+    `unheard` is what sessions below these calls have used.
+    """
     crash = after_crash(session)
     if not session.open_calls:
         return crash
     last = session.run or session.last_run
     settled = closing_calls(session, {}, f"It was given up: {reason}", died=bool(crash))
-    closed = RunClosed(run_id, Cancelled(reason))
+    closed = RunClosed(run_id, Cancelled(reason), unheard=unheard)
     return (*crash, RunOpened(run_id, resumes=last), *settled, closed)
 
 

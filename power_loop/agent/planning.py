@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from power_loop.agent.output import OutputSpec
     from power_loop.runtime.budget.meter import Meter
 
-__all__ = ["Planner", "Settings"]
+__all__ = ["Place", "Planner", "Settings"]
+
+
+class Place(Struct, frozen=True):
+    """Where a session is in its tree: so deep below the session `root`; a root by default."""
+
+    root: str = ""
+    depth: int = 0
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -31,7 +38,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     plan: RunPlan
     tools: Toolset
     limits: Mapping[str, float]
+    delegates: bool = False
     meter: Meter | None = None
+    place: Place = Place()
     deps: Any = None
     timeout: float | None = None
     cancel: CancellationToken | None = None
@@ -46,6 +55,7 @@ class Planner:
     """Base of `Runner`.
 
     Attributes:
+        config: settings that hold for all runs.
         llm: the model service.
         prompt_sections: paragraphs that extensions add to the system prompt.
     """
@@ -54,7 +64,7 @@ class Planner:
         self.prompt_sections: list[str] = []
         self.llm = llm
         self._tools = tools
-        self._config = config
+        self.config = config
 
     def settings(
         self,
@@ -62,8 +72,9 @@ class Planner:
         options: RunOptions[Any] | ResumeOptions[Any],
         *,
         resumes: bool = False,
+        tools: Toolset | None = None,
     ) -> Settings:
-        """What a run with these options is to do.
+        """What a run with these options is to do, with `tools` in place of the loop's.
 
         Raises:
             ToolDefinitionError: the tools passed do not fit together.
@@ -71,8 +82,8 @@ class Planner:
                 schema.
         """
         check_options(options, resumes=resumes)
-        config = self._config
-        tools = Toolset(options["tools"]) if "tools" in options else self._tools
+        config = self.config
+        tools = Toolset(options["tools"]) if "tools" in options else tools or self._tools
         typed = None if output_type is None else agent.output.requested(output_type)
         max_rounds = options.get("max_rounds", config.max_rounds)
         model = options.get("model")
@@ -95,6 +106,7 @@ class Planner:
             plan=plan,
             tools=tools,
             limits=limits,
+            delegates=tools.delegates,
             deps=options.get("deps"),
             timeout=timeout,
             cancel=CancellationToken.from_any(options["cancel"]) if "cancel" in options else None,
@@ -114,7 +126,7 @@ class Planner:
     def _template(
         self, model: str | None, tools: Toolset, typed: OutputSpec[Any] | None
     ) -> LLMRequest:
-        config = self._config
+        config = self.config
         sections = [config.system_prompt or "", *self.prompt_sections]
         plain = LLMRequest(
             messages=(),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +26,26 @@ from power_loop.agent.runs import Runs
 from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
 from power_loop.agent.toolset import Toolset
 from power_loop.driver.background import Background
+from power_loop.driver.below import Below
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import is_interrupt
 from power_loop.driver.run import INSIDE, Run
 from power_loop.driver.setup import RunSetup
-from power_loop.errors import AnswerRefused, SessionBusy, SessionError, StoreError, UsageError
+from power_loop.errors import (
+    AnswerRefused,
+    SessionBusy,
+    SessionError,
+    SessionNotFound,
+    StoreError,
+    UsageError,
+)
 from power_loop.events import Stamped
 from power_loop.log import logger
 from power_loop.pipeline.ports import Answer
 from power_loop.runtime.stores.base import CancelRequested, Store
 from power_loop.session.records import Decided, Record
+from power_loop.session.spent import Spent
 
 if TYPE_CHECKING:
     from power_loop.agent.spending import LoopBudget
@@ -51,6 +60,8 @@ class Runner(Planner):
 
     Attributes:
         sessions: whose turn it is, and the folded sessions.
+        store: where sessions live.
+        hub: who reads what.
     """
 
     def __init__(
@@ -67,8 +78,8 @@ class Runner(Planner):
         self.sessions = Sessions(
             store, lease_seconds=config.lease_seconds, cached=config.cached_sessions
         )
-        self._store = store
-        self._hub = hub
+        self.store = store
+        self.hub = hub
         self._hooks = hooks
         self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
         self._runs = Runs()
@@ -110,7 +121,7 @@ class Runner(Planner):
         is_new = session_id is None
         if session_id is None:
             session_id = new_id("sess_")
-            await self._store.create(session_id, at=time.time())
+            await self.store.create(session_id, at=time.time())
         try:
             async with self._turn(session_id, message, options) as (owned, taken):
                 settings = self._limited(owned.session, settings, options)
@@ -130,7 +141,7 @@ class Runner(Planner):
         if on_busy == "steer":
             self._refuse_its_own_run(session_id)
             claim = partial(self.owned, session_id, "fail")
-            async with own_or_steer(self._store, claim, session_id, message) as found:
+            async with own_or_steer(self.store, claim, session_id, message) as found:
                 yield found
         else:
             async with self.owned(session_id, on_busy) as owned:
@@ -152,17 +163,19 @@ class Runner(Planner):
         settings = self.settings(output_type, options, resumes=True)
         answers = by_token(options.get("answers", ()))
         decisions = options.get("decisions") or {}
-        go_on = text_message(self._config.continue_prompt, new_id())
+        go_on = text_message(self.config.continue_prompt, new_id())
         on_busy = options.get("on_busy", "wait")
         if on_busy == "steer":
             raise UsageError("on_busy='steer' is for a message: resume() waits or fails")
         async with self.owned(session_id, on_busy) as owned:
             await self._check_answers(owned, answers)
-            settings = self._limited(owned.session, settings, options, resumes=True)
+            settings = self._limited(
+                owned.session, settings, options, await self._below(owned.session)
+            )
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)
             tools = settings.tools.by_name()
             decided = verdicts(owned.session, decisions, tools)
-            if self._config.in_doubt == "ask":
+            if self.config.in_doubt == "ask":
                 check_decided(owned.session, decisions, tools)
             plan = replace(settings.plan, answers=answers, decisions=decided)
             yield self.prepare(owned, opening, replace(settings, plan=plan))
@@ -172,28 +185,53 @@ class Runner(Planner):
         session: Session,
         settings: Settings,
         options: RunOptions[Any] | ResumeOptions[Any],
-        *,
-        resumes: bool = False,
+        below: Spent | None = None,
     ) -> Settings:
-        """The settings with all budgets that the run is under.
+        """The settings with all budgets that the run is under. `below` is what sessions below open
+        calls have used, of a run that carries another one on.
 
         Raises:
             UsageError: the run is to be given less than it had.
         """
-        config = self._config
-        given = config.run_budget or config.session_budget or self._meters
+        config = self.config
+        given = config.run_budget or config.session_budget or self._meters or settings.delegates
         given = given or "budget" in options or "extend" in options
-        if not given and not (resumes and any("." in name for name in session.limits)):
+        if not given and (below is None or not any("." in name for name in session.limits)):
             return settings
-        meter = agent.spending.meter_for(session, config, options, self._meters, resumes=resumes)
+        meter = agent.spending.meter_for(
+            session, config, options, self._meters, below=below, delegates=settings.delegates
+        )
         limits = {**settings.limits, **agent.spending.announced(meter)}
         return replace(settings, meter=meter, limits=limits)
+
+    async def _below(self, session: Session) -> Spent:
+        """What sessions below open calls have used."""
+        if all(call.kind != "child" for call in session.open_calls.values()):
+            return Spent()
+        return await agent.children.spent_below(self.sessions, session)
+
+    async def give_up_below(
+        self, session: Session, give_up: Callable[[str, str], Awaitable[object]], reason: str
+    ) -> Spent | None:
+        """Has `give_up` done with the sessions below open calls; what these have used."""
+        waiting = [c.token for c in session.open_calls.values() if c.kind == "child"]
+        if not waiting:
+            return None
+        for child in waiting:
+            with suppress(SessionNotFound):  # it was to be made when the process died
+                await give_up(child, reason)
+        spent = await agent.children.spent_below(self.sessions, session)
+        return None if spent == Spent() else spent
 
     async def _check_answers(self, owned: Owned, answers: Mapping[str, Answer]) -> None:
         """Raises AnswerRefused: one is to nothing that waits for it; its log says so."""
         session = owned.session
         try:
-            checked_answers(session.id, answers, waited_for(session))
+            waiting = waited_for(session)
+            if answers and any(each.kind == "child" for each in waiting.values()):
+                below = await agent.children.waited_for_below(self.sessions, session)
+                waiting = {**waiting, **below}
+            checked_answers(session.id, answers, waiting)
         except AnswerRefused:
             refused = Decided("approval", "resume", "refused", "an answer that nothing waits for")
             await self.append(owned, (*after_crash(session), refused))
@@ -205,8 +243,8 @@ class Runner(Planner):
         Nobody has learnt its id but from the error.
         """
         try:
-            if (await self._store.info(session_id)).seq == 0:
-                await self._store.delete(session_id)
+            if (await self.store.info(session_id)).seq == 0:
+                await self.store.delete(session_id)
         except (StoreError, SessionError) as error:
             logger.warning("the empty session %r stays behind: %s", session_id, error)
 
@@ -222,24 +260,25 @@ class Runner(Planner):
         taken: tuple[str, ...] = (),
     ) -> PreparedRun[Any]:
         """A run of a session that is ours, ready to go; its input is what was `taken` there."""
-        config, session = self._config, owned.session
+        config, session = self.config, owned.session
         template = replace(settings.plan.template, cache_key=session.id)
         purse, meter = None, settings.meter
         if meter is not None:
             purse = agent.spending.purse_of(meter, config, settings.plan.model)
         setup = RunSetup(
             session=session,
-            store=self._store,
+            store=self.store,
             lease=owned.lease,
             llm=self.llm,
-            hub=self._hub,
+            hub=self.hub,
             hooks=self._hooks,
             tools=settings.tools.by_name(),
             plan=replace(settings.plan, template=template, taken=taken),
-            root=session.id,
+            root=settings.place.root or session.id,
             background=self.background,
             cancel=settings.cancel,
             purse=purse,
+            below=self._children(session.id, settings),
             time_limits={} if meter is None else agent.spending.time_limits(meter),
             deps=settings.deps,
             tool_concurrency=config.tool_concurrency,
@@ -248,7 +287,13 @@ class Runner(Planner):
             hook_grace=config.hook_grace,
         )
         run = Run(setup, opening, timeout=settings.timeout)
-        return PreparedRun(owned, run, settings.parse, self._hub, self._registered(owned, run))
+        return PreparedRun(owned, run, settings.parse, self.hub, self._registered(owned, run))
+
+    def _children(self, session_id: str, settings: Settings) -> Below | None:
+        """What runs the sessions below calls of a run, if it has tools for that."""
+        if not settings.delegates:
+            return None
+        return agent.children.Children(self, session_id, settings, settings.meter)
 
     @asynccontextmanager
     async def _registered(self, owned: Owned, run: Run) -> AsyncGenerator[None]:
@@ -274,9 +319,9 @@ class Runner(Planner):
     async def _look_at_what_waits(self, run: Run) -> None:
         """Some items were meant for a run before this one, or to stop what nobody was doing."""
         session_id, inbox = run.session_id, run.ports.inbox
-        if not self._store.inbox_hint(session_id):
+        if not self.store.inbox_hint(session_id):
             return
-        items = await self._store.inbox(session_id)
+        items = await self.store.inbox(session_id)
         inbox.ignored = tuple([i.id for i in items if isinstance(i.item, CancelRequested)])
         if not run.follows_a_crash:
             inbox.calm = frozenset([item.id for item in items if is_interrupt(item)])
@@ -296,10 +341,10 @@ class Runner(Planner):
             Stamped(session.id, seq + i, 0, session.id, 0, at, run, session.round, record)
             for i, record in enumerate(records, 1)
         ]
-        appended = await self._store.append(owned.lease, seq, stamped, final=True)
+        appended = await self.store.append(owned.lease, seq, stamped, final=True)
         owned.released = True
         for place, event in enumerate(stamped, appended.tree_seq - len(stamped) + 1):
-            self._hub.publish(replace(event, tree_seq=place))
+            self.hub.publish(replace(event, tree_seq=place))
 
     async def cancel(self, session_id: str, reason: str) -> bool | None:
         """Cancels a run of this loop: whether in time. None if the session has none here."""

@@ -31,6 +31,7 @@ __all__ = [
     "RunPurse",
     "announced",
     "checked_budget",
+    "lost",
     "meter_for",
     "meters_of",
     "purse_of",
@@ -82,22 +83,27 @@ def meter_for(
     options: Mapping[str, Any],
     above: Iterable[Meter],
     *,
-    resumes: bool,
+    below: Spent | None,
+    delegates: bool,
 ) -> Meter:
     """The meter of a run that is about to open, below that of its session and what is `above`.
+
+    `below` is what sessions below open calls have used, of a run that carries another one on.
+    A run that `delegates` is bounded in that in any case.
 
     Raises:
         UsageError: the run is to be given less than it had.
     """
-    dead = _lost(session)
+    unheard = lost(session) + (below or Spent())
     budget = options.get("budget") or config.run_budget or Budget()
     spent = Spent()
-    if resumes:
-        extend = options.get("extend")
-        budget = _resumed_budget(session.limits, budget, extend, "run")
-        spent = session.task_spent + dead
+    if below is not None:
+        budget = _resumed_budget(session.limits, budget, options.get("extend"), "run")
+        spent = session.task_spent + unheard
+    if delegates and budget.children is None:
+        budget = replace(budget, children=config.max_children)
     if config.session_budget is not None:
-        above = [Meter("session", config.session_budget, above, session.spent + dead)]
+        above = [Meter("session", config.session_budget, above, session.spent + unheard)]
     return Meter("run", budget, above, spent)
 
 
@@ -125,7 +131,7 @@ def announced(meter: Meter) -> dict[str, float]:
     return found
 
 
-def _lost(session: Session) -> Spent:
+def lost(session: Session) -> Spent:
     """What a model call must be taken to have used during which the session's process died."""
     asked = session.asked
     if asked is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from llm_client.types import ToolSpec
 from power_loop.errors import ToolDefinitionError
-from power_loop.tools.base import Tool
+from power_loop.tools.base import Delegates, Tool
 from power_loop.tools.registry import ToolRegistry
 
 __all__ = ["AnyTool", "Toolset"]
@@ -62,6 +62,11 @@ class Toolset:
     def by_name(self) -> dict[str, Tool | ToolSpec]:
         """All tools, by name."""
         return {**{tool.name: tool for tool in self.registry}, **self._external}
+
+    @property
+    def delegates(self) -> bool:
+        """Whether some tool's calls are sessions of their own."""
+        return any(isinstance(tool, Delegates) for tool in self.registry)
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import get_args
 
 from llm_client.types import Message, new_id
@@ -10,6 +11,7 @@ from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import PendingCall, abandonment, pending_calls
 from power_loop.agent.options import check_one_of
 from power_loop.agent.time_verbs import TimeVerbs
+from power_loop.errors import SessionNotFound
 from power_loop.runtime.stores.base import CancelRequested, Posted, Steer, SteerMode
 from power_loop.session.text import repaired_text
 from power_loop.session.view import full_history
@@ -21,7 +23,7 @@ class SessionVerbs(TimeVerbs):
     """Base of `AgentLoop`."""
 
     async def abort_pending(self, session_id: str, reason: str = "given up") -> int:
-        """Gives up all open calls of a session; returns how many there were.
+        """Gives up all open calls of a session, and of those below it; returns how many it had.
 
         The model is told the truth about each: that it never began; that it was stopped midway; or,
         if its process died while it ran, that its outcome is unknown.
@@ -31,7 +33,8 @@ class SessionVerbs(TimeVerbs):
         """
         async with self._runner.owned(session_id, "fail") as owned:
             count = len(owned.session.open_calls)
-            records = abandonment(owned.session, new_id(), repaired_text(reason))
+            unheard = await self._runner.give_up_below(owned.session, self.abort_pending, reason)
+            records = abandonment(owned.session, new_id(), repaired_text(reason), unheard)
             if records:
                 await self._runner.append(owned, records)
             return count
@@ -101,12 +104,18 @@ class SessionVerbs(TimeVerbs):
         return full_history([stamped.event for stamped in records])
 
     async def get_pending(self, session_id: str) -> tuple[PendingCall, ...]:
-        """The session's open calls.
+        """The session's open calls, and after them those of the sessions below that they wait for.
 
         Raises:
             SessionNotFound: there is none of that id.
         """
-        return pending_calls(await self._runner.sessions.snapshot(session_id))
+        own = pending_calls(await self._runner.sessions.snapshot(session_id))
+        found = [*own]
+        for call in own:
+            if call.waiting is not None and call.waiting.kind == "child":
+                with suppress(SessionNotFound):  # it was to be made when the process died
+                    found += await self.get_pending(call.token)
+        return tuple(found)
 
     async def close_session(self, session_id: str) -> int:
         """Deletes a session with those of its sub-agents that are not detached; returns how many.

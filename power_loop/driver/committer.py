@@ -25,6 +25,7 @@ from power_loop.session.closing import closing
 from power_loop.session.machine import IllegalRecord, Session
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import Record, RunClosed, RunOpened
+from power_loop.session.spent import Spent
 from power_loop.session.text import repaired_strings
 
 __all__ = ["Committer"]
@@ -90,6 +91,7 @@ class Committer:
         self._held: list[tuple[int, Transient]] = []
         self._last: tuple[Outcome, Mapping[str, ToolResult], str, Usage | None] | None = None
         self._last_cost = 0.0
+        self._unheard: Spent | None = None
         self._last_take: Sequence[str] = ()
         self._closer: _Unit | None = None
         self._over = False
@@ -219,15 +221,17 @@ class Committer:
         spent: Usage | None,
         *,
         cost: float = 0.0,
+        unheard: Spent | None = None,
         take: Sequence[str] = (),
     ) -> None:
         """No more commits will come. What is still open is closed with `outcome`.
 
         `finished` are results that no record holds yet, `partial` is the text of an answer that was
-        on its way, `spent` what it may have cost, `cost` in US dollars.
+        on its way, `spent` what it may have cost, `cost` in US dollars, `unheard` what those below
+        have used.
         """
         self._last = (outcome, finished, partial, spent)
-        self._last_cost = cost
+        self._last_cost, self._unheard = cost, unheard
         self._last_take = take
         if self._store.immediate:
             _run_at_once(self._finish_at_once())
@@ -255,8 +259,13 @@ class Committer:
         assert self._last is not None
         if self.failure is not None:
             return
-        seconds = self._seconds()
-        records = closing(self.session, *self._last, cost=self._last_cost, seconds=seconds)
+        records = closing(
+            self.session,
+            *self._last,
+            cost=self._last_cost,
+            seconds=self._seconds(),
+            unheard=self._unheard,
+        )
         if not records:
             return
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import anyio
@@ -263,6 +264,7 @@ class Hub:
         self._fetch = fetch
         self._everywhere: list[Reader] = []
         self._by_session: dict[str, list[Reader]] = {}
+        self._above: dict[str, str] = {}
         self._inline: list[tuple[Callable[[Stamped], Any], frozenset[type[Event]] | None]] = []
 
     def reader(
@@ -291,6 +293,15 @@ class Hub:
             self._by_session.pop(session, None)
         reader.close()
 
+    @contextmanager
+    def below(self, session: str, parent: str) -> Generator[None]:
+        """While the block lasts, those who read the session `parent` read `session` as well."""
+        self._above[session] = parent
+        try:
+            yield
+        finally:
+            del self._above[session]
+
     def attach_inline(
         self, handler: Callable[[Stamped], Any], types: Collection[type[Event]] | None
     ) -> Callable[[], None]:
@@ -306,12 +317,23 @@ class Hub:
 
     def readers(self, session: str) -> list[Reader]:
         """All readers of a session's events."""
-        own = self._by_session.get(session)
-        return self._everywhere if own is None else [*self._everywhere, *own]
+        if not self._by_session:
+            return self._everywhere
+        own = [reader for id in self._line(session) for reader in self._by_session.get(id, ())]
+        return [*self._everywhere, *own] if own else self._everywhere
+
+    def _line(self, session: str) -> Iterator[str]:
+        """A session and those above it whose readers read it too."""
+        at: str | None = session
+        while at is not None:
+            yield at
+            at = self._above.get(at)
 
     def read_by_anyone(self, session: str) -> bool:
         """Whether an event of this session would reach anybody."""
-        return bool(self._everywhere or self._inline or session in self._by_session)
+        if self._everywhere or self._inline:
+            return True
+        return any(id in self._by_session for id in self._line(session))
 
     def wants_deltas(self, session: str) -> bool:
         """Whether anybody reads this session's answers while they are being written."""
@@ -321,9 +343,7 @@ class Hub:
 
     def publish(self, stamped: Stamped) -> None:
         """Hands an event to everybody who reads it."""
-        for reader in self._everywhere:
-            reader.push(stamped)
-        for reader in self._by_session.get(stamped.session, ()):
+        for reader in self.readers(stamped.session):
             reader.push(stamped)
         for handler, types in tuple(self._inline):
             if types is None or type(stamped.event) in types:

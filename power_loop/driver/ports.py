@@ -26,6 +26,7 @@ from power_loop.driver.reporting import CancelReason
 from power_loop.driver.setup import RunSetup
 from power_loop.driver.stopwatch import Stopwatch
 from power_loop.driver.tooling import ToolRunner
+from power_loop.driver.working import stopped
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import Diverted, HookPoint
 from power_loop.log import logger
@@ -46,6 +47,7 @@ from power_loop.session.outcome import (
     ApprovalExpired,
     AwaitingApproval,
     BudgetExhausted,
+    Cancelled,
     Completed,
     Outcome,
     PendingTools,
@@ -110,6 +112,7 @@ class RunPorts:
             timeout=setup.tool_timeout,
             result_limit=setup.result_limit,
         )
+        self._below: dict[str, anyio.CancelScope] = {}
         self._places: anyio.Semaphore | None = None
         self._may_break = False
         self._breakable: anyio.CancelScope
@@ -211,6 +214,8 @@ class RunPorts:
     def _stop(self) -> None:
         """Stops what is under way, as the run is interrupted."""
         self.tooling.interrupt("a message came that could not wait")
+        for scope in self._below.values():
+            scope.cancel()
         if self._may_break:
             self._breakable.cancel()
 
@@ -266,10 +271,18 @@ class RunPorts:
             return await self._setup.respond(waiting)
 
     async def child(self, started: ToolStarted) -> ChildEnded:
-        """Runs the session below a call."""
-        assert self._setup.run_child is not None
-        with self.tooling.child():
-            return await self._setup.run_child(started)
+        """Runs the session below a call, after everything committed so far is durable."""
+        below = self._setup.below
+        assert below is not None
+        await self.committer.barrier()
+        with anyio.CancelScope() as scope, self.tooling.child():
+            self._below[started.call_id] = scope
+            try:
+                return await below.run(started)
+            finally:
+                del self._below[started.call_id]
+        gone = Cancelled("a message came that could not wait")
+        return ChildEnded(gone, below.left(started.call_id), stopped(started.call_id))
 
     def finished(self) -> Mapping[str, ToolResult]:
         """Results that no record holds yet."""

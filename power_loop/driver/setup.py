@@ -1,4 +1,4 @@
-"""What one run is made of."""
+"""All that one run is made of."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from msgspec import Struct
 from llm_client.service import LLMService
 from llm_client.types import Message, Transcript, new_id
 from power_loop.driver.background import Background
+from power_loop.driver.below import Below
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.purse import Purse
 from power_loop.driver.tooling import Toolbox
-from power_loop.pipeline.ports import Answer, ChildEnded, RunPlan
+from power_loop.pipeline.ports import Answer, RunPlan
 from power_loop.runtime.cancellation import CancellationToken
 from power_loop.runtime.stores.base import Lease, Store
 from power_loop.session.machine import Session
-from power_loop.session.records import CallWaiting, ToolStarted, ViewChanged
+from power_loop.session.records import CallWaiting, ViewChanged
 
 __all__ = ["Compact", "Recall", "Respond", "RunSetup"]
 
 Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
 Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
 
-RunChild = Callable[[ToolStarted], Awaitable[ChildEnded]]
 Respond = Callable[[CallWaiting], Awaitable[Answer | None]]
 
 
@@ -63,7 +63,7 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     respond: Respond | None = None
     purse: Purse | None = None
     time_limits: Mapping[str, float] = {}
-    run_child: RunChild | None = None
+    below: Below | None = None
     tool_concurrency: int = 16
     tool_timeout: float = 120.0
     result_limit: int = 100_000

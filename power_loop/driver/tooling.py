@@ -23,6 +23,7 @@ from power_loop.session.records import ToolStarted
 from power_loop.session.text import repaired_strings
 from power_loop.tools.base import (
     GRACE,
+    Delegates,
     Reconciler,
     Tool,
     ToolContent,
@@ -47,7 +48,12 @@ def traits_of(tools: Toolbox, name: str) -> ToolTraits | None:
         return None
     if isinstance(tool, ToolSpec):
         return _EXTERNAL
-    return ToolTraits(tool.exclusive, tool.idempotent, reconciles=tool.reconcile is not None)
+    return ToolTraits(
+        tool.exclusive,
+        tool.idempotent,
+        reconciles=tool.reconcile is not None,
+        child=isinstance(tool, Delegates),
+    )
 
 
 class ToolRunner:

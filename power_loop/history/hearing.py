@@ -14,6 +14,7 @@ from power_loop.history.outcomes import result_of_call
 from power_loop.history.script import Script
 from power_loop.hooks import (
     LLM_AFTER,
+    MEMORY_RECALLED,
     TOOL_BEFORE,
     TOOL_ERROR,
     Break,
@@ -74,6 +75,9 @@ class Hearing:
         """Runs the handlers of `point`."""
         if point.name == TOOL_ERROR.name:
             return cast("Diverted[C, R]", self._after_error(cast("ToolErrorRaised[Any]", context)))
+        dropped = self._script.next
+        if isinstance(dropped, Decided) and dropped.at == point.name == MEMORY_RECALLED.name:
+            return Diverted(cast("R", Skip(dropped.reason)), dropped.by, context)
         if point.name == TOOL_BEFORE.name and passes is not None:
             passes = self._as_observed(passes)
         result: Any = await self._hooks.fire(point, context, _hook_failed, passes)

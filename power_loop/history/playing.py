@@ -18,7 +18,14 @@ from power_loop.history.hearing import Hearing
 from power_loop.history.outcomes import failure, ran_to_its_end, response, result_of_call
 from power_loop.history.script import BrokenOff, Cut, Script, call_of
 from power_loop.history.turns import Turns
-from power_loop.hooks import MESSAGE_APPEND, TOOL_ERROR, Diverted, HookPoint
+from power_loop.hooks import (
+    COMPACT_BEFORE,
+    MEMORY_RECALLED,
+    MESSAGE_APPEND,
+    TOOL_ERROR,
+    Diverted,
+    HookPoint,
+)
 from power_loop.pipeline.ports import (
     Answer,
     AttemptFailed,
@@ -45,6 +52,7 @@ from power_loop.session.outcome import (
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Decided,
     ModelAsked,
     ModelEnded,
     Recalled,
@@ -66,6 +74,7 @@ Traits = Callable[[str], ToolTraits | None]
 """What is known of a tool by its name; None if there is none."""
 
 _NOT_OVER_YET = Completed | AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
+_DROPPED = (Message.user("[dropped]"),)
 _ALWAYS = 0.999999
 """The longest that a retry may be put off by chance."""
 
@@ -204,8 +213,8 @@ class ReplayPorts:
             return ChildEnded(self._script.outcome, Spent())
         await self._batch.turn(started.call_id, answered)
         self._hearing.given[settled.message.id] = settled.message
-        spent = answered.spent or Spent()
-        return ChildEnded(self._script.outcome, spent, result_of_call(settled))
+        used = Used(result_of_call(settled), None, settled.how)
+        return ChildEnded(self._script.outcome, answered.spent or Spent(), used)
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────
 
@@ -223,7 +232,9 @@ class ReplayPorts:
     async def close(self, outcome: Outcome) -> bool:
         """Compares with what is stored. False if the run had not been allowed to end there."""
         script = self._script
-        record = RunClosed(self.session.run or "", repaired_strings(outcome), *script.seconds)
+        record = RunClosed(
+            self.session.run or "", repaired_strings(outcome), *script.seconds, script.unheard
+        )
         if isinstance(outcome, _NOT_OVER_YET) and self._refused_at != script.place:
             taken_first = bool(script.steered()) or self._cancelled(0) is not None
             if taken_first and script.next != record:
@@ -288,8 +299,9 @@ class ReplayPorts:
 
     @property
     def compacts(self) -> bool:
-        """Whether the view had been compacted here."""
-        return isinstance(self._script.next, ViewChanged)
+        """Whether the view had been compacted here, or a hook had forbidden that."""
+        coming = self._script.next
+        return isinstance(coming, ViewChanged) or _is_of(coming, COMPACT_BEFORE)
 
     async def compact(self, view: Transcript) -> ViewChanged | None:
         """How the view had changed."""
@@ -298,13 +310,14 @@ class ReplayPorts:
 
     @property
     def recalls(self) -> bool:
-        """Whether memory had brought something up here."""
-        return isinstance(self._script.next, Recalled)
+        """Whether memory had brought something up here, even if a hook had dropped it."""
+        coming = self._script.next
+        return isinstance(coming, Recalled) or _is_of(coming, MEMORY_RECALLED)
 
     async def recall(self, view: Transcript) -> tuple[Message, ...]:
-        """What memory had brought up."""
+        """What memory had brought up; what had been dropped is in no record."""
         recalled = self._script.next
-        return recalled.messages if isinstance(recalled, Recalled) else ()
+        return recalled.messages if isinstance(recalled, Recalled) else _DROPPED
 
     # ── tools ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -324,7 +337,7 @@ class ReplayPorts:
         if after is None or not (isinstance(after, ToolStarted) or self._had_ended(after)):
             await self._batch.park()
             raise Cut
-        await self._batch.turn(call_id, after)
+        await self._batch.turn(call_id, self._script.next_of(call_id) or after)
         if isinstance(after, ToolStarted):
             return Used(ToolResult(call_id, ()), ToolError("it had failed"))
         self._hearing.given[after.message.id] = after.message
@@ -371,3 +384,7 @@ class ReplayPorts:
             self._batch = None
         if batch.failure is not None:
             raise batch.failure
+
+
+def _is_of(record: Record | None, point: HookPoint[Any, Any]) -> bool:
+    return isinstance(record, Decided) and record.at == point.name

@@ -174,7 +174,8 @@ class _Player:
             return False
         if not isinstance(last, RunClosed) or not isinstance(last.outcome, Cancelled):
             return False
-        return abandonment(self._session, opened.run, last.outcome.reason) == tuple(records)
+        given_up = abandonment(self._session, opened.run, last.outcome.reason, last.unheard)
+        return given_up == tuple(records)
 
     def _ports(self, opened: RunOpened, records: list[Record], script: Script) -> ReplayPorts:
         configured = next((r for r in records[:4] if isinstance(r, ModelConfigured)), None)

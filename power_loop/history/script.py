@@ -30,6 +30,7 @@ from power_loop.session.records import (
     ToolStarted,
     ViewChanged,
 )
+from power_loop.session.spent import Spent
 
 __all__ = ["BrokenOff", "Cut", "Diverged", "Divergence", "Script", "call_of"]
 
@@ -171,6 +172,12 @@ class Script:
         return last.wall_seconds, last.working_seconds
 
     @property
+    def unheard(self) -> Spent | None:
+        """What sessions below had used of which the run had not heard."""
+        last = self._records[-1]
+        return last.unheard if isinstance(last, RunClosed) else None
+
+    @property
     def outcome(self) -> Outcome:
         """How the run had ended; cancelled, if nobody has recorded its end."""
         last = self._records[-1]
@@ -191,6 +198,7 @@ class Script:
             spent,
             cost=cost,
             seconds=self.seconds,
+            unheard=self.unheard,
         )
         for index, stored in enumerate(self.coming()):
             record = records[index] if index < len(records) else None
@@ -232,6 +240,10 @@ class Script:
                 return record
         return None
 
+    def next_of(self, call_id: str) -> Record | None:
+        """The record that comes next of a call, whatever it is."""
+        return next((r for r in self.coming() if call_of(r) == call_id), None)
+
     def waits(self, call_id: str) -> CallWaiting | None:
         """What a call comes to wait for before anything else becomes of it."""
         for record in self.coming():
@@ -243,10 +255,8 @@ class Script:
 
     def answered(self, call_id: str) -> CallAnswered | None:
         """What came of what a call waits for, if it did."""
-        for record in self.coming():
-            if call_of(record) == call_id:
-                return record if isinstance(record, CallAnswered) else None
-        return None
+        record = self.next_of(call_id)
+        return record if isinstance(record, CallAnswered) else None
 
     def gives_up(self, call_id: str) -> bool:
         """Whether the run ended without waiting for this call any longer."""
@@ -254,10 +264,8 @@ class Script:
 
     def decided(self, at: str, call_id: str) -> Decided | None:
         """What was decided about a call, before anything else became of it."""
-        for record in self.coming():
-            if call_of(record) == call_id:
-                return record if isinstance(record, Decided) and record.at == at else None
-        return None
+        record = self.next_of(call_id)
+        return record if isinstance(record, Decided) and record.at == at else None
 
     def steered(self) -> list[MessageAppended]:
         """The messages from the inbox that come next, and enter together."""
@@ -305,7 +313,9 @@ class Script:
 
     def _gives_up(self, records: Sequence[Record]) -> bool:
         """Whether `records` are how a run that is cancelled now tells of its calls."""
-        ending = closing(self._session, self.outcome, self.finished(), seconds=self.seconds)
+        ending = closing(
+            self._session, self.outcome, self.finished(), seconds=self.seconds, unheard=self.unheard
+        )
         return len(records) == len(ending) and all(map(_tells_the_same, records, ending))
 
     def said(self) -> Iterator[Message]:

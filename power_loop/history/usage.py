@@ -166,7 +166,8 @@ def _runs(stamped: Iterable[Stamped]) -> Sequence[_Run]:
 def _attempt(asked: ModelAsked, ended: ModelEnded | None, prices: PriceBook | None) -> AttemptUsage:
     if ended is None:
         # Who asked for it may have set tokens aside; if not, nobody knows how many it took.
-        usage = Usage(asked.reserved, 0) if asked.reserved else Usage()
+        output = asked.reserved_output
+        usage = Usage(asked.reserved - output, output) if asked.reserved else Usage()
         status, measured = "lost", False
     else:
         usage, status, measured = ended.usage, ended.status, ended.measured

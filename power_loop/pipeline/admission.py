@@ -29,7 +29,7 @@ from power_loop.session.closing import settled_by_answer, told
 from power_loop.session.machine import OpenCall
 from power_loop.session.outcome import BudgetExhausted
 from power_loop.session.records import CallAnswered, CallWaiting, ToolSettled, ToolStarted
-from power_loop.session.state import result_id
+from power_loop.session.state import child_id, result_id
 from power_loop.session.text import repaired_text
 
 __all__ = ["admit"]
@@ -43,9 +43,7 @@ async def admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | Non
             await settle_as(io, settled_by_answer(open_call))
             return None
         case "waiting" if open_call.kind == "child":
-            started = open_call.started
-            assert started is not None
-            return Job(partial(_run_child, io, progress, open_call, started))
+            return await _reopened(io, progress, open_call)
         case "waiting":
             if not await take_answer(io, progress, open_call):
                 return None
@@ -221,15 +219,26 @@ async def _run_child(
             short = _over_budget(io, started.call_id, child=True)
             if short is not None:
                 return await _refused(io, progress, started.call_id, short)
-            waiting = CallWaiting(started.call_id, "child", f"{io.session.id}/{started.call_id}")
+            below = child_id(io.session.id, started.call_id)
             # In one unit: from its beginning the call is never in doubt.
-            await io.commit(started, waiting)
+            await io.commit(started, CallWaiting(started.call_id, "child", below))
         ended = await io.child(started)
-    if ended.result is None:
+    if ended.used is None:
         progress.below.append(ended.outcome)
         return True
     answered = CallAnswered(started.call_id, open_call.token, "", spent=ended.spent)
-    return await settle_after(io, progress, open_call, started, Used(ended.result), answered)
+    return await settle_after(io, progress, open_call, started, ended.used, answered)
+
+
+async def _reopened(io: Ports, progress: Progress, open_call: OpenCall) -> Job | None:
+    """The job that carries the session below a call on; None if it is none of ours."""
+    started = open_call.started
+    assert started is not None
+    if open_call.token == child_id(io.session.id, started.call_id):
+        return Job(partial(_run_child, io, progress, open_call, started))
+    why = "It is being worked on for the session that this one is a copy of."
+    await settle_as(io, told(started.call_id, "unknown", why))
+    return None
 
 
 def _over_budget(io: Ports, call_id: str, *, child: bool = False) -> BudgetExhausted | None:

@@ -146,12 +146,12 @@ class Grant(Struct, frozen=True):
 class ChildEnded(Struct, frozen=True):
     """The session below a call has come to an `outcome`, having `spent` this in all.
 
-    `result` is that of the call; None while the child waits for somebody, or can be resumed.
+    `used` is what becomes of the call by that; None while the session waits for somebody.
     """
 
     outcome: Outcome
     spent: Spent
-    result: ToolResult | None = None
+    used: Used | None = None
 
 
 class AttemptFailed(Struct, frozen=True):

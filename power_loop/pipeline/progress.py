@@ -200,7 +200,13 @@ async def end_round(io: Ports, text: str, *, has_tools: bool) -> None:
     s = io.session
     io.emit(RoundEnded(s.round, s.run_usage))
     if io.listens(ROUND_END):
-        context = RoundEnd(**where(io), response_text=text, has_tools=has_tools, usage=s.run_usage)
+        context = RoundEnd(
+            **where(io),
+            response_text=text,
+            has_tools=has_tools,
+            usage=s.run_usage,
+            spent=s.task_spent,
+        )
         await heard(io, ROUND_END, context)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from llm_client.types import Message, Text, ToolResult, Usage
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import ModelEnded, Record, RunClosed, Settlement, ToolSettled
+from power_loop.session.spent import Spent
 from power_loop.session.state import OpenCall, State, result_id
 from power_loop.session.text import repaired_result, repaired_strings, repaired_text
 
@@ -105,14 +106,16 @@ def closing(
     *,
     cost: float = 0.0,
     seconds: tuple[float, float] = (0.0, 0.0),
+    unheard: Spent | None = None,
 ) -> tuple[Record, ...]:
     """The records that end the open run with `outcome`, whatever it was doing. Empty if none is.
 
     `partial` is the text of the answer that was on its way, and `spent` what it may have cost by
     then (and `cost` in US dollars); what was set aside for it is assumed otherwise. `seconds` are
-    those that the run was open, and worked. A call that waits for a child or a
-    person is given up as well; an ending that keeps calls open is the pipeline's to write. Text
-    that no store can hold is replaced: nothing may keep a run from being closed.
+    those that the run was open, and worked; `unheard` is what sessions below have used. A call that
+    waits for a child or a person is given up as well; an ending that keeps calls open is the
+    pipeline's to write. Text that no store can hold is replaced: nothing may keep a run from being
+    closed.
     """
     if state.run is None:
         return ()
@@ -128,5 +131,5 @@ def closing(
         )
         records.append(ended)
     records.extend(closing_calls(state, finished))
-    records.append(RunClosed(state.run, repaired_strings(outcome), *seconds))
+    records.append(RunClosed(state.run, repaired_strings(outcome), *seconds, unheard))
     return tuple(records)

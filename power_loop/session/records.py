@@ -264,13 +264,15 @@ class RunClosed(Struct, frozen=True, omit_defaults=True, gc=False, tag="run_clos
     """A run is over.
 
     `wall_seconds` is how long it was open, `working_seconds` the same without what it waited for
-    people, rates and budgets; recorded where time is limited.
+    people, rates and budgets; recorded where time is limited. `unheard` is what sessions below its
+    calls have used that is in no `CallAnswered`, because nobody waited for them any longer.
     """
 
     run: str
     outcome: Outcome
     wall_seconds: float = 0.0
     working_seconds: float = 0.0
+    unheard: Spent | None = None
 
 
 Record = (

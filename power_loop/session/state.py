@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 from zlib import adler32, crc32
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from llm_client.types import Message, StopReason, ToolCall, ToolResult, Transcript, Usage
+from llm_client.types import Message, StopReason, ToolResult, Transcript, Usage
+from power_loop.session.calls import CallState, OpenCall
 from power_loop.session.outcome import Crashed, Outcome, RoundLimit, Stopped
 from power_loop.session.records import (
     CallAnswered,
@@ -33,15 +33,26 @@ from power_loop.session.records import (
 from power_loop.session.spent import Spent
 from power_loop.session.view import changed_view
 
-__all__ = ["CallState", "OpenCall", "Phase", "State", "id_hash", "move", "result_id"]
-
-
-CallState = Literal["asked", "waiting", "granted", "answered", "started", "in_doubt"]
+__all__ = [
+    "CallState",
+    "OpenCall",
+    "Phase",
+    "State",
+    "child_id",
+    "id_hash",
+    "move",
+    "result_id",
+]
 
 
 def result_id(call_id: str) -> str:
     """The id of the message that carries a call's result: it follows from the call's."""
     return f"{call_id}.result"
+
+
+def child_id(session_id: str, call_id: str) -> str:
+    """The id of the session that a call is worked on in: it follows from the call's."""
+    return f"{session_id}/{call_id.replace('/', '%2F')}"
 
 
 def id_hash(id: str) -> int:
@@ -63,43 +74,6 @@ class Phase(Enum):
     """Calls are to be settled."""
     SETTLE = "settle"
     """The model has answered without calls."""
-
-
-class OpenCall(Struct):
-    """A call without a result yet. `token` names what it waits for, `answer` what came.
-
-    `started` is the newest start of it, which says what really ran. `waiting` is what it waits for,
-    `grants` are the approvals it has been given, with the arguments that were approved; `edited`
-    are those, where a person had changed them. `refusal` is why a person said no.
-    """
-
-    call: ToolCall
-    state: CallState = "asked"
-    attempt: int = 0
-    started: ToolStarted | None = None
-    token: str = ""
-    kind: str = ""
-    answer: str = ""
-    waiting: CallWaiting | None = None
-    grants: tuple[CallWaiting, ...] = ()
-    edited: str = ""
-    refusal: str = ""
-
-    @property
-    def begun(self) -> bool:
-        """Whether its tool has been started, ever: it may have had effects."""
-        return self.started is not None
-
-    @property
-    def lost(self) -> bool:
-        """Whether it had begun in a run whose process died, and has not been begun again since."""
-        waits_for_leave = self.kind == "approval" and self.state in ("waiting", "granted")
-        return self.state == "in_doubt" or (self.begun and waits_for_leave)
-
-    @property
-    def may_have_finished(self) -> bool:
-        """Whether a result of it can exist."""
-        return self.begun and self.state != "waiting"
 
 
 _NOTHING = ModelConfigured()
@@ -386,6 +360,8 @@ def _move_closed(s: State, r: RunClosed) -> None:
         _spend(s, lost)
     if r.wall_seconds:
         _spend(s, Spent(wall_seconds=r.wall_seconds, working_seconds=r.working_seconds))
+    if r.unheard is not None:
+        _spend(s, r.unheard)
     for call in s.open_calls.values():
         # An answer that has come is durable: whoever resumes settles the call by it.
         if call.state == "started":

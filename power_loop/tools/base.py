@@ -20,6 +20,7 @@ from power_loop.session.text import repaired_text
 
 __all__ = [
     "GRACE",
+    "Delegates",
     "DepsT",
     "InvalidArguments",
     "OnCancel",
@@ -300,6 +301,12 @@ Reconciler = Callable[[str, ToolContext[Any]], Awaitable[ToolOutput | Unsettled]
 """Finds out what became of a call: takes the arguments it was begun with, as the JSON text of an
 object, and its context, whose `idempotency_key` and `attempt` are those of the call that was lost.
 """
+
+
+class Delegates:
+    """Base of tools whose calls are worked on in sessions of their own; they are never invoked."""
+
+    __slots__ = ()
 
 
 @runtime_checkable

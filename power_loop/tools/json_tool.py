@@ -84,6 +84,17 @@ class JsonSchemaTool:
             handler if inspect.isroutine(handler) else type(handler).__call__
         )
 
+    def checked(self, arguments: str) -> dict[str, Any]:
+        """The arguments of a call, if they fit.
+
+        Raises:
+            InvalidArguments: they do not.
+        """
+        values, problems = self._validator.check(parse_object(arguments, self.name))
+        if problems:
+            raise InvalidArguments(self.name, problems)
+        return values
+
     async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:
         """Checks `arguments` and calls the handler once.
 
@@ -92,9 +103,7 @@ class JsonSchemaTool:
             ToolError: raised by the handler, or it returned what cannot be shown to a model.
             Exception: whatever else the handler raises.
         """
-        values, problems = self._validator.check(parse_object(arguments, self.name))
-        if problems:
-            raise InvalidArguments(self.name, problems)
+        values = self.checked(arguments)
         if not self._asynchronous:
             return await self.threads.run(functools.partial(self._work, values, context), context)
         result: object = await cast("Any", self._handler(values, context))

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 import anyio
 import pytest
 
-from power_loop import AgentLoop
+from power_loop import AgentLoop, Budget
 from power_loop.agent.options import _CHECKS, RunOptions
 from power_loop.errors import UsageError
 from tests.agent.scripted import Scripted, says
@@ -31,6 +31,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": 3}, "name of a model"),
     ({"model": "openai:gpt-5"}, "bare name: model='gpt-5'"),
     ({"model": "local:smollm2"}, "another loop"),
+    ({"budget": 5}, "budget is a Budget, not a value of type int"),
     ({"tools": None}, "not a value of type NoneType"),
     ({"tools": "search"}, "not a value of type str"),
     ({"cancel": 3}, "an event, a function that returns True to cancel, or None, not .* int"),
@@ -79,6 +80,6 @@ async def test_a_bare_name_is_a_model_of_the_same_service(model: str) -> None:
 
 def test_the_names_told_are_those_of_the_type() -> None:
     """One list, written twice."""
-    hints = get_type_hints(RunOptions, {**globals()}, include_extras=True)
+    hints = get_type_hints(RunOptions, None, {"Budget": Budget}, include_extras=True)
     assert tuple(hints) == tuple(_CHECKS)
     assert get_args(hints["on_busy"]) == ("wait", "fail", "steer")

@@ -64,6 +64,7 @@ def test_the_statuses_are_spelled_exactly() -> None:
     """They are what callers compare with; older spellings do not exist."""
     assert {getattr(each.__struct_config__, "tag", "") for each in get_args(Outcome)} == {
         "completed",
+        "goal_reached",
         "stopped",
         "round_limit",
         "budget_exhausted",

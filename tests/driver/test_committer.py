@@ -26,7 +26,9 @@ async def test_a_run_that_cannot_be_closed_as_asked_leaves_nobody_waiting(
     store: Store = MemoryStore() if kind == "memory" else SQLiteStore(tmp_path / "s.db")
     await store.create("s")
     lease = await store.claim("s")
-    committer = Committer(Session("s"), store, lease, Hub(), root="s", clock=lambda: 0.0)
+    committer = Committer(
+        Session("s"), store, lease, Hub(), root="s", clock=lambda: 0.0, seconds=lambda: (0.0, 0.0)
+    )
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             if not store.immediate:

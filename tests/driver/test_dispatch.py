@@ -25,6 +25,7 @@ from power_loop.hooks import (
     TOOL_BEFORE,
     Break,
     Continue,
+    Diverted,
     HookPoint,
     LlmBefore,
     MessageAppend,
@@ -63,7 +64,7 @@ def test_a_handler_that_cannot_fit_is_refused_when_it_is_registered() -> None:
     """A wrong context, an illegal directive, too few or too many parameters."""
 
     def wrong_context(context: LlmBefore[Any]) -> None: ...
-    def illegal(context: ToolBefore[Any]) -> Break: ...
+    def illegal(context: ToolBefore[Any]) -> Continue: ...
     def also_illegal(context: ToolBefore[Any]) -> ToolBefore[Any] | Continue | None: ...
     async def illegal_later(context: ToolBefore[Any]) -> Retry | None: ...
     def awaits(context: ToolBefore[Any]) -> Awaitable[ShortCircuit | None]: ...
@@ -74,7 +75,7 @@ def test_a_handler_that_cannot_fit_is_refused_when_it_is_registered() -> None:
     hooks = Hooks()
     expected = {
         wrong_context: "takes LlmBefore, but tool.before gives ToolBefore",
-        illegal: "may return Break, which is not legal at tool.before; legal there: None, Skip",
+        illegal: "may return Continue, which is not legal at tool.before; legal there: None, Skip",
         also_illegal: "may return Continue",
         illegal_later: "may return Retry",
         awaits: "may return ShortCircuit",
@@ -197,14 +198,36 @@ async def test_each_handler_sees_what_the_one_before_it_left() -> None:
     assert (left.name, left.arguments) == ('f{"n":1}', '{"n":1}')
     hooks.on(TOOL_BEFORE, lambda _: Skip("first"), order=2)
     hooks.on(TOOL_BEFORE, lambda _: Suspend("second"), order=3)
-    assert await fired(hooks, TOOL_BEFORE, before()) == Skip("first")
+    won = await fired(hooks, TOOL_BEFORE, before())
+    assert won.directive == Skip("first")
+    assert won.context == left
+    assert hooks.has(won.by)
+
+
+async def test_a_directive_that_passes_leaves_the_rest_to_the_others() -> None:
+    """What has been approved is put to whoever comes after."""
+    hooks = Hooks()
+    hooks.on(TOOL_BEFORE, lambda _: Suspend("leave?"), name="asks")
+    hooks.on(TOOL_BEFORE, lambda c: replace(c, arguments='{"n":2}'), order=1)
+    seen: list[Diverted[Any, Any]] = []
+
+    def passes(diverted: Diverted[Any, Any]) -> bool:
+        seen.append(diverted)
+        return True
+
+    told: list[HookFailed] = []
+    left: Any = await hooks.fire(TOOL_BEFORE, before(), told.append, passes)
+    assert left.arguments == '{"n":2}'
+    assert [(d.by, d.directive.reason) for d in seen] == [("asks", "leave?")]
+    refused = await hooks.fire(TOOL_BEFORE, before(), told.append, lambda _: False)
+    assert isinstance(refused, Diverted)
 
 
 async def test_what_is_not_legal_is_refused_on_return() -> None:
     """Whatever the annotations said: a directive, a value, a read-only field."""
     asked = RoundStart(**WHERE, messages=[])
     wrong: list[tuple[HookPoint[Any, Any], Any, Any, str]] = [
-        (TOOL_BEFORE, before(), Break(), "Break"),
+        (TOOL_BEFORE, before(), Retry(), "Retry"),
         (TOOL_BEFORE, before(), Continue("x"), "Continue"),
         (TOOL_BEFORE, before(), True, "bool"),
         (TOOL_BEFORE, before(), asked, "RoundStart"),
@@ -222,6 +245,12 @@ async def test_what_is_not_legal_is_refused_on_return() -> None:
         assert "'mine'" in text
         assert point.name in text
         assert "legal there: None" in text
+
+
+def _kind_of(found: object) -> type[object]:
+    """The type of a directive, or of the context that was left."""
+    given: object = getattr(found, "directive", found)
+    return type(given)
 
 
 async def test_failures_are_raised_left_out_or_closed_by_choice() -> None:
@@ -245,7 +274,8 @@ async def test_failures_are_raised_left_out_or_closed_by_choice() -> None:
     for point, context, on_error, left in cases:
         hooks = Hooks()
         hooks.on(point, fail, on_error=on_error, name="mine")
-        assert type(await hooks.fire(point, context, told.append)) is left
+        found: Any = await hooks.fire(point, context, told.append)
+        assert _kind_of(found) is left
     assert len(told) == len(cases)
     assert told[0] == HookFailed("tool.before", "mine", "ValueError", "no")
     hooks = Hooks()
@@ -274,7 +304,8 @@ async def test_a_handler_that_takes_too_long_fails(on_error: Any) -> None:
                 await hooks.fire(TOOL_BEFORE, before(), told.append)
         else:
             left = await hooks.fire(TOOL_BEFORE, before(), told.append)
-            assert isinstance(left, Skip if on_error == "close" else ToolBefore)
+            given = left.directive if isinstance(left, Diverted) else left
+            assert isinstance(given, Skip if on_error == "close" else ToolBefore)
             assert told[0].error_type == "TimeoutError"
     assert cleaned == [True]
 

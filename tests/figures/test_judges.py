@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from random import Random
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
+from power_loop.governance import RepetitionGuard
 from power_loop.session.records import MessageAppended, RunOpened
 from tests.crash.judging import Tried
 from tests.crash.judging import faults as crash_faults
 from tests.crash.program import STEERED
 from tests.figures.contention import Outcome, _of_calls, _of_runs, _of_writes
 from tests.figures.figure_12 import _faults, _slope
+from tests.figures.figure_19 import _TOOLS, _judged_loop, _judged_work, _polling, _same_call
 from tests.figures.killing import Bench
 from tests.figures.soak import Sample, Soaked
 from tests.stores.support import said, stamped
@@ -119,3 +123,25 @@ def test_a_leak_is_found_and_a_cache_is_not() -> None:
     assert _faults(leaking, _slope(leaking.samples)) == ["every turn leaves 1200 bytes behind"]
     assert _faults(caching, _slope(caching.samples)) == []
     assert len(_faults(starting, _slope(starting.samples))) == 1
+
+
+@pytest.mark.parametrize(
+    ("guard", "told"),
+    [
+        (RepetitionGuard(stop=99), "not stopped"),
+        (RepetitionGuard(refuse=4, stop=4), "stopped after 4 repeats"),
+        (RepetitionGuard(polling=_TOOLS), "not stopped"),
+    ],
+)
+def test_a_guard_that_stops_too_late_is_found_out(guard: RepetitionGuard, told: str) -> None:
+    """Or never."""
+    trace = _same_call(Random(1))
+    wrong, *_ = anyio.run(_judged_loop, trace, guard)
+    assert wrong[0].startswith(told)
+
+
+def test_a_guard_that_stops_too_much_is_found_out() -> None:
+    """As one that is not told what polls."""
+    counts, wrong = anyio.run(_judged_work, _polling(Random(1)), RepetitionGuard())
+    assert counts["false stops"] == 1
+    assert wrong[0].startswith("ended as no_progress")

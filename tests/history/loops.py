@@ -35,7 +35,7 @@ def careful() -> Hooks:
     """Payments wait for a person; every request is marked."""
     hooks = Hooks()
 
-    @hooks.on(TOOL_BEFORE)
+    @hooks.on(TOOL_BEFORE, name="leave")
     def _(context: ToolBefore[Any]) -> Suspend | None:
         return Suspend("it costs") if context.name == "pay" else None
 

@@ -89,7 +89,7 @@ MUTATIONS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         "ModelAsked",
     ),
     "no approval": (lambda: {"hooks": marked()}, "Decided"),
-    "another reason": (lambda: {"hooks": marked("it is dear")}, "CallWaiting.reason"),
+    "another reason": (lambda: {"hooks": marked("it is dear")}, "Decided.reason"),
     "another request": (lambda: {"hooks": marked("it costs", 0.75)}, "ModelAsked.request"),
     "other arguments": (lambda: {"hooks": rewriting()}, "ToolStarted.arguments"),
     "a message more": (lambda: {"hooks": welcoming()}, "ModelAsked"),
@@ -100,7 +100,9 @@ def marked(reason: str | None = None, temperature: float = 0.25) -> Hooks:
     """`careful`, for another reason or with another mark."""
     hooks = Hooks()
     hooks.on(
-        TOOL_BEFORE, lambda c: Suspend(reason) if reason is not None and c.name == "pay" else None
+        TOOL_BEFORE,
+        lambda c: Suspend(reason) if reason is not None and c.name == "pay" else None,
+        name="leave",
     )
 
     @hooks.on(LLM_BEFORE)

@@ -307,7 +307,7 @@ class FakePorts:
         context: C,
         passes: Callable[[Diverted[C, R]], bool] | None = None,
     ) -> C | Diverted[C, R]:
-        """Runs the one handler, named "handler", and insists on what its point allows."""
+        """Runs the one handler, named as its point, and insists on what that allows."""
         self._step()
         assert point.name in self.hooks, f"{point.name} was fired, but nobody listens"
         assert type(context) is point.context
@@ -320,7 +320,7 @@ class FakePorts:
         if type(answer) is point.context:
             return answer
         assert isinstance(answer, point.directives), f"{answer} is illegal at {point.name}"
-        diverted = Diverted(cast("R", answer), "handler", context)
+        diverted = Diverted(cast("R", answer), point.name, context)
         return context if passes is not None and passes(diverted) else diverted
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────

@@ -53,7 +53,7 @@ RECORD_FORMS: dict[str, str] = {
     "view_changed": r'{"type":"view_changed","cut":"m9","note":{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note"},"replaced":{"m9":[{"type":"text","text":"short"}]}}',
     "rewound": r'{"type":"rewound","at":7,"keep":1,"restored":[{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note"}]}',
     "forked": r'{"type":"forked","source":"s0","at":12}',
-    "run_closed": r'{"type":"run_closed","run":"r1","outcome":{"type":"completed","text":"done"},"wall_seconds":2.5,"working_seconds":1.5}',
+    "run_closed": r'{"type":"run_closed","run":"r1","outcome":{"type":"completed","text":"done"},"wall_seconds":2.5,"working_seconds":1.5,"unheard":{"rounds":1,"llm_calls":2}}',
 }
 
 OUTCOME_FORMS: dict[str, str] = {

@@ -167,7 +167,7 @@ RECORDS: dict[str, Record] = {
     ),
     "rewound": Rewound(7, 1, (Message("user", (Text("so far"),), id="m8", name="compact_note"),)),
     "forked": Forked("s0", 12),
-    "run_closed": RunClosed("r1", Completed("done"), 2.5, 1.5),
+    "run_closed": RunClosed("r1", Completed("done"), 2.5, 1.5, Spent(1, 2)),
 }
 
 OUTCOMES: dict[str, Outcome] = {

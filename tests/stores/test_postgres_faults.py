@@ -48,8 +48,12 @@ def sql(server: PostgresServer, query: str, *arguments: Any) -> Sequence[tuple[A
         return cursor.fetchall() if cursor.description else []
 
 
+def nothing() -> None:
+    """For who need not know of each record."""
+
+
 async def write(
-    store: PostgresStore, session: str, count: int, acknowledged: Callable[[], None] = int
+    store: PostgresStore, session: str, count: int, acknowledged: Callable[[], None] = nothing
 ) -> None:
     """Appends records one by one; each must be acknowledged at its place."""
     await store.create(session)

@@ -165,8 +165,8 @@ class Meter:
 def _unpriced(account: Account, rate: Unpriced) -> Shortfall:
     return Shortfall(
         f"{account.scope}.cost",
-        f"cost is limited, but what the call costs is not known: {rate.reason}; or declare what "
-        "it may be taken to cost, by Budget(unknown_price=Ceiling(…))",
+        f"cost is limited, but what the call costs is not known: {rate.reason}. Give a price list "
+        "that knows it, or say what it is taken to cost: Budget(unknown_price=Ceiling(…))",
     )
 
 

@@ -30,7 +30,7 @@ class Unpriced(Struct, frozen=True):
     reason: str
 
 
-NO_PRICES = Unpriced("there is no price list; give one")
+NO_PRICES = Unpriced("there is no price list")
 
 
 def worst_rate(

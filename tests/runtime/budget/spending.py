@@ -107,26 +107,31 @@ class World:
                 rate=Rate(input * _INPUT_PRICE * _PICO, _OUTPUT_PRICE * _PICO),
             )
             before = self.clock.now()
-            hold = await node.meter.reserve(need)
+            try:
+                hold = await node.meter.reserve(need)
+            except BaseException:
+                self.seen["cancelled in a wait"] += 1
+                self.look(node)
+                raise
             self.seen["waited"] += self.clock.now() > before
             self.look(node)
             if isinstance(hold, Shortfall):
                 self.refused[hold.limit] += 1
                 return False
-            most, begun, failed = hold.output or 0, False, self.chance.random() < 0.2
-            spent = Spent(rounds=first, llm_calls=1, input_tokens=input)
-            output = self.chance.randint(0, most)
+            output = self.chance.randint(0, hold.output or 0)
+            cost = _cost(input, output)
+            spent = Spent(first, 1, input_tokens=input, output_tokens=output, cost=cost)
+            ended = False
             try:
                 await self.clock.sleep(self.chance.random())
-                begun = True
+                ended = True
             finally:
-                # Half of those that nobody waits for have cost something all the same.
-                if begun or self.chance.random() < 0.5:
-                    spent += Spent(output_tokens=output, cost=_cost(input, output))
-                    self._bill(node, spent)
-                hold.settle(spent if begun else None)
+                # Of those that are cancelled, half can tell what they have cost.
+                known = ended or self.chance.random() < 0.5
+                self._bill(node, spent)
+                hold.settle(spent if known else None)
                 self.look(node)
-            if not failed:
+            if self.chance.random() < 0.8:
                 return True
             first = False
         return True

@@ -1,0 +1,207 @@
+"""The sessions below the calls of a run: opened, carried on, and told of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from llm_client.types import Text, ToolResult, new_id
+from power_loop.agent.intake import to_message
+from power_loop.agent.opening import for_input, for_resume, text_message
+from power_loop.agent.options import RunOptions
+from power_loop.agent.planning import Place, Settings
+from power_loop.agent.result import RunResult, result_of
+from power_loop.agent.sessions import Owned, Sessions
+from power_loop.agent.spending import lost
+from power_loop.agent.subagent import SubAgent
+from power_loop.errors import InvalidInput, SessionNotFound
+from power_loop.pipeline.ports import ChildEnded, Used
+from power_loop.runtime.budget.limits import Budget
+from power_loop.runtime.budget.meter import Meter
+from power_loop.session.machine import Session
+from power_loop.session.outcome import (
+    ApprovalExpired,
+    AwaitingApproval,
+    Completed,
+    GoalReached,
+    Outcome,
+    PendingTools,
+    WaitingForInput,
+)
+from power_loop.session.records import CallWaiting, Record, ToolStarted
+from power_loop.session.spent import Spent
+from power_loop.session.state import child_id
+from power_loop.tools.base import InvalidArguments
+
+if TYPE_CHECKING:
+    from power_loop.agent.running import Runner
+
+__all__ = ["Children", "spent_below", "waited_for_below"]
+
+_WAITS = AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
+
+
+class Children:
+    """Runs the sessions below the calls of one run of `session_id`."""
+
+    def __init__(
+        self, runner: Runner, session_id: str, settings: Settings, meter: Meter | None
+    ) -> None:
+        """`settings` are those of the run, `meter` is what it may use."""
+        self._runner = runner
+        self._session_id = session_id
+        self._settings = settings
+        self._meter = meter
+        self._depth = settings.place.depth + 1
+        self._root = settings.place.root or session_id
+        self._under_way: dict[str, Session] = {}
+
+    def left(self, call_id: str) -> Spent:
+        """See `power_loop.driver.below.Below`."""
+        session = self._under_way.pop(call_id, None)
+        return Spent() if session is None else session.spent
+
+    def unheard(self) -> Spent | None:
+        """See `power_loop.driver.below.Below`."""
+        spent = sum([self.left(call_id) for call_id in list(self._under_way)], Spent())
+        return None if spent == Spent() else spent
+
+    async def run(self, started: ToolStarted) -> ChildEnded:
+        """Runs the session below a call, or carries it on.
+
+        Raises:
+            Exception: what ended it, if its agent is to fail with it.
+        """
+        agent = self._settings.tools.by_name().get(started.name)
+        if not isinstance(agent, SubAgent):
+            return _refused(started, f"There is no agent {started.name!r}.")
+        deepest = self._runner.config.max_depth
+        if self._depth > deepest:
+            return _refused(started, f"Agents may not be nested more than {deepest} deep.")
+        try:
+            task = agent.task_of(started.arguments)
+            message = to_message(task, new_id())
+        except (InvalidArguments, InvalidInput) as error:
+            return _refused(started, str(error))
+        id = child_id(self._session_id, started.call_id)
+        store = self._runner.store
+        about = {"agent": agent.name}
+        await store.create(
+            id, parent=self._session_id, lifecycle=agent.lifecycle, metadata=about, at=time.time()
+        )
+        async with self._runner.owned(id, "wait") as owned:
+            session = owned.session
+            settled = _already_over(session)
+            if settled is not None:
+                return _ended(started, agent, session, settled, _last_text(session))
+            settings = self._planned(agent, session)
+            if session.last_run is None and session.run is None:
+                above = self._session_id, started.call_id
+                opening = for_input(session, new_id(), message, settings.limits, parent=above)
+            else:
+                go_on = text_message(self._runner.config.continue_prompt, new_id())
+                opening = for_resume(session, new_id(), settings.limits, go_on)
+            self._under_way[started.call_id] = session
+            result, error = await self._result(owned, opening, settings, id)
+            del self._under_way[started.call_id]
+            if error is not None and agent.on_failure == "fail":
+                raise error
+            return _ended(started, agent, session, result.outcome, result.final_text)
+
+    async def _result(
+        self, owned: Owned, opening: tuple[Record, ...], settings: Settings, id: str
+    ) -> tuple[RunResult[Any], Exception | None]:
+        prepared = self._runner.prepare(owned, opening, settings)
+        with self._runner.hub.below(id, self._session_id):
+            try:
+                return await prepared.finish(), None
+            except Exception as error:
+                result = result_of(error)
+                if result is None:
+                    raise
+                return result, error
+
+    def _planned(self, agent: SubAgent, session: Session) -> Settings:
+        """What the session below is to do."""
+        own = self._settings
+        options: RunOptions[Any] = {"deps": own.deps, "max_rounds": agent.max_rounds}
+        if agent.model is not None:
+            options["model"] = agent.model
+        settings = self._runner.settings(None, options, tools=agent.tools or own.tools)
+        plan = settings.plan
+        if agent.system_prompt is not None:
+            plan = replace(plan, template=replace(plan.template, system=agent.system_prompt))
+        plan = replace(plan, answers=own.plan.answers)
+        scope = f"child.{self._depth}"
+        above = () if self._meter is None else (self._meter,)
+        resumes = session.last_run is not None or session.run is not None
+        spent = session.task_spent + lost(session) if resumes else Spent()
+        meter = Meter(scope, agent.budget or Budget(), above, spent)
+        limits = {**settings.limits, **(agent.budget or Budget()).as_limits(scope)}
+        place = Place(root=self._root, depth=self._depth)
+        return replace(settings, plan=plan, meter=meter, limits=limits, place=place)
+
+
+def _already_over(session: Session) -> Outcome | None:
+    """How the session ended for good, before its call heard of it; None if it can be carried on."""
+    outcome = session.last_outcome
+    if session.run is not None or session.open_calls or outcome is None or outcome.resumable:
+        return None
+    return outcome
+
+
+def _last_text(session: Session) -> str:
+    last = session.last_message
+    return last.text if last is not None and last.role == "assistant" else ""
+
+
+def _refused(started: ToolStarted, why: str) -> ChildEnded:
+    result = ToolResult(started.call_id, (Text(why),), is_error=True)
+    return ChildEnded(Completed(why), Spent(), Used(result))
+
+
+def _ended(
+    started: ToolStarted, agent: SubAgent, session: Session, outcome: Outcome, text: str
+) -> ChildEnded:
+    if isinstance(outcome, _WAITS):
+        return ChildEnded(outcome, session.spent)
+    if isinstance(outcome, Completed | GoalReached):
+        result = ToolResult(started.call_id, (Text(text or str(outcome)),))
+    else:
+        told = f"[{agent.name} did not finish: {outcome}] {text}".rstrip()
+        result = ToolResult(started.call_id, (Text(told),), is_error=True)
+    return ChildEnded(outcome, session.spent, Used(result))
+
+
+# ── what is below a session that is opened again ──────────────────────────────────────────────────
+
+
+async def spent_below(sessions: Sessions, session: Session) -> Spent:
+    """What the sessions below open calls have used, which the session itself has not heard of."""
+    spent = Spent()
+    async for child in _waiting(sessions, session):
+        spent = spent + child.spent + lost(child) + await spent_below(sessions, child)
+    return spent
+
+
+async def waited_for_below(sessions: Sessions, session: Session) -> Mapping[str, CallWaiting]:
+    """What calls in the sessions below open calls wait for, by token."""
+    found: dict[str, CallWaiting] = {}
+    async for child in _waiting(sessions, session):
+        calls = child.open_calls.values()
+        found |= {c.token: c.waiting for c in calls if c.waiting and c.kind != "child"}
+        found |= await waited_for_below(sessions, child)
+    return found
+
+
+async def _waiting(sessions: Sessions, session: Session) -> AsyncGenerator[Session]:
+    for call in session.open_calls.values():
+        if call.kind == "child" and call.state == "waiting":
+            try:
+                yield await sessions.snapshot(call.token)
+            except SessionNotFound:
+                # It was to be made when the process died.
+                continue

@@ -1,0 +1,27 @@
+"""**Protocol** Below: the sessions below the calls of a run."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from power_loop.pipeline.ports import ChildEnded
+from power_loop.session.records import ToolStarted
+from power_loop.session.spent import Spent
+
+__all__ = ["Below"]
+
+
+class Below(Protocol):
+    """**Protocol**: runs sessions below calls, and knows what they have used."""
+
+    async def run(self, started: ToolStarted) -> ChildEnded:
+        """Runs the session below a call, or carries it on. It ends with whoever waits for it."""
+        ...
+
+    def left(self, call_id: str) -> Spent:
+        """What a session has used whose call stopped waiting before it had come to an end."""
+        ...
+
+    def unheard(self) -> Spent | None:
+        """What all such sessions have used of which `left` was not asked; None for nothing."""
+        ...

@@ -1,0 +1,165 @@
+"""Which tests of a suite fail, by identity: what pytest itself reports, not what it prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import anyio.to_thread
+from msgspec import Struct
+
+from power_loop.errors import UsageError
+from power_loop.governance.blueprints.processes import Ran, run_command
+from power_loop.governance.progress import MetricSnapshot
+
+__all__ = ["PYTEST", "PytestFailureMetric", "Report"]
+
+PYTEST: tuple[str, ...] = (sys.executable, "-m", "pytest", "-q")
+"""pytest, as it is installed beside this program."""
+
+_SHOWN = 4_000
+_IGNORED = frozenset({".git", ".hg", ".svn", "__pycache__", "node_modules", ".pytest_cache"})
+_HEALTHY = (0, 1)
+"""Statuses with which pytest says that it ran: all passed, or some failed."""
+
+
+class Report(Struct, frozen=True):
+    """One run of the suite.
+
+    Attributes:
+        failing: tests that fail and files that cannot be collected, each as pytest names it; and
+            `<…>` for whatever kept the suite from running to its end.
+        ran: what became of the process.
+    """
+
+    failing: frozenset[str]
+    ran: Ran
+
+    @property
+    def text(self) -> str:
+        """The report for a model: what fails, and the end of the output."""
+        names = "\n".join(sorted(self.failing)) or "none"
+        output = self.ran.output[-_SHOWN:]
+        return f"exit status: {self.ran.status}\nfailing: {len(self.failing)}\n{names}\n\n{output}"
+
+
+class PytestFailureMetric:
+    """A `GoalMetric`: a suite is mended when nothing fails and pytest exits with 0.
+
+    It is run again only if a file of the repository has changed since.
+    """
+
+    def __init__(
+        self, repo: str | os.PathLike[str], command: Sequence[str] = PYTEST, timeout: float = 300.0
+    ) -> None:
+        """Describes the suite.
+
+        Args:
+            repo: where it is run.
+            command: pytest and its arguments; it is given more of them at the end.
+            timeout: seconds that one run may take.
+
+        Raises:
+            UsageError: `repo` is no directory, the command empty, or the timeout not over 0.
+        """
+        self.repo = Path(repo).resolve()
+        if not self.repo.is_dir():
+            raise UsageError(f"the repository {str(repo)!r} is no directory")
+        if not command or isinstance(command, str):
+            raise UsageError("the test command is a sequence: the program, then its arguments")
+        if not 0 < timeout < float("inf"):
+            raise UsageError(f"timeout must be a finite number of seconds over 0, not {timeout!r}")
+        self._command = tuple(command)
+        self._timeout = timeout
+        self._last: tuple[frozenset[tuple[str, int, int]], Report] | None = None
+
+    async def measure(self) -> MetricSnapshot:
+        """Which tests fail now.
+
+        Raises:
+            OSError: the command cannot be begun.
+        """
+        before = await anyio.to_thread.run_sync(_tree, self.repo)
+        if self._last is None or self._last[0] != before:
+            report = await self.run()
+        else:
+            report = self._last[1]
+        return MetricSnapshot(float(len(report.failing)), report.failing, report.text)
+
+    def is_success(self, snapshot: MetricSnapshot) -> bool:
+        """Whether nothing fails; an exit status other than 0 is a failure of its own."""
+        return not snapshot.items
+
+    async def run(self, *only: str) -> Report:
+        """Runs the suite, or `only` those tests or files of it.
+
+        Raises:
+            OSError: the command cannot be begun.
+        """
+        before = await anyio.to_thread.run_sync(_tree, self.repo)
+        with tempfile.TemporaryDirectory() as folder:
+            found = Path(folder) / "report.xml"
+            # With the older family each test comes with its file.
+            options = ("-o", "junit_family=xunit1")
+            command = (*self._command, *options, f"--junitxml={found}", *only)
+            ran = await run_command(command, cwd=self.repo, seconds=self._timeout)
+            failing = frozenset(_failing(found))
+        report = Report(failing | _mishaps(ran, failing), ran)
+        if not only:
+            self._last = (before, report)
+        return report
+
+
+def _mishaps(ran: Ran, failing: frozenset[str]) -> frozenset[str]:
+    """What else is wrong than that tests fail."""
+    if ran.status is None:
+        return frozenset({"<the suite did not end in time>"})
+    if ran.status not in _HEALTHY or (ran.status == 1 and not failing):
+        # Collection that fails is status 2, and what failed there has a name.
+        return frozenset() if failing and ran.status == 2 else frozenset({_ended(ran.status)})
+    return frozenset()
+
+
+def _ended(status: int) -> str:
+    return f"<pytest ended with status {status}>"
+
+
+def _failing(found: Path) -> Iterator[str]:
+    try:
+        root = ET.parse(found).getroot()  # noqa: S314  written by the suite, whose code runs anyway
+    except (OSError, ET.ParseError):
+        return
+    for case in root.iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            yield _identity(case)
+
+
+def _identity(case: ET.Element) -> str:
+    """A test as pytest names it: `tests/test_a.py::TestB::test_c[1]`."""
+    name, place, file = case.get("name", ""), case.get("classname", ""), case.get("file", "")
+    if not place:
+        # A file that could not be collected: its name is all there is.
+        return file or f"{name.replace('.', '/')}.py"
+    if not file:
+        return f"{place}::{name}"
+    module = file.removesuffix(".py").replace("/", ".").replace(os.sep, ".")
+    classes = [each for each in place.removeprefix(module).split(".") if each]
+    return "::".join([file, *classes, name])
+
+
+def _tree(root: Path) -> frozenset[tuple[str, int, int]]:
+    """What tells a state of the files from another: where, when changed, how long."""
+    found: set[tuple[str, int, int]] = set()
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in _IGNORED]
+        for name in files:
+            try:
+                status = os.lstat(os.path.join(folder, name))  # noqa: PTH118  a Path for each is slow
+            except OSError:
+                continue  # gone while we were looking
+            found.add((f"{folder}/{name}", status.st_mtime_ns ^ status.st_ino, status.st_size))
+    return frozenset(found)

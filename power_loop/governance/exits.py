@@ -1,0 +1,222 @@
+"""When a run has done enough: conditions of one's own beside the usual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from inspect import isawaitable
+from math import isfinite
+from typing import Any, Protocol, cast
+
+from msgspec import Struct
+
+from llm_client.pricing import PriceBook
+from llm_client.types import Message, Usage
+from power_loop.agent.extensions import Extension
+from power_loop.driver.dispatch import Hooks
+from power_loop.errors import UsageError
+from power_loop.governance.cycles import stale_rounds
+from power_loop.governance.progress import MetricSnapshot, Trend
+from power_loop.governance.rounds import RoundReader
+from power_loop.hooks import ROUND_START, Break, HookEnding, RoundStart
+from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress
+from power_loop.session.spent import Spent
+
+__all__ = ["Exit", "ExitCondition", "ExitState", "Exits", "first_exit"]
+
+_LOOKED_AT = 32
+"""Rounds in which something must have been there before to be nothing new."""
+
+
+class ExitState(Struct, frozen=True, kw_only=True):
+    """What a condition is told, before each round.
+
+    Attributes:
+        session_id, run_id: whose round it is.
+        round: rounds that have been, since the task's input.
+        messages: the view.
+        spent: what has been used since the task's input.
+        unchanged: rounds in a row without any change of what is measured; where nothing is
+            measured, rounds that have brought nothing new.
+        snapshot: what was measured just now; None where nothing is.
+        trend: whether that was nearer to the goal than the one before.
+        deps: what the caller of `send` passed.
+    """
+
+    session_id: str
+    run_id: str
+    round: int
+    messages: Sequence[Message]
+    spent: Spent
+    unchanged: int
+    snapshot: MetricSnapshot | None = None
+    trend: Trend = "unknown"
+    deps: Any = None
+
+
+class ExitCondition(Protocol):
+    """**Protocol** of a condition under which a run ends."""
+
+    def evaluate(self, state: ExitState) -> HookEnding | Awaitable[HookEnding | None] | None:
+        """How the run ends, or None for it to go on. May be asynchronous."""
+        ...
+
+
+class Exit:
+    """The usual conditions."""
+
+    @staticmethod
+    def success(
+        holds: Callable[[ExitState], bool | Awaitable[bool]], reason: str = "the condition holds"
+    ) -> ExitCondition:
+        """Ends the run `goal_reached` once `holds` says so."""
+        return _Success(holds, reason)
+
+    @staticmethod
+    def stagnation(rounds: int = 3) -> ExitCondition:
+        """Ends the run `no_progress` after so many rounds in a row without a change.
+
+        Raises:
+            UsageError: it is less than 1.
+        """
+        return _Stagnation(int(_over_zero("stagnation", rounds, whole=True)))
+
+    @staticmethod
+    def max_rounds(rounds: int) -> ExitCondition:
+        """Ends the run `budget_exhausted` after so many rounds of one task, however often resumed.
+
+        Raises:
+            UsageError: it is less than 1.
+        """
+        return _Limit("rounds", _over_zero("max_rounds", rounds, whole=True), _rounds)
+
+    @staticmethod
+    def token_limit(tokens: int) -> ExitCondition:
+        """Ends the run `budget_exhausted` when a task has used so many tokens.
+
+        It is looked at between rounds, so the last one may go beyond; `Budget(tokens=…)` is never
+        passed.
+
+        Raises:
+            UsageError: it is less than 1.
+        """
+        return _Limit("tokens", _over_zero("token_limit", tokens, whole=True), _tokens)
+
+    @staticmethod
+    def cost_limit(usd: float, *, model: str, prices: PriceBook) -> ExitCondition:
+        """Ends the run `budget_exhausted` when a task has cost so many US dollars.
+
+        As `token_limit`, and reckoned as if nothing had come from a cache: what a task has cost is
+        not more than that. `evaluate` raises what the price book raises for a model without price.
+
+        Raises:
+            UsageError: it is not over 0.
+        """
+
+        def cost(spent: Spent) -> float:
+            usage = Usage(spent.input_tokens, spent.output_tokens)
+            price = prices.price(model, usage)
+            if price is None:
+                raise UsageError(f"the price book gives no price for {model!r}, so none can limit")
+            return float(max(price.amount, Decimal(str(spent.cost))))
+
+        return _Limit("cost", _over_zero("cost_limit", usd), cost)
+
+
+class Exits(Extension):
+    """Ends a run by the first of its conditions that says how.
+
+    A condition that raises or takes too long ends the run `stopped`.
+    """
+
+    name = "exits"
+
+    def __init__(self, *conditions: ExitCondition, order: int = 0) -> None:
+        """`order` is that of the handler among all others of the loop.
+
+        Raises:
+            UsageError: there are no conditions.
+        """
+        if not conditions:
+            raise UsageError("Exits needs conditions, such as Exit.max_rounds(50)")
+        self._conditions = conditions
+        self._order = order
+        self._reader = RoundReader()
+
+    def hooks(self, hooks: Hooks) -> None:
+        """Registers its handler."""
+        hooks.on(ROUND_START, self._begin, name="exits", order=self._order, on_error="close")
+
+    async def _begin(self, context: RoundStart[Any]) -> Break | None:
+        count = min(context.round, _LOOKED_AT)
+        rounds = self._reader.read(context.session_id, context.messages, count)
+        state = ExitState(
+            session_id=context.session_id,
+            run_id=context.run_id,
+            round=context.spent.rounds,
+            messages=context.messages,
+            spent=context.spent,
+            unchanged=stale_rounds(rounds),
+            deps=context.deps,
+        )
+        return await first_exit(self._conditions, state)
+
+
+async def first_exit(conditions: Sequence[ExitCondition], state: ExitState) -> Break | None:
+    """What the first condition says that says anything."""
+    for condition in conditions:
+        ending = condition.evaluate(state)
+        if isawaitable(ending):
+            ending = await ending
+        if ending is not None:
+            return Break(str(ending), ending)
+    return None
+
+
+class _Success(Struct, frozen=True):
+    holds: Callable[[ExitState], bool | Awaitable[bool]]
+    reason: str
+
+    async def evaluate(self, state: ExitState) -> HookEnding | None:
+        held = self.holds(state)
+        if isawaitable(held):
+            held = await held
+        return GoalReached(self.reason) if held else None
+
+
+class _Stagnation(Struct, frozen=True):
+    rounds: int
+
+    def evaluate(self, state: ExitState) -> HookEnding | None:
+        if state.unchanged < self.rounds:
+            return None
+        return NoProgress(f"{state.unchanged} rounds in a row have changed nothing")
+
+
+class _Limit(Struct, frozen=True):
+    what: str
+    most: float
+    used: Callable[[Spent], float]
+
+    def evaluate(self, state: ExitState) -> HookEnding | None:
+        used = self.used(state.spent)
+        if used < self.most:
+            return None
+        return BudgetExhausted(f"exit.{self.what}", f"{used:g} of {self.most:g} used")
+
+
+def _rounds(spent: Spent) -> float:
+    return spent.rounds
+
+
+def _tokens(spent: Spent) -> float:
+    return spent.tokens
+
+
+def _over_zero(name: str, value: float, *, whole: bool = False) -> float:
+    given = cast("object", value)
+    number = isinstance(given, int | float) and not isinstance(given, bool) and isfinite(given)
+    if not number or value <= 0 or (whole and value != int(value)):
+        kind = "whole" if whole else "finite"
+        raise UsageError(f"{name} must be a {kind} number over 0, not {value!r}")
+    return value

@@ -1,0 +1,289 @@
+"""Runs that end when what they are for has been measured to be so."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
+from inspect import isawaitable
+from typing import Any
+
+import anyio
+import msgspec
+
+from llm_client.types import Message, Text
+from power_loop.agent.extensions import Extension
+from power_loop.driver.dispatch import Hooks
+from power_loop.errors import PowerLoopError, UsageError
+from power_loop.governance.exits import ExitCondition, ExitState, first_exit
+from power_loop.governance.plans import STRIKES, ValidPlans, rejections
+from power_loop.governance.progress import (
+    Advance,
+    GoalMetric,
+    GoalProgress,
+    MetricSnapshot,
+    Plan,
+    advanced,
+    names_of,
+)
+from power_loop.governance.rounds import arguments_key
+from power_loop.hooks import (
+    COMPLETE_DECIDE,
+    LLM_AFTER,
+    ROUND_START,
+    SESSION_END,
+    Break,
+    CompleteDecide,
+    Continue,
+    LlmAfter,
+    RoundStart,
+    SessionEnd,
+    replace,
+)
+from power_loop.session.outcome import GoalReached, NoProgress, Stopped
+from power_loop.session.text import repaired_text
+
+__all__ = ["GOAL_META", "GoalDriven"]
+
+GOAL_META = "goal"
+"""The key of a message's `meta` under which stands how far the task is, as JSON."""
+
+_APPROACH = 200
+
+
+class MeasuringFailed(PowerLoopError):
+    """What is measured or observed raised, took too long, or was not what it must be.
+
+    The run that needed it ends `stopped` with this as its reason; resumed, it measures again.
+    """
+
+
+class GoalDriven(Extension):
+    """Measures before each round, tells the model, and ends the run when the goal is reached.
+
+    What a model says of its own success counts for nothing: an answer without calls is held against
+    the metric, and the model is told if it is not so. A run that goes nowhere ends `no_progress`,
+    one whose plans cannot be carried out `plan_failed` (see `ValidPlans`, which this brings along).
+
+    Each observation is a user message; in its `meta` stands how the task has got on so far, so that
+    a run that is resumed by another process goes on from there. A replay measures the world anew.
+    """
+
+    name = "goal"
+
+    def __init__(
+        self,
+        metric: GoalMetric,
+        *,
+        observe: Callable[[], str | Awaitable[str]] | None = None,
+        exits: Sequence[ExitCondition] = (),
+        window: int = 3,
+        max_observation: int = 16 * 1024,
+        timeout: float = 60.0,
+        extra_rounds: int = 24,
+        order: int = 0,
+    ) -> None:
+        """Describes the goal.
+
+        Args:
+            metric: says how far it is.
+            observe: what the model is told of the world, beside what the metric says.
+            exits: further conditions under which the run ends.
+            window: measurements in a row without a change, after rounds that repeated the one
+                before, called nothing or could not be made, after which the run ends.
+            max_observation: bytes of an observation; the middle of a longer one is left out, and a
+                digest of it is told.
+            timeout: seconds that the metric, and that `observe` may take.
+            extra_rounds: rounds that the run has left after the model has said wrongly that it is
+                done.
+            order: of its handlers among all others of the loop.
+
+        Raises:
+            UsageError: a number is not over 0, or `max_observation` less than 256.
+        """
+        for what, value in (("window", window), ("extra_rounds", extra_rounds)):
+            if value < 1:
+                raise UsageError(f"{what} must be a whole number from 1, not {value!r}")
+        if not 0 < timeout < float("inf"):
+            raise UsageError(f"timeout must be a finite number of seconds over 0, not {timeout!r}")
+        if max_observation < 256:
+            raise UsageError(f"max_observation must be 256 bytes or more, not {max_observation!r}")
+        self._metric = metric
+        self._observe = observe
+        self._exits = tuple(exits)
+        self._window = window
+        self._most = max_observation
+        self._timeout = timeout
+        self._extra = extra_rounds
+        self._order = order
+        self._plans = ValidPlans()
+        # Between a model's answer and the question whether the run is complete; by session.
+        self._claims: dict[str, MetricSnapshot] = {}
+
+    def hooks(self, hooks: Hooks) -> None:
+        """Registers its handlers."""
+        self._plans.hooks(hooks)
+        bound = 2 * self._timeout + 5
+        order = self._order
+        hooks.on(
+            ROUND_START, self._begin, name="goal", order=order, timeout=bound, on_error="close"
+        )
+        hooks.on(
+            LLM_AFTER,
+            self._answered,
+            name="goal:answer",
+            order=order,
+            timeout=bound,
+            on_error="close",
+        )
+        hooks.on(COMPLETE_DECIDE, self._complete, name="goal:complete", order=order)
+        hooks.on(SESSION_END, self._forget, name="goal:end", order=order)
+
+    # ── points ──
+
+    async def _begin(self, context: RoundStart[Any]) -> RoundStart[Any] | Break | None:
+        rejected = rejections(context.messages, context.round)
+        if rejected % STRIKES:
+            return None  # nothing has happened; the model may mend its plan
+        before, plan = _story(context, invalid=rejected > 0)
+        try:
+            snapshot = await self._measured()
+            if self._is_success(snapshot):
+                return Break("goal reached", GoalReached(str(snapshot)))
+            observed = await self._observed()
+        except MeasuringFailed as error:
+            return Break(str(error), Stopped(str(error)))
+        step = advanced(before, snapshot, plan)
+        now = step.progress
+        if now.streak >= self._window:
+            reason = f"{now.streak} rounds in a row have changed nothing; {snapshot}"
+            return Break(reason, NoProgress(reason))
+        state = ExitState(
+            session_id=context.session_id,
+            run_id=context.run_id,
+            round=context.spent.rounds,
+            messages=context.messages,
+            spent=context.spent,
+            unchanged=now.unchanged,
+            snapshot=snapshot,
+            trend=now.trend,
+            deps=context.deps,
+        )
+        ending = await first_exit(self._exits, state)
+        if ending is not None:
+            return ending
+        said = self._message(observed, snapshot, step)
+        return replace(context, append=(*context.append, said))
+
+    async def _answered(self, context: LlmAfter[Any]) -> Break | None:
+        if context.response.tool_calls:
+            return None
+        try:
+            snapshot = await self._measured()
+            reached = self._is_success(snapshot)
+        except MeasuringFailed as error:
+            return Break(str(error), Stopped(str(error)))
+        if reached:
+            return Break("goal reached", GoalReached(str(snapshot)))
+        self._claims[context.session_id] = snapshot
+        return None
+
+    def _complete(self, context: CompleteDecide[Any]) -> Continue | None:
+        if context.reason != "completed":
+            return None
+        snapshot = self._claims.pop(context.session_id, None)
+        if snapshot is None:
+            # Answered in a former process. The next round begins by measuring.
+            return Continue("Whether the goal is reached is measured now.", self._extra)
+        told = f"You have made no further call, but the goal is not reached: {snapshot}."
+        return Continue(repaired_text(told), self._extra)
+
+    def _forget(self, context: SessionEnd[Any]) -> None:
+        self._claims.pop(context.session_id, None)
+
+    # ── the world ──
+
+    async def _measured(self) -> MetricSnapshot:
+        snapshot = await self._asked("the metric", self._metric.measure)
+        if not isinstance(snapshot, MetricSnapshot):
+            kind = type(snapshot).__name__
+            raise MeasuringFailed(f"the metric gave a {kind}; it must give a MetricSnapshot")
+        return snapshot
+
+    def _is_success(self, snapshot: MetricSnapshot) -> bool:
+        try:
+            return self._metric.is_success(snapshot)
+        except Exception as error:  # a metric is foreign code
+            raise _failed("the metric's is_success", error) from error
+
+    async def _observed(self) -> str:
+        if self._observe is None:
+            return ""
+        observed = await self._asked("observe", self._observe)
+        if not isinstance(observed, str):
+            raise MeasuringFailed(f"observe gave a {type(observed).__name__}; it must give a text")
+        return observed
+
+    async def _asked(self, what: str, ask: Callable[[], object]) -> object:
+        with anyio.move_on_after(self._timeout) as bound:
+            try:
+                value = ask()
+                return await value if isawaitable(value) else value
+            except Exception as error:  # a metric is foreign code
+                raise _failed(what, error) from error
+        assert bound.cancelled_caught
+        raise MeasuringFailed(f"{what} did not answer within {self._timeout:g} s")
+
+    # ── what the model is told ──
+
+    def _message(self, observed: str, snapshot: MetricSnapshot, step: Advance) -> Message:
+        parts = [observed, snapshot.detail, f"The goal is not reached yet: {snapshot}."]
+        if step.broken:
+            parts.append(f"Newly broken since the last step: {names_of(step.broken)}.")
+        if step.fixed:
+            parts.append(f"{step.fixed} no longer open since the last step.")
+        now = step.progress
+        if now.trend != "unknown":
+            parts.append(f"Trend: {now.trend}.")
+        if now.failed:
+            parts.append("\n".join(["Approaches after which something broke:", *now.failed]))
+        text = _bounded(repaired_text("\n\n".join([p for p in parts if p.strip()])), self._most)
+        meta = {GOAL_META: msgspec.json.encode(now).decode()}
+        return Message("user", (Text(text),), id="", meta=meta)
+
+
+def _failed(what: str, error: Exception) -> MeasuringFailed:
+    return MeasuringFailed(f"{what} raised {type(error).__name__}: {str(error)[:300]}")
+
+
+def _story(context: RoundStart[Any], *, invalid: bool) -> tuple[GoalProgress | None, Plan | None]:
+    """How far the task was, and what the model has done since; None for nothing."""
+    if context.spent.rounds == 0:
+        return None, None  # what was measured before is another task's
+    newest: Message | None = None
+    for at in range(len(context.messages) - 1, -1, -1):
+        message = context.messages[at]
+        if message.role == "assistant":
+            # Older ones since the measurement were given back, and did nothing.
+            newest = newest or message
+        elif message.meta is not None and GOAL_META in message.meta:
+            before = msgspec.json.decode(message.meta[GOAL_META], type=GoalProgress)
+            return before, None if newest is None else _plan(newest, invalid=invalid)
+    return None, None
+
+
+def _plan(answer: Message, *, invalid: bool) -> Plan:
+    keys = [f"{c.name}({arguments_key(c.name, c.arguments)})" for c in answer.tool_calls]
+    approach = "; ".join([key[:_APPROACH] for key in keys[:4]])
+    return Plan(frozenset(keys), f"- {approach}" if approach else "", invalid)
+
+
+def _bounded(text: str, most: int) -> str:
+    data = text.encode()
+    if len(data) <= most:
+        return text
+    # What is said of the cut has to fit as well.
+    side = (most - 128) // 2
+    cut = data[side:-side]
+    digest = sha256(cut).hexdigest()[:16]
+    head, tail = data[:side].decode(errors="ignore"), data[-side:].decode(errors="ignore")
+    return f"{head}\n[… {len(cut)} bytes left out, SHA-256 {digest} …]\n{tail}"

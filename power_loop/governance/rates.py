@@ -1,0 +1,78 @@
+"""Calls of a tool are kept to a rate."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from power_loop.errors import UsageError
+from power_loop.governance.policies import Policy, Refuse
+from power_loop.hooks import ToolBefore
+
+__all__ = ["RateLimit"]
+
+
+class RateLimit(Policy):
+    """Refuses calls of a tool beyond a rate, and tells the model when the next may be made.
+
+    The rate is that of the loop it is used in, over all its sessions. Put it behind policies that
+    ask a person: a call counts when it gets here, once, however often it is judged.
+    """
+
+    name = "rate_limit"
+
+    def __init__(
+        self,
+        limits: Mapping[str, tuple[int, float]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        name: str = "rate_limit",
+    ) -> None:
+        """Describes the rule.
+
+        Args:
+            limits: by name of a tool, how many calls in how many seconds.
+            clock: seconds that only grow.
+            name: of the policy, where there are several of them.
+
+        Raises:
+            UsageError: there are no limits, or one is not of a count and seconds over 0.
+        """
+        if not limits:
+            raise UsageError("RateLimit needs limits: {'search': (10, 60)} are 10 calls a minute")
+        for tool, (count, seconds) in limits.items():
+            if count < 1 or count != int(count) or not 0 < seconds < math.inf:
+                raise UsageError(
+                    f"the limit of {tool!r} must be a whole number of calls from 1, and a finite "
+                    f"number of seconds over 0; not {(count, seconds)!r}"
+                )
+        self.name = name
+        self._limits = dict(limits)
+        self._clock = clock
+        self._made: dict[str, deque[tuple[float, tuple[str, str, int]]]] = {
+            tool: deque() for tool in limits
+        }
+
+    def before_action(self, context: ToolBefore[Any]) -> Refuse | None:
+        """Refuses a call that comes too soon."""
+        limit = self._limits.get(context.name)
+        if limit is None:
+            return None
+        count, seconds = limit
+        now, made = self._clock(), self._made[context.name]
+        while made and made[0][0] <= now - seconds:
+            made.popleft()
+        call = (context.session_id, context.call.id, context.attempt)
+        if any(known == call for _, known in made):
+            return None
+        if len(made) >= count:
+            wait = math.ceil(made[0][0] + seconds - now)
+            return Refuse(
+                f"[not run] {context.name!r} may be called {count} times in {seconds:g} s. "
+                f"The next call can be made in {max(wait, 1)} s."
+            )
+        made.append((now, call))
+        return None
