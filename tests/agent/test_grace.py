@@ -39,7 +39,7 @@ from tests.session.checker import violations
 
 pytestmark = pytest.mark.anyio
 
-Way = Literal["token", "verb", "scope", "stream", "timeout", "close", "interrupt"]
+Way = Literal["token", "verb", "scope", "stream", "timeout", "close", "interrupt", "nobody"]
 CANCELLED: tuple[Way, ...] = ("token", "verb", "scope", "stream", "timeout", "close")
 EVERY: tuple[Way, ...] = (*CANCELLED, "interrupt")
 
@@ -47,24 +47,34 @@ EVERY: tuple[Way, ...] = (*CANCELLED, "interrupt")
 class Deps:
     """What tools share with their test."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: int) -> None:
+        """`begun` is set once so many tools have begun that wait."""
         self.begun = anyio.Event()
         self.go = anyio.Event()
         self.saw = threading.Event()
         self.tick = threading.Event()
+        self.stopped = anyio.Event()
         self.seen: list[str] = []
         self.from_thread: Callable[[Callable[[], object]], object] = anyio.from_thread.run_sync
+        self._missing = tools
+
+    def begin(self) -> None:
+        """One more waits."""
+        self._missing -= 1
+        if not self._missing:
+            self.begun.set()
 
 
 async def until_begun(context: ToolContext[Deps], *, deaf: bool = False) -> str:
     """Waits for the test."""
     deps = context.deps
-    deps.begun.set()
+    deps.begin()
     try:
         with anyio.CancelScope(shield=deaf):
             await deps.go.wait()
     except anyio.get_cancelled_exc_class():
         deps.seen.append(f"cancelled, {context.cancelled}")
+        deps.stopped.set()
         raise
     deps.seen.append(f"ended, {context.cancelled}")
     return "all of it"
@@ -125,7 +135,7 @@ def background_in_thread(context: ToolContext[Deps]) -> str:
 
 
 def _in_thread(context: ToolContext[Deps]) -> str:
-    context.deps.from_thread(context.deps.begun.set)
+    context.deps.from_thread(context.deps.begin)
     while not context.cancelled:
         context.deps.tick.wait(0.001)
     context.deps.saw.set()
@@ -134,9 +144,8 @@ def _in_thread(context: ToolContext[Deps]) -> str:
 
 @tool
 async def quick(context: ToolContext[Deps]) -> str:
-    """Ends once another has begun."""
+    """Ends once all others have begun."""
     await context.deps.begun.wait()
-    await anyio.wait_all_tasks_blocked()
     return "quick"
 
 
@@ -158,7 +167,7 @@ class Bench:
     """A loop whose model asks for some tools, and whose run is stopped while they run."""
 
     def __init__(self, *names: str, hooks: Hooks | None = None, grace: float = 30) -> None:
-        self.deps = Deps()
+        self.deps = Deps(len([name for name in names if name != quick.name]))
         self.store = MemoryStore()
         self.llm = Scripted(
             calls(*[(name, name, "{}") for name in names]), says("I see"), says("and now?")
@@ -178,8 +187,8 @@ class Bench:
 
     @asynccontextmanager
     async def stopped(self, way: Way) -> AsyncGenerator[None]:
-        """Inside, the run has been stopped in some way once a tool had begun; afterwards it and the
-        loop have ended, and nothing is left.
+        """Inside, the run has been stopped in some way once its tools had begun; afterwards it and
+        the loop have ended, and nothing is left.
         """
         self.loop.events.subscribe(self.seen.append, inline=True)
         await self.store.create("s")
@@ -441,9 +450,8 @@ async def test_siblings_of_a_broken_batch_are_treated_as_their_tools_say() -> No
     hooks = Hooks()
     hooks.on(TOOL_AFTER, lambda context: Break("seen enough") if context.name == "quick" else None)
     bench = Bench("quick", "abort", "finish", "background", hooks=hooks)
-    async with bench.stopped("timeout"):
-        while not any(each.startswith("cancelled") for each in bench.deps.seen):
-            await anyio.lowlevel.checkpoint()
+    async with bench.stopped("nobody"):
+        await bench.deps.stopped.wait()
         bench.deps.go.set()
         await bench.ended.wait()
         await anyio.wait_all_tasks_blocked()
@@ -472,6 +480,8 @@ def test_a_word_or_a_time_that_there_is_not_is_refused() -> None:
         with pytest.raises(ToolDefinitionError, match=told):
             tool(name="x", description="X.", **options)(lambda: None)
         with pytest.raises(ToolDefinitionError, match=told):
-            JsonSchemaTool("x", "X.", {}, lambda a, c: None, **options)
-    made = JsonSchemaTool("x", "X.", {}, lambda a, c: None, on_cancel="finish", grace=0)
+            JsonSchemaTool("x", "X.", {"type": "object"}, lambda a, c: None, **options)
+    made = JsonSchemaTool(
+        "x", "X.", {"type": "object"}, lambda a, c: None, on_cancel="finish", grace=0
+    )
     assert (made.on_cancel, made.grace, abort.on_cancel, abort.grace) == ("finish", 0, "abort", 5.0)
