@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, cast
@@ -17,11 +18,16 @@ Backend = Literal["asyncio", "trio"]
 
 
 class Steps:
-    """Counts scheduler steps while `counting`, and does things before some of them."""
+    """Counts scheduler steps while `counting`, and does things before some of them.
+
+    Attributes:
+        late: seconds by which the event loop's clock is ahead of the real one.
+    """
 
     def __init__(self) -> None:
         self.counting = False
         self.count = 0
+        self.late = 0.0
         self._at: dict[int, list[Callable[[], object]]] = {}
 
     def at(self, step: int, action: Callable[[], object]) -> None:
@@ -46,6 +52,9 @@ class _SteppingLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self._steps = steps
 
+    def time(self) -> float:
+        return super().time() + self._steps.late
+
     def _run_once(self) -> None:
         self._steps.tick()
         ready = cast("deque[Any]", getattr(self, "_ready"))  # noqa: B009  it is not declared
@@ -68,10 +77,24 @@ class _Instrument(trio.abc.Instrument):
             trio.lowlevel.current_trio_token().run_sync_soon(lambda: None)
 
 
+class _Clock(trio.abc.Clock):
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def start_clock(self) -> None:
+        """It runs already."""
+
+    def current_time(self) -> float:
+        return time.perf_counter() + self._steps.late
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return deadline - self.current_time()
+
+
 def run_stepwise(main: Callable[[], Awaitable[None]], steps: Steps, backend: Backend) -> None:
     """Runs `main` to its end, telling `steps` of every step."""
     if backend == "trio":
-        trio.run(main, instruments=[_Instrument(steps)])
+        trio.run(main, instruments=[_Instrument(steps)], clock=_Clock(steps))
         return
     loop = _SteppingLoop(steps)
     try:
