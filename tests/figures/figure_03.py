@@ -1,8 +1,7 @@
-"""Figure 3: cancelled at every scheduler step, in nine ways, and a second time during clean-up.
+"""Figure 3: cancelled at every scheduler step, in seven ways, and a second time during clean-up.
 
-The ways: a scope, the task itself, the verb, a token, a deadline, a reader that leaves its stream, a
-loop that closes; the first two again while the first cancellation is being cleaned up after. What
-must hold after each is in `cancelling`.
+The ways: a scope, the task itself, the verb, a token, a deadline, a reader that leaves its stream,
+and a loop that closes. What must hold after each is in `cancelling`.
 """
 
 from __future__ import annotations
