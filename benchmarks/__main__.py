@@ -1,6 +1,6 @@
 """`python -m benchmarks [a b c …] [--against floor,…] [--json FILE]`; instead of letters, `clients`
-or `codecs` for the tables of the client alone, or `stores` for the stores beside their drivers. See
-docs/performance.md."""
+or `codecs` for the tables of the client alone, `stores` for the stores beside their drivers, or
+`limits` for what budgets and policies cost. See docs/performance.md."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from benchmarks.clients import codecs
 from benchmarks.clients import table as clients
 from benchmarks.clients.worker import missing_sdks
 from benchmarks.harness import measure, serving
+from benchmarks.limits import table as limits
 from benchmarks.scenarios import FULL, LETTERS, TINY, WrongResult
 from benchmarks.stores import servers
 from benchmarks.stores import table as stores
 from benchmarks.table import as_json, as_table
-from benchmarks.worker import SIDES
 
 CLIENTS = "clients"
 CODECS = "codecs"
 STORES = "stores"
-ALONE = (CLIENTS, CODECS, STORES)
+LIMITS = "limits"
+ALONE = (CLIENTS, CODECS, STORES, LIMITS)
+OTHERS = ("floor",)
 
 
 def main() -> int:
@@ -39,15 +41,14 @@ def main() -> int:
     options = parser.parse_args()
     letters: list[str] = options.scenarios or list(LETTERS)
     against: list[str] = options.against.split(",")
-    others = sorted(set(SIDES) - {"ours"})
     alone = len(letters) == 1 and letters[0] in ALONE
     if not alone and (unknown := set(letters) - set(LETTERS)):
         parser.error(
             f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(LETTERS)}, "
             f"and, each alone, {' and '.join(ALONE)}"
         )
-    if unknown := set(against) - set(others):
-        parser.error(f"no side {', '.join(sorted(unknown))}; there is {', '.join(others)}")
+    if unknown := set(against) - set(OTHERS):
+        parser.error(f"no side {', '.join(sorted(unknown))}; there is {', '.join(OTHERS)}")
     try:
         table, rows = measured(letters, against, tiny=options.tiny)
     except WrongResult as error:
@@ -73,6 +74,9 @@ def measured(letters: list[str], against: list[str], *, tiny: bool) -> tuple[str
             say_what_is_missing()
             beside = clients.measure_clients("tiny" if tiny else "full", url)
             return clients.as_table(beside), clients.as_json(beside)
+        if letters == [LIMITS]:
+            costs = limits.measure_limits("tiny" if tiny else "full", url)
+            return limits.as_table(costs), limits.as_json(costs)
         if letters == [STORES]:
             if missing := servers.missing():
                 raise WrongResult(f"PostgreSQL needs {missing}: pip install 'power-loop[dev]'")

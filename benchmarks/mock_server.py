@@ -7,6 +7,7 @@ Completions, Responses or Messages. The model's name says what it does; tools on
     tools:R:W     R rounds of W calls each after the newest user message, then the sentence
     stream:N      the answer in N chunks, each an HTTP chunk of its own
 
+and the same behind `gpt-4.1-mini:`, for whoever counts tokens by the vocabulary of that model.
 It keeps nothing between requests: where a conversation stands is counted in the request itself.
 """
 
@@ -27,7 +28,7 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _PROTOCOLS: Mapping[bytes, str] = MappingProxyType(
     {b"/v1/responses": "responses", b"/v1/messages": "messages"}
 )
-_MODEL = re.compile(rb'"model": ?"([a-z0-9:]+)"')
+_MODEL = re.compile(rb'"model": ?"(?:gpt-4\.1-mini:)?([a-z0-9:]+)"')
 _USER = b'"role":"user"'
 _RESULT = b'"tool_call_id"'
 
@@ -78,7 +79,7 @@ def _calls(before: int, width: int) -> bytes:
         {
             "id": f"call_{before + i}",
             "type": "function",
-            "function": {"name": "weather", "arguments": f'{{"city":"Rome","days":{i + 1}}}'},
+            "function": {"name": "weather", "arguments": f'{{"city":"Rome","days":{before + i}}}'},
         }
         for i in range(width)
     ]

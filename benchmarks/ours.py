@@ -5,17 +5,31 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
+
+from msgspec import Struct
 
 from benchmarks.measuring import Open, Repeat, Watch, expect, kib_in, per_session, shares
 from benchmarks.scenarios import ANSWER, PIECE, Sample, Size
 from llm_client.codecs.openai_chat import OpenAIChatCodec
 from llm_client.http_service import HttpLLMService
 from llm_client.transport.httpx_transport import HttpxTransport
-from power_loop import AgentConfig, AgentLoop, Hooks, RunResult, SQLiteStore, Stamped, Store, tool
+from power_loop import (
+    AgentConfig,
+    AgentLoop,
+    Extension,
+    Hooks,
+    RunResult,
+    SharedBudget,
+    SQLiteStore,
+    Stamped,
+    Store,
+    tool,
+)
 from power_loop.events import MessageAppended, RunClosed, TextDelta, ToolSettled
 from power_loop.hooks import (
     LLM_AFTER,
@@ -28,7 +42,17 @@ from power_loop.hooks import (
     ToolBefore,
 )
 
-__all__ = ["PARTS"]
+__all__ = [
+    "PARTS",
+    "Governed",
+    "Opener",
+    "Watched",
+    "opened",
+    "sessions",
+    "streamed",
+    "text",
+    "tools",
+]
 
 ASK = "What is the weather?"
 
@@ -66,11 +90,33 @@ class Watched:
         self.events += 1
 
 
+class Governed(Struct, frozen=True):
+    """What limits a loop: its settings, what it shares with other loops, and its policies."""
+
+    config: AgentConfig = AgentConfig(max_rounds=10_000)
+    budget: SharedBudget | None = None
+    extensions: tuple[Extension, ...] = ()
+
+
+class Opener(Protocol):
+    """Opens the loop of a part."""
+
+    def __call__(
+        self, url: str, model: str, *, watched: Watched | None = None, store: Store | None = None
+    ) -> AbstractAsyncContextManager[AgentLoop]: ...
+
+
 @asynccontextmanager
 async def opened(
-    url: str, model: str, *, watched: Watched | None = None, store: Store | None = None
+    url: str,
+    model: str,
+    *,
+    watched: Watched | None = None,
+    store: Store | None = None,
+    governed: Governed | None = None,
 ) -> AsyncGenerator[AgentLoop]:
     """A loop with one tool; with `watched`, also hooks and a subscriber."""
+    governed = governed or Governed()
     service = HttpLLMService(
         OpenAIChatCodec(),
         HttpxTransport(),
@@ -82,7 +128,9 @@ async def opened(
         service,
         tools=[weather],
         store=store,
-        config=AgentConfig(max_rounds=10_000),
+        config=governed.config,
+        budget=governed.budget,
+        extensions=governed.extensions,
         hooks=None if watched is None else watched.hooks,
     )
     if watched is not None:
@@ -106,9 +154,9 @@ async def check_calls(loop: AgentLoop, session_id: str, calls: int) -> None:
 
 
 @asynccontextmanager
-async def text(url: str, size: Size) -> AsyncGenerator[Repeat]:
+async def text(url: str, size: Size, *, opener: Opener = opened) -> AsyncGenerator[Repeat]:
     watched = Watched()
-    async with opened(url, "text", watched=watched) as loop:
+    async with opener(url, "text", watched=watched) as loop:
 
         async def repeat() -> Mapping[str, Sample]:
             seen = watched.models
@@ -123,10 +171,12 @@ async def text(url: str, size: Size) -> AsyncGenerator[Repeat]:
 
 
 @asynccontextmanager
-async def tools(url: str, size: Size, *, part: str) -> AsyncGenerator[Repeat]:
+async def tools(
+    url: str, size: Size, *, part: str, opener: Opener = opened
+) -> AsyncGenerator[Repeat]:
     shape = size.tools(part)
     watched = Watched()
-    async with opened(url, shape.model, watched=watched) as loop:
+    async with opener(url, shape.model, watched=watched) as loop:
 
         async def repeat() -> Mapping[str, Sample]:
             seen = watched.tools
@@ -143,8 +193,8 @@ async def tools(url: str, size: Size, *, part: str) -> AsyncGenerator[Repeat]:
 
 
 @asynccontextmanager
-async def streamed(url: str, size: Size) -> AsyncGenerator[Repeat]:
-    async with opened(url, f"stream:{size.chunks}") as loop:
+async def streamed(url: str, size: Size, *, opener: Opener = opened) -> AsyncGenerator[Repeat]:
+    async with opener(url, f"stream:{size.chunks}") as loop:
 
         async def repeat() -> Mapping[str, Sample]:
             pieces: list[str] = []
@@ -170,8 +220,8 @@ async def _together(loop: AgentLoop, size: Size) -> list[RunResult[None]]:
 
 
 @asynccontextmanager
-async def sessions(url: str, size: Size) -> AsyncGenerator[Repeat]:
-    async with opened(url, f"tools:{size.steps - 1}:1") as loop:
+async def sessions(url: str, size: Size, *, opener: Opener = opened) -> AsyncGenerator[Repeat]:
+    async with opener(url, f"tools:{size.steps - 1}:1") as loop:
 
         async def repeat() -> Mapping[str, Sample]:
             watch = Watch()

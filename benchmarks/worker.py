@@ -21,7 +21,13 @@ from benchmarks.scenarios import FULL, TINY
 
 __all__ = ["SIDES", "part_of", "serve"]
 
-SIDES = MappingProxyType({"floor": "benchmarks.floor_parts", "ours": "benchmarks.ours"})
+SIDES = MappingProxyType(
+    {
+        "floor": "benchmarks.floor_parts",
+        "ours": "benchmarks.ours",
+        "limited": "benchmarks.limits.loops",
+    }
+)
 """Where each side's parts are. A side loads nothing of another."""
 
 

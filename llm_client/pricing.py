@@ -33,7 +33,8 @@ __all__ = [
     "under",
 ]
 
-_MILLION = Decimal(1_000_000)
+_PER_MILLION = -6
+_NOTHING = Decimal(0)
 
 _log = logging.getLogger("llm_client.pricing")
 
@@ -213,9 +214,10 @@ def summed(
     count: Counted, rates: tuple[Decimal, Decimal, Decimal, Decimal], as_of: date | None
 ) -> Price:
     """The price at `rates` for a million fresh, read, written and output tokens."""
-    fresh, read, written, output = (
-        rate * tokens / _MILLION for rate, tokens in zip(rates, structs.astuple(count), strict=True)
-    )
+    fresh = (rates[0] * count.fresh).scaleb(_PER_MILLION)
+    read = (rates[1] * count.read).scaleb(_PER_MILLION) if count.read else _NOTHING
+    written = (rates[2] * count.written).scaleb(_PER_MILLION) if count.written else _NOTHING
+    output = (rates[3] * count.output).scaleb(_PER_MILLION)
     return Price(
         amount=fresh + read + written + output,
         input=fresh,

@@ -20,6 +20,18 @@ __all__ = ["ModelTokens"]
 _KEPT = 64
 
 
+class _Shared:
+    """What counters of one model have in common."""
+
+    __slots__ = ("calibration", "ready", "systems", "tools")
+
+    def __init__(self, calibration: Calibration, *, ready: bool) -> None:
+        self.calibration = calibration
+        self.ready = ready
+        self.tools: OrderedDict[int, tuple[tuple[ToolSpec, ...], TokenEstimate]] = OrderedDict()
+        self.systems: OrderedDict[str | None, TokenEstimate] = OrderedDict()
+
+
 class ModelTokens:
     """A `TokenCounter` for one model.
 
@@ -37,18 +49,27 @@ class ModelTokens:
 
     Attributes:
         model: the model's name.
-        calibration: what has been learnt so far, to be stored and passed to a later counter.
     """
 
     def __init__(self, model: str, *, calibration: Calibration | None = None) -> None:
         self.model = model
-        self.calibration = calibration or Calibration()
         self._family = family_of(model)
-        self._ready = self._family.vocabulary is None
         self._measure = Measure(self._family, self._text)
         self._messages = IncrementalCount(self._measure.message)
-        self._tools: OrderedDict[int, tuple[tuple[ToolSpec, ...], TokenEstimate]] = OrderedDict()
-        self._systems: OrderedDict[str | None, TokenEstimate] = OrderedDict()
+        self._shared = _Shared(calibration or Calibration(), ready=self._family.vocabulary is None)
+
+    @property
+    def calibration(self) -> Calibration:
+        """What has been learnt so far, to be stored and passed to a later counter."""
+        return self._shared.calibration
+
+    def sibling(self) -> ModelTokens:
+        """A counter for another conversation with the same model. It has messages of its own and
+        shares all else: tools and system prompts are counted once, and what one learns, both know.
+        """
+        other = ModelTokens(self.model)
+        other._shared = self._shared
+        return other
 
     def __repr__(self) -> str:
         return f"ModelTokens({self.model!r})"
@@ -59,9 +80,9 @@ class ModelTokens:
         Raises:
             ConfigError: this installation is damaged.
         """
-        if self._family.vocabulary is not None and not self._ready:
+        if self._family.vocabulary is not None and not self._shared.ready:
             await to_thread.run_sync(load_vocabulary, self._family.vocabulary)
-            self._ready = True
+            self._shared.ready = True
 
     def count_text(self, text: str) -> int:
         """Tokens of `text` alone."""
@@ -81,11 +102,12 @@ class ModelTokens:
         """Takes note of what the provider counted for `request`. A vocabulary is not loaded for
         that alone."""
         reported = usage.input_tokens
-        if reported is None or not self._ready:
+        if reported is None or not self._shared.ready:
             return
         raw = self._raw(request)
         if not raw.exact:
-            self.calibration = self.calibration.observe(self.model, raw.tokens, reported)
+            learnt = self.calibration.observe(self.model, raw.tokens, reported)
+            self._shared.calibration = learnt
 
     def _corrected(self, raw: TokenEstimate) -> TokenEstimate:
         if raw.exact:
@@ -104,24 +126,24 @@ class ModelTokens:
     def _text(self, text: str) -> int:
         if self._family.vocabulary is None:
             return estimate_text(text)
-        self._ready = True
+        self._shared.ready = True
         return count_encoded(load_vocabulary(self._family.vocabulary), text)
 
     def _system(self, system: str | None) -> TokenEstimate:
-        known = self._systems.get(system)
+        known = self._shared.systems.get(system)
         if known is None:
-            known = self._systems[system] = self._measure.prompt(system)
-            if len(self._systems) > _KEPT:
-                self._systems.popitem(last=False)
+            known = self._shared.systems[system] = self._measure.prompt(system)
+            if len(self._shared.systems) > _KEPT:
+                self._shared.systems.popitem(last=False)
         return known
 
     def _tool_set(self, tools: tuple[ToolSpec, ...]) -> TokenEstimate:
         # An entry holds the tools themselves, so that their id cannot pass to others.
-        known = self._tools.get(id(tools))
+        known = self._shared.tools.get(id(tools))
         if known is not None:
             return known[1]
         count = self._measure.tools(tools)
-        self._tools[id(tools)] = (tools, count)
-        if len(self._tools) > _KEPT:
-            self._tools.popitem(last=False)
+        self._shared.tools[id(tools)] = (tools, count)
+        if len(self._shared.tools) > _KEPT:
+            self._shared.tools.popitem(last=False)
         return count

@@ -48,6 +48,7 @@ from power_loop.session.records import Decided, Record
 from power_loop.session.spent import Spent
 
 if TYPE_CHECKING:
+    from llm_client.tokens import ModelTokens
     from power_loop.agent.spending import LoopBudget
     from power_loop.runtime.budget.meter import Meter
     from power_loop.session.machine import Session
@@ -82,6 +83,7 @@ class Runner(Planner):
         self.hub = hub
         self._hooks = hooks
         self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
+        self._counters: dict[str, ModelTokens] = {}
         self._runs = Runs()
         self._open = False
         self.background = Background(store)
@@ -264,7 +266,8 @@ class Runner(Planner):
         template = replace(settings.plan.template, cache_key=session.id)
         purse, meter = None, settings.meter
         if meter is not None:
-            purse = agent.spending.purse_of(meter, config, settings.plan.model)
+            counters = agent.spending.Counters(self._counters, owned.counters)
+            purse = agent.spending.purse_of(meter, config, settings.plan.model, counters)
         setup = RunSetup(
             session=session,
             store=self.store,

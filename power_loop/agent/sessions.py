@@ -6,10 +6,10 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
-from msgspec import Struct
+from msgspec import Struct, field
 
 from power_loop.driver.shield import to_the_end
 from power_loop.errors import SessionBusy, StoreError
@@ -18,6 +18,9 @@ from power_loop.log import logger
 from power_loop.runtime.stores.base import Lease, Snapshot, Store
 from power_loop.session.machine import Session
 from power_loop.session.snapshot import is_due, restored, snapshot_of
+
+if TYPE_CHECKING:
+    from llm_client.tokens import ModelTokens
 
 __all__ = ["Owned", "Sessions", "WaitOrFail"]
 
@@ -30,10 +33,15 @@ _RETRY_SECONDS = 0.2
 
 
 class Owned(Struct):
-    """A session that is ours for now. `released` once the store has the lease back."""
+    """A session that is ours for now. `released` once the store has the lease back.
+
+    `counters` count its tokens, by model. They stay with what is folded, so that a message is
+    counted once and not once a run.
+    """
 
     session: Session
     lease: Lease
+    counters: dict[str, ModelTokens]
     released: bool = False
 
 
@@ -43,6 +51,7 @@ class _Folded(Struct):
     generation: int
     session: Session
     kept: int
+    counters: dict[str, ModelTokens] = field(default_factory=dict[str, "ModelTokens"])
 
 
 class _Turn:
@@ -97,7 +106,8 @@ class Sessions:
             await turn.wait()
             try:
                 lease = await self._claim(session_id, on_busy)
-                owned = Owned(await self._fold_or_release(session_id, lease), lease)
+                folded = await self._fold_or_release(lease)
+                owned = Owned(folded.session, lease, folded.counters)
                 try:
                     yield owned
                 finally:
@@ -144,7 +154,7 @@ class Sessions:
             with anyio.move_on_after(_RETRY_SECONDS):
                 await self._store.wait(session_id, info.seq)
 
-    async def _fold_or_release(self, session_id: str, lease: Lease) -> Session:
+    async def _fold_or_release(self, lease: Lease) -> _Folded:
         try:
             return await self._folded_to(lease)
         except BaseException:
@@ -158,7 +168,7 @@ class Sessions:
             # What led here is the news; a lease that stays behind expires with its owner.
             logger.warning("the lease of session %r is still held: %s", lease.session, error)
 
-    async def _folded_to(self, lease: Lease) -> Session:
+    async def _folded_to(self, lease: Lease) -> _Folded:
         session_id, seq = lease.session, lease.seq
         known = self._folded.get(session_id)
         if known is None or known.session.seq > seq or known.generation != lease.generation:
@@ -167,8 +177,9 @@ class Sessions:
             while len(self._folded) > self._cached:
                 self._folded.popitem(last=False)
         self._folded.move_to_end(session_id)
-        session = known.session
-        return session if session.seq == seq else await self._fold(session)
+        if known.session.seq != seq:
+            await self._fold(known.session)
+        return known
 
     async def _begun(self, session_id: str) -> tuple[Session, int]:
         """The session as its newest snapshot has it, and how many records that spares to read."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from msgspec.structs import replace
@@ -27,6 +28,7 @@ from power_loop.session.outcome import BudgetExhausted
 from power_loop.session.spent import Spent
 
 __all__ = [
+    "Counters",
     "LoopBudget",
     "RunPurse",
     "announced",
@@ -39,6 +41,8 @@ __all__ = [
 ]
 
 _OF_TOKENS = ("tokens", "input_tokens", "output_tokens", "cost")
+_CALL = Spent(tool_calls=1)
+_CHILD = Spent(tool_calls=1, children=1)
 
 LoopBudget = Budget | SharedBudget | Sequence[Budget | SharedBudget]
 """What all runs of a loop may use together: a budget of its own, or one that it shares."""
@@ -107,12 +111,37 @@ def meter_for(
     return Meter("run", budget, above, spent)
 
 
-def purse_of(meter: Meter, config: AgentConfig, model: str) -> RunPurse:
-    """The purse of a run that asks `model` where it does not say which."""
+class Counters:
+    """Count tokens, by model: messages once a session and not once a run, all else once a loop."""
+
+    __slots__ = ("_loop", "_session")
+
+    def __init__(self, loop: dict[str, ModelTokens], session: dict[str, ModelTokens]) -> None:
+        """Both are added to."""
+        self._loop = loop
+        self._session = session
+
+    def of(self, model: str) -> ModelTokens:
+        """The counter of a model."""
+        counter = self._session.get(model)
+        if counter is None:
+            first = self._loop.get(model)
+            if first is None:
+                first = self._loop[model] = llm_client.ModelTokens(model)
+            counter = self._session[model] = first.sibling()
+        return counter
+
+
+def purse_of(meter: Meter, config: AgentConfig, model: str, counters: Counters) -> RunPurse:
+    """The purse of a run that asks `model` where it does not say which. `counters` are those of its
+    session and loop.
+    """
     prices = config.prices
     if prices is None and meter.limits_cost:
         prices = _list_prices()
-    return RunPurse(meter, model=model, prices=prices, answer=config.budgeted_output)
+    return RunPurse(
+        meter, model=model, prices=prices, answer=config.budgeted_output, counters=counters
+    )
 
 
 def _list_prices() -> PriceBook | None:
@@ -152,22 +181,28 @@ class RunPurse:
         model: str,
         prices: PriceBook | None,
         answer: int,
+        counters: Counters,
     ) -> None:
         """`meter` is the run's own. `model` is asked where a request names none; `answer` tokens
-        are what an answer may have where a request does not say.
+        are what an answer may have where a request does not say. `counters` count requests.
         """
         self.meter = meter
         self._model = model
         self._prices = prices
         self._answer = answer
-        self._counters: dict[str, ModelTokens] = {}
+        self._counters = counters
         self._asked: dict[str, tuple[LLMRequest, Hold]] = {}
         self._measured: tuple[int, int] = (0, 0)
         limited = {name for account in meter.chain for name in account.limits}
         self._counts = not limited.isdisjoint(_OF_TOKENS)
 
     async def reserve(
-        self, request: LLMRequest, attempt: str, *, new_round: bool
+        self,
+        request: LLMRequest,
+        attempt: str,
+        *,
+        new_round: bool,
+        waiting: Callable[[], AbstractContextManager[object]],
     ) -> Grant | BudgetExhausted:
         """Sets aside what a model call may cost, for `settle`."""
         tokens, output = 0, request.max_output_tokens
@@ -176,26 +211,22 @@ class RunPurse:
         model = request.model or self._model
         rate = worst_rate(self._prices, model, tokens) if self.meter.limits_cost else NO_PRICES
         need = Need(input_tokens=tokens, output_tokens=output, new_round=new_round, rate=rate)
-        found = await self.meter.reserve(need)
+        found = await self.meter.reserve(need, waiting)
         if isinstance(found, Shortfall):
             return BudgetExhausted(found.limit, found.reason)
-        bounded = replace(request, max_output_tokens=found.output)
+        bounded = request
+        if found.output != request.max_output_tokens:
+            bounded = replace(request, max_output_tokens=found.output)
         self._asked[attempt] = bounded, found
         return Grant(bounded, found.tokens, found.output or 0, found.cost)
 
     async def _count(self, request: LLMRequest) -> int:
         """Tokens of a request: as counted, and no fewer than a shorter one was measured to have."""
-        counter = self._counter(request.model or self._model)
+        counter = self._counters.of(request.model or self._model)
         await counter.load()
         messages, measured = self._measured
         counted = counter.count_request(request).tokens
         return max(counted, measured) if len(request.messages) >= messages else counted
-
-    def _counter(self, model: str) -> ModelTokens:
-        counter = self._counters.get(model)
-        if counter is None:
-            counter = self._counters[model] = llm_client.ModelTokens(model)
-        return counter
 
     def settle(self, attempt: str, usage: Usage, cost: float) -> None:
         """Charges what a call has come to."""
@@ -204,9 +235,17 @@ class RunPurse:
             return
         request, hold = asked
         sent, given = usage.input_tokens or 0, usage.output_tokens or 0
-        hold.settle(replace(_made(hold), input_tokens=sent, output_tokens=given, cost=cost))
+        hold.settle(
+            Spent(
+                rounds=hold.rounds,
+                llm_calls=1,
+                input_tokens=sent,
+                output_tokens=given,
+                cost=cost,
+            )
+        )
         if sent and self._counts:
-            self._counter(request.model or self._model).learn(request, usage)
+            self._counters.of(request.model or self._model).learn(request, usage)
             self._measured = len(request.messages), sent
 
     def cost(self, model: str, usage: Usage) -> float:
@@ -217,7 +256,7 @@ class RunPurse:
 
     def spend_tool_call(self, *, child: bool) -> BudgetExhausted | None:
         """Takes one call of a tool, and one session of a sub-agent if it is one."""
-        short = self.meter.spend(Spent(tool_calls=1, children=int(child)))
+        short = self.meter.spend(_CHILD if child else _CALL)
         return None if short is None else BudgetExhausted(short.limit, short.reason)
 
     def charge_time(self, wall: float, working: float) -> None:
@@ -229,12 +268,6 @@ class RunPurse:
         for _, hold in self._asked.values():
             hold.settle()
         self._asked.clear()
-
-
-def _made(hold: Hold) -> Spent:
-    """What of a reservation is used whatever the call comes to: that it was made."""
-    whole = hold.whole
-    return Spent(rounds=whole.rounds, llm_calls=whole.llm_calls)
 
 
 def time_limits(meter: Meter) -> Mapping[str, float]:

@@ -166,8 +166,9 @@ class RunPorts:
         self, request: LLMRequest, attempt: str, *, new_round: bool
     ) -> Grant | BudgetExhausted:
         """Sets aside what a model call may cost."""
-        with self.stopwatch.paused():
-            return await self._purse.reserve(request, attempt, new_round=new_round)
+        return await self._purse.reserve(
+            request, attempt, new_round=new_round, waiting=self.stopwatch.paused
+        )
 
     def cost(self, model: str, usage: Usage) -> float:
         """What tokens of a model cost."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from llm_client.types import LLMRequest, Usage
@@ -15,9 +17,16 @@ class Purse(Protocol):
     """**Protocol**: the budget of one run, and of all that it is a part of."""
 
     async def reserve(
-        self, request: LLMRequest, attempt: str, *, new_round: bool
+        self,
+        request: LLMRequest,
+        attempt: str,
+        *,
+        new_round: bool,
+        waiting: Callable[[], AbstractContextManager[object]],
     ) -> Grant | BudgetExhausted:
-        """Sets aside what a model call may cost, for `settle`. May wait for others to settle."""
+        """Sets aside what a model call may cost, for `settle`. May wait for others to settle, in
+        the context that `waiting` makes.
+        """
         ...
 
     def settle(self, attempt: str, usage: Usage, cost: float) -> None:

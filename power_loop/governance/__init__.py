@@ -3,6 +3,7 @@
 policies.py    Policy and its decisions; Policies makes hooks of them
 approval.py    RequireApproval: a person is asked first
 allowlist.py   ToolAllowlist                 rates.py  RateLimit
+costs.py       CostLimit, with a warning
 repetition.py  RepetitionGuard, by degrees   stalled.py  NoProgress, bluntly
 rounds.py      what the last rounds were, as the transcript tells it; cycles.py whether they repeat
 exits.py       Exit and Exits: conditions under which a run ends
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from power_loop.governance.allowlist import ToolAllowlist
 from power_loop.governance.approval import RequireApproval
+from power_loop.governance.costs import CostLimit
 from power_loop.governance.exits import Exit, ExitCondition, Exits, ExitState
 from power_loop.governance.goals import GoalDriven
 from power_loop.governance.plans import ValidPlans
@@ -38,6 +40,7 @@ __all__ = [  # noqa: RUF022  grouped by use
     "RequireApproval",
     "ToolAllowlist",
     "RateLimit",
+    "CostLimit",
     "NoProgress",
     "RepetitionGuard",
     # exits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from decimal import Decimal
 from inspect import isawaitable
 from math import isfinite
 from typing import Any, Protocol, cast
@@ -11,10 +10,11 @@ from typing import Any, Protocol, cast
 from msgspec import Struct
 
 from llm_client.pricing import PriceBook
-from llm_client.types import Message, Usage
+from llm_client.types import Message
 from power_loop.agent.extensions import Extension
 from power_loop.driver.dispatch import Hooks
 from power_loop.errors import UsageError
+from power_loop.governance.costs import cost_of
 from power_loop.governance.cycles import stale_rounds
 from power_loop.governance.progress import MetricSnapshot, Trend
 from power_loop.governance.rounds import RoundReader
@@ -112,15 +112,8 @@ class Exit:
         Raises:
             UsageError: it is not over 0.
         """
-
-        def cost(spent: Spent) -> float:
-            usage = Usage(spent.input_tokens, spent.output_tokens)
-            price = prices.price(model, usage)
-            if price is None:
-                raise UsageError(f"the price book gives no price for {model!r}, so none can limit")
-            return float(max(price.amount, Decimal(str(spent.cost))))
-
-        return _Limit("cost", _over_zero("cost_limit", usd), cost)
+        most = _over_zero("cost_limit", usd)
+        return _Limit("cost", most, lambda spent: cost_of(spent, model, prices))
 
 
 class Exits(Extension):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,9 +51,8 @@ class RateLimit(Policy):
         self.name = name
         self._limits = dict(limits)
         self._clock = clock
-        self._made: dict[str, deque[tuple[float, tuple[str, str, int]]]] = {
-            tool: deque() for tool in limits
-        }
+        # Of each tool, when the calls were let through that still count, oldest first.
+        self._made: dict[str, dict[tuple[str, str, int], float]] = {tool: {} for tool in limits}
 
     def before_action(self, context: ToolBefore[Any]) -> Refuse | None:
         """Refuses a call that comes too soon."""
@@ -63,16 +61,16 @@ class RateLimit(Policy):
             return None
         count, seconds = limit
         now, made = self._clock(), self._made[context.name]
-        while made and made[0][0] <= now - seconds:
-            made.popleft()
+        while made and made[oldest := next(iter(made))] <= now - seconds:
+            del made[oldest]
         call = (context.session_id, context.call.id, context.attempt)
-        if any(known == call for _, known in made):
+        if call in made:
             return None
         if len(made) >= count:
-            wait = math.ceil(made[0][0] + seconds - now)
+            wait = math.ceil(next(iter(made.values())) + seconds - now)
             return Refuse(
                 f"[not run] {context.name!r} may be called {count} times in {seconds:g} s. "
                 f"The next call can be made in {max(wait, 1)} s."
             )
-        made.append((now, call))
+        made[call] = now
         return None

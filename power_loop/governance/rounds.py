@@ -7,10 +7,10 @@ same in a long session.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
@@ -29,9 +29,9 @@ ToolKey = tuple[str, str]
 Normalise = Callable[[str, dict[str, Any]], object]
 Alike = Callable[[str, str], str]
 
-_KEPT = 4_096
-_PER_ROUND = 4
-"""Messages that most rounds have at most: the answer, results, what is said in between."""
+_SESSIONS = 1_024
+"""Of so many, what was read is kept; what an older one has said is read again."""
+_LEAST = 16
 _REFUSED_RESULT = (REFUSED,)
 
 
@@ -89,50 +89,57 @@ class RoundReader:
         self._polls = polling if callable(polling) else names.__contains__
         self._normalise = normalise
         self._alike = alike
-        # What was read of a round, by session, id of its answer, and whether something follows it.
-        self._known: dict[tuple[str, str, bool], Round | None] = {}
+        self._known: dict[str, _Known] = {}
 
     def read(self, session: str, messages: Sequence[Message], count: int) -> list[Round]:
         """The last `count` rounds of a transcript, oldest first, without those that only polled."""
-        tail, answers = _tail(messages, count)
-        found: list[Round] = []
-        refused = False
-        for index, start in enumerate(answers):
-            stop = answers[index + 1] if index + 1 < len(answers) else len(tail)
-            read = self._round(session, tail, start, stop)
-            if read is not None:
-                found.append(read)
-                refused = refused or read.refused
-        return _as_before(found) if refused else found
-
-    def _round(
-        self, session: str, messages: Sequence[Message], start: int, stop: int
-    ) -> Round | None:
-        # Results enter the view together; a replay asks again about the time before they did.
-        key = (session, messages[start].id, stop > start + 1)
-        if key not in self._known:
-            while len(self._known) >= _KEPT:
+        known = self._known.get(session)
+        if known is None or not known.goes_on_in(messages) or known.lacks(count):
+            # More than is asked for: with every round of a task, one more will be.
+            start = _start(messages, 2 * max(count, _LEAST))
+            known = _Known(start, start)
+            while len(self._known) >= _SESSIONS:
                 del self._known[next(iter(self._known))]
-            self._known[key] = self._read(messages, start, stop)
-        return self._known[key]
+            self._known[session] = known
+        if known.length < len(messages):
+            self._read_on(known, messages, max(count, _LEAST))
+        found = [round for round in known.rounds[-count:] if round is not None] if count else []
+        return _as_before(found) if any(round.refused for round in found) else found
 
-    def _read(self, messages: Sequence[Message], start: int, stop: int) -> Round | None:
+    def _read_on(self, known: _Known, messages: Sequence[Message], most: int) -> None:
+        end = len(messages)
+        for at in range(known.length, end):
+            if messages[at].role == "assistant":
+                self._read_newest(known, messages, at)
+                answer = messages[at]
+                calls = [call for call in answer.tool_calls if not self._polls(call.name)]
+                known.newest, known.calls = at, [(call, self._key(call)) for call in calls]
+                known.rounds.append(None)
+        self._read_newest(known, messages, end)
+        known.length, known.last, known.first = end, messages[end - 1].id, messages[0].id
+        if len(known.rounds) > 2 * most:
+            known.begin = known.newest  # there were rounds before those that are kept
+            del known.rounds[:-most]
+
+    def _read_newest(self, known: _Known, messages: Sequence[Message], stop: int) -> None:
+        """Reads the newest round, which what follows its answer, up to `stop`, belongs to."""
+        if not known.rounds:
+            return
+        start, calls = known.newest, known.calls
         answer = messages[start]
-        calls = [call for call in answer.tool_calls if not self._polls(call.name)]
         interrupted = answer.meta is not None and "interrupted" in answer.meta
         if interrupted or (not calls and answer.tool_calls):
-            return None
+            return
         results: dict[str, object] = {}
-        for message in messages[start + 1 : stop]:
-            for part in message.parts:
+        for at in range(start + 1, stop):
+            for part in messages[at].parts:
                 if isinstance(part, ToolResult):
                     results[part.call_id] = part
-        settled = all(call.id in results for call in calls)
+        settled = all(call.id in results for call, _ in calls)
         keyed = sorted(
-            [(self._key(call), self._brought(call, results.get(call.id))) for call in calls],
-            key=_order,
+            [(key, self._brought(call, results.get(call.id))) for call, key in calls], key=_order
         )
-        return Round(
+        known.rounds[-1] = Round(
             tuple([key for key, _ in keyed]),
             tuple([result for _, result in keyed]) if settled else None,
             answer.text,
@@ -158,35 +165,54 @@ class RoundReader:
 def arguments_key(name: str, arguments: str, normalise: Normalise | None = None) -> str:
     """Arguments as JSON with sorted keys and without white space; as they are, if not JSON."""
     try:
-        value: object = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
+        value: object = msgspec.json.decode(arguments or "{}")
+    except (msgspec.DecodeError, RecursionError):
         return arguments
     if normalise is not None and isinstance(value, dict):
         value = normalise(name, cast("dict[str, Any]", value))
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr)
-    except (ValueError, RecursionError):
+        return msgspec.json.encode(value, enc_hook=repr, order="deterministic").decode()
+    except (ValueError, TypeError, RecursionError):
         return arguments
 
 
-def _tail(messages: Sequence[Message], count: int) -> tuple[Sequence[Message], list[int]]:
-    """The end of a transcript with `count` answers and what preceded them, and where they are."""
-    length = _PER_ROUND * count + 1
-    while count:
-        tail = list(messages[-length:])
-        answers: list[int] = []
-        for at in range(len(tail) - 1, -1, -1):
-            if tail[at].role == "assistant":
-                if len(answers) == count:
-                    break
-                answers.append(at)
-        else:
-            if length < len(messages):
-                length *= 2
-                continue
-        answers.reverse()
-        return tail, answers
-    return (), []
+class _Known:
+    """What was read of a session: the rounds whose answers are among the messages from `begin` to
+    `length`, the last of which has the id `last`, and the first of all `first`. The newest answer
+    is at `newest`."""
+
+    __slots__ = ("begin", "calls", "first", "last", "length", "newest", "rounds")
+
+    def __init__(self, begin: int, length: int) -> None:
+        self.begin = begin
+        self.length = length
+        self.first = self.last = ""
+        self.newest = -1
+        self.calls: list[tuple[ToolCall, ToolKey]] = []
+        self.rounds: list[Round | None] = []
+
+    def goes_on_in(self, messages: Sequence[Message]) -> bool:
+        """Whether the view has only grown since: neither a compaction nor a rewind was between."""
+        length = self.length
+        return (
+            0 < length <= len(messages)
+            and messages[length - 1].id == self.last
+            and messages[0].id == self.first
+        )
+
+    def lacks(self, count: int) -> bool:
+        """Whether there may be rounds further back that are wanted."""
+        return len(self.rounds) < count and self.begin > 0
+
+
+def _start(messages: Sequence[Message], count: int) -> int:
+    """Where the last `count` answers begin; 0 if there are no more."""
+    at = len(messages)
+    while at > 0 and count > 0:
+        at -= 1
+        if messages[at].role == "assistant":
+            count -= 1
+    return at
 
 
 def _as_before(rounds: Sequence[Round]) -> list[Round]:

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from llm_client.errors import BadRequest
-from llm_client.types import LLMRequest, ToolResult
+from llm_client.tokens import ModelTokens
+from llm_client.types import LLMRequest, ToolResult, Usage
 from power_loop import (
     AgentConfig,
     AgentLoop,
@@ -25,7 +26,7 @@ from power_loop import (
 )
 from power_loop.errors import ToolDefinitionError, UsageError
 from power_loop.events import Stamped
-from power_loop.hooks import TOOL_BEFORE, Suspend
+from power_loop.hooks import LLM_AFTER, LLM_BEFORE, TOOL_BEFORE, LlmAfter, LlmBefore, Suspend
 from power_loop.session.outcome import (
     AwaitingApproval,
     BudgetExhausted,
@@ -287,6 +288,50 @@ async def test_a_message_that_cannot_wait_stops_what_is_below() -> None:
 
 
 # ── limits ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_agents_side_by_side_spend_one_budget_and_no_token_more_b04() -> None:
+    """B04: thirty-two at once, by the books of a provider that always gives as much as it may; who
+    finds too little waits, then makes do with less, then ends."""
+    counter = ModelTokens("scripted")
+    billed = most = under_way = 0
+
+    def model(request: LLMRequest) -> Reply:
+        nonlocal billed
+        sent, given = counter.count_request(request).tokens, request.max_output_tokens
+        assert given is not None
+        billed += sent + given
+        usage = Usage(sent, given)
+        if task_in(request) == "go" and last(request) == "go":
+            wanted = calls(*[(f"c{n}", "helper", {"task": f"part {n}"}) for n in range(32)])
+            return Reply(wanted.parts, wanted.stop_reason, usage)
+        return Reply(says("word " * 5).parts, usage=usage)
+
+    def looks(context: LlmBefore[Any]) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+
+    def leaves(context: LlmAfter[Any]) -> None:
+        nonlocal under_way
+        under_way -= 1
+
+    hooks = Hooks()
+    hooks.on(LLM_BEFORE, looks)
+    hooks.on(LLM_AFTER, leaves)
+    limit = 12_000
+    config = AgentConfig(
+        max_output_tokens=1_000, run_budget=Budget(tokens=limit), tool_concurrency=32
+    )
+    llm = Scripted(by=model, steps=5)
+    async with AgentLoop(llm, tools=[HELPER], config=config, hooks=hooks) as loop:
+        result = await loop.send("go")
+        assert isinstance(result.outcome, BudgetExhausted)
+        assert result.outcome.limit == "run.tokens"
+        used = (await loop.usage(result.session_id, children=True)).all
+    assert billed == used.usage.total_tokens
+    assert limit - 1_000 < billed <= limit
+    assert most > 1
 
 
 async def test_what_is_below_spends_from_the_budget_above() -> None:

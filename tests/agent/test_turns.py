@@ -78,3 +78,19 @@ async def test_cancelled_waiters_neither_keep_nor_double_a_turn(seed: int) -> No
     assert served >= 15
     async with sessions.owned("s", "fail"):
         """Nobody has it any more."""
+
+
+async def test_what_counts_tokens_stays_with_a_session_as_long_as_it_is_folded() -> None:
+    """Its messages are counted once, and not once a run."""
+    store = MemoryStore()
+    for name in "ab":
+        await store.create(name, at=0.0)
+    sessions = Sessions(store, lease_seconds=30, cached=1)
+    async with sessions.owned("a", "wait") as owned:
+        first = owned.counters
+    async with sessions.owned("a", "wait") as owned:
+        assert owned.counters is first
+    async with sessions.owned("b", "wait") as owned:
+        assert owned.counters is not first
+    async with sessions.owned("a", "wait") as owned:
+        assert owned.counters is not first

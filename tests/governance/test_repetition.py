@@ -266,3 +266,60 @@ def test_nothing_is_read_beyond_the_window(letters: str, count: int) -> None:
     assert [r.calls[0][0] for r in read] == list(tail)
     assert reader.read("s", messages, count) == read
     assert RoundReader().read("s", messages, count) == read
+
+
+class Growth:
+    """A transcript that grows, is cut back and is compacted."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._ids = 0
+
+    def _id(self) -> str:
+        self._ids += 1
+        return f"m{self._ids}"
+
+    def do(self, what: str) -> None:
+        """Asks, answers in words or by calls, brings the results, rewinds, compacts."""
+        match what:
+            case "ask":
+                self.messages.append(Message("user", (Text("go on"),), id=self._id()))
+            case "say":
+                self.messages.append(Message("assistant", (Text("said"),), id=self._id()))
+            case "call" | "poll":
+                parts = (ToolCall("a", what, "{}"), ToolCall("b", "other", '{"n": 1}'))
+                self.messages.append(Message("assistant", parts, id=self._id()))
+            case "bring":
+                parts = (ToolResult("a", (Text("A"),)), ToolResult("b", (Text("B"),)))
+                self.messages.append(Message("tool", parts, id=self._id()))
+            case "rewind":
+                del self.messages[-3:]
+            case _:
+                kept = self.messages[len(self.messages) // 2 :]
+                note = Message("user", (Text("what was before"),), id=self._id())
+                self.messages = [note, *kept]
+
+
+STEPS = ("ask", "say", "call", "poll", "bring", "rewind", "compact")
+
+
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 40)), max_size=120))
+def test_what_is_read_step_by_step_is_what_is_read_at_once(steps: list[tuple[str, int]]) -> None:
+    """A reader that has seen a session grow tells the same as one that sees it for the first time,
+    also after a rewind and a compaction."""
+    growth = Growth()
+    reader = RoundReader(["poll"])
+    for what, count in steps:
+        growth.do(what)
+        anew = RoundReader(["poll"]).read("s", growth.messages, count)
+        assert reader.read("s", growth.messages, count) == anew
+
+
+def test_a_long_session_is_not_kept_whole() -> None:
+    """Only the rounds that may be asked for."""
+    growth, reader = Growth(), RoundReader()
+    for _ in range(500):
+        growth.do("call")
+        growth.do("bring")
+        reader.read("s", growth.messages, 5)
+    assert len(reader.read("s", growth.messages, 100)) == 100

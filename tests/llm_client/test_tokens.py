@@ -345,6 +345,17 @@ def test_a_counter_learns_from_what_is_reported() -> None:
     assert exact.calibration == Calibration()
 
 
+def test_siblings_learn_together_and_count_the_same() -> None:
+    """Each has its own messages; what a provider reports to one corrects the other."""
+    request = LLMRequest(messages=(Message("user", (Text("hello " * 100),), id="m"),), system="Be.")
+    first = ModelTokens("some-model", calibration=Calibration({"some-model": (1.5,)}))
+    other = first.sibling()
+    assert other.count_request(request) == first.count_request(request)
+    first.learn(request, Usage(10_000, 1))
+    assert other.calibration == first.calibration
+    assert other.count_request(request) == first.count_request(request)
+
+
 def test_recorded_requests_have_the_tokens_that_openai_counted() -> None:
     """Plain text to the models that the recipe is about: all but a few that other servers answered
     under those names."""

@@ -121,9 +121,10 @@ class Claim:
         for account in self.chain:
             whole = self._want is not None and account.budget.when_short == "end"
             asked = self._want if whole and self._want is not None else self._least
-            for name in account.limits:
+            used, held = account.used, account.held
+            for name, limit in account.limits.items():
                 base, slope = self._base.get(name, 0), self._slope.get(name, 0)
-                needed, free = base + slope * asked, account.free(name)
+                needed, free = base + slope * asked, limit - used[name] - held[name]
                 if needed and free < needed:
                     lacks.append(Lack(account, name, needed))
                 elif slope:
@@ -132,11 +133,15 @@ class Claim:
         return Short(tuple(lacks)) if lacks else Fit(self._amounts(output or 0), output)
 
     def _amounts(self, output: int) -> Amounts:
+        base = self._base
         return {
-            name: units + self._slope.get(name, 0) * output
-            for name, units in self._base.items()
-            if name not in _UNITS_OF_TIME
-        } | {"output_tokens": output}
+            "rounds": base["rounds"],
+            "llm_calls": base["llm_calls"],
+            "input_tokens": base["input_tokens"],
+            "output_tokens": output,
+            "tokens": base["tokens"] + output,
+            "cost": base["cost"] + self._slope["cost"] * output,
+        }
 
 
 def explained(lack: Lack) -> Shortfall:

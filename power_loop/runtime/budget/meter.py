@@ -7,7 +7,8 @@ hold always comes to an end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from llm_client.pricing import Ceiling
 from power_loop.runtime.budget.accounts import Account, Shortfall, check_thread
@@ -95,11 +96,14 @@ class Meter:
                 found[key] = min(free, found.get(key, free))
         return found
 
-    async def reserve(self, need: Need) -> Hold | Shortfall:
+    async def reserve(
+        self, need: Need, waiting: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> Hold | Shortfall:
         """Sets aside what a model call may use, everywhere at once.
 
         May wait for what calls under way give back, in the order of arrival, where the budgets
         that are short say so; see `Budget.when_short`. Nothing is held by one that is cancelled.
+        If it waits, it does so in the context that `waiting` makes.
 
         Raises:
             UsageError: a budget is in use in another event loop.
@@ -113,7 +117,8 @@ class Meter:
                 return Hold(self.chain, found)
         elif found.ends:
             return found.shortfall
-        return await reserved(claim, found)
+        with waiting():
+            return await reserved(claim, found)
 
     def try_reserve(self, need: Need) -> Hold | Shortfall:
         """As `reserve`, of what is free now: it waits for nobody, and does not stand in line.

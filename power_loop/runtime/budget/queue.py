@@ -32,6 +32,11 @@ class Hold:
             account.hold(fit.amounts)
 
     @property
+    def rounds(self) -> int:
+        """1 if a round begins with the call, else 0."""
+        return self._amounts["rounds"]
+
+    @property
     def tokens(self) -> int:
         """Input and output that are set aside."""
         return self._amounts["tokens"]
