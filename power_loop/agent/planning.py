@@ -26,10 +26,15 @@ __all__ = ["Place", "Planner", "Settings"]
 
 
 class Place(Struct, frozen=True):
-    """Where a session is in its tree: so deep below the session `root`; a root by default."""
+    """Where a session is in its tree: so deep below the session `root`; a root by default.
+
+    Attributes:
+        above: tells why the run above is being cancelled; None while it is not.
+    """
 
     root: str = ""
     depth: int = 0
+    above: Callable[[], str | None] | None = None
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -280,6 +280,7 @@ class Runner(Planner):
             root=settings.place.root or session.id,
             background=self.background,
             cancel=settings.cancel,
+            above=settings.place.above,
             purse=purse,
             below=self._children(session.id, settings),
             time_limits={} if meter is None else agent.spending.time_limits(meter),

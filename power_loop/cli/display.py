@@ -18,6 +18,7 @@ from power_loop.events import (
     Stamped,
     TextDelta,
     TextRepaired,
+    ToolLeftBehind,
     ToolProgress,
     encode_event,
 )
@@ -198,6 +199,8 @@ def told_transient(stamped: Stamped) -> str:
             return f"! hook {event.handler} of {event.point} failed: {event.message}"
         case ReconcileFailed() as event:
             return f"! {event.tool} cannot tell what became of a call: {event.message}"
+        case ToolLeftBehind() as event:
+            return f"! {event.name} ignores that it was cancelled; the run ends without it"
         case ToolProgress() as event:
             share = "" if event.fraction is None else f" {event.fraction:.0%}"
             return f"  …{share} {event.message}"

@@ -231,7 +231,8 @@ class RunPorts:
         return self._late or self.asking.broken_off()
 
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
-        """Exactly one request to the model."""
+        """Exactly one request to the model; none, if the run is being cancelled already."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if self.inbox.interrupted:
             await self._break_off(Interrupted())
         self._may_break = True
@@ -279,7 +280,7 @@ class RunPorts:
         with anyio.CancelScope() as scope, self.tooling.child():
             self._below[started.call_id] = scope
             try:
-                return await below.run(started)
+                return await below.run(started, self.cancelled)
             finally:
                 del self._below[started.call_id]
         gone = Cancelled("a message came that could not wait")

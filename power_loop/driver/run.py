@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 
 from llm_client.waiting import WAITING
 from power_loop.driver.background import LAST_MOMENT
@@ -121,10 +122,16 @@ class Run:
             finally:
                 forget()
                 if waits:
-                    self.cancel("the caller's task was cancelled")
+                    self.cancel(self._why_nobody_waits())
                     tasks.start_soon(self._wind_down)
         if self._fatal is not None:
             raise self._fatal
+
+    def _why_nobody_waits(self) -> str:
+        above = self._setup.above
+        if above is None:
+            return "the caller's task was cancelled"
+        return above() or "the run above does not wait for it any more"
 
     async def _wind_down(self) -> None:
         """The caller is cancelled, perhaps natively and again and again: this task is not."""
@@ -182,6 +189,8 @@ class Run:
         ending: Outcome = Cancelled("the program is ending")
         try:
             with self._scope:
+                # Nothing opens that has been cancelled before; a store may not have to be awaited.
+                await anyio.lowlevel.checkpoint_if_cancelled()
                 await run_pipeline(ports, self._opening)
             if self._scope.cancelled_caught and self._stopped is not None:
                 ending = self._stopped

@@ -44,6 +44,7 @@ class RunSetup(Struct, frozen=True, kw_only=True):
         time_limits: seconds that are left, by the name of their limit.
         background: where the run, and calls that it may leave, have tasks of their own.
         cancel: cancels the run, from wherever.
+        above: of a run below another: why that is being cancelled.
     """
 
     session: Session
@@ -57,6 +58,7 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     root: str
     background: Background
     cancel: CancellationToken | None = None
+    above: Callable[[], str | None] | None = None
     deps: Any = None
     compact: Compact | None = None
     recall: Recall | None = None
