@@ -300,7 +300,7 @@ class _Trial:
         endings = [record.outcome for record in closed]
         # Nothing is stored of a run that was cancelled before it had opened.
         kept = any(isinstance(e, Cancelled) for e in endings) or (
-            not endings and "cancelled" in self.world.statuses
+            len(endings) < self.case.scenario.runs and "cancelled" in self.world.statuses
         )
         if self.accepted.get(session) and not kept:
             self.bad.append(f"the wish to cancel was accepted, but it ended {endings}")

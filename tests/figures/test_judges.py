@@ -9,11 +9,15 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
+from power_loop import MemoryStore
 from power_loop.governance import RepetitionGuard
+from power_loop.runtime.stores.base import CancelRequested, Posted, Steer
 from power_loop.session.records import MessageAppended, RunOpened
+from tests.agent.cancel_scenarios import SCENARIOS
 from tests.crash.judging import Tried
 from tests.crash.judging import faults as crash_faults
 from tests.crash.program import STEERED
+from tests.figures.cancelling import Case, Sweep
 from tests.figures.contention import Outcome, _of_calls, _of_runs, _of_writes
 from tests.figures.figure_12 import _faults, _slope
 from tests.figures.figure_19 import _TOOLS, _judged_loop, _judged_work, _polling, _same_call
@@ -145,3 +149,20 @@ def test_a_guard_that_stops_too_much_is_found_out() -> None:
     counts, wrong = anyio.run(_judged_work, _polling(Random(1)), RepetitionGuard())
     assert counts["false stops"] == 1
     assert wrong[0].startswith("ended as no_progress")
+
+
+class _Deaf(MemoryStore):
+    """A store in which what is posted is lost."""
+
+    async def post(
+        self, session: str, item: Steer | CancelRequested, *, dedupe_key: str | None = None
+    ) -> Posted:
+        return Posted("lost")
+
+
+def test_what_is_lost_of_a_call_in_the_background_is_found_out() -> None:
+    """Figure 3 asks what came of each call that was left."""
+    scenario = next(each for each in SCENARIOS if each.name == "tool in the background")
+    sweep = Sweep({"sqlite": _Deaf()})
+    sweep.over(Case(scenario, "asyncio", "scope", "sqlite", 1, 0), 1)
+    assert any("what came of a was told 0 times" in each for each in sweep.failures)
