@@ -157,7 +157,7 @@ class _Deaf(MemoryStore):
     async def post(
         self, session: str, item: Steer | CancelRequested, *, dedupe_key: str | None = None
     ) -> Posted:
-        return Posted("lost")
+        return Posted("lost", duplicate=False, running=False)
 
 
 def test_what_is_lost_of_a_call_in_the_background_is_found_out() -> None:
