@@ -103,8 +103,13 @@ class RoundReader:
             self._known[session] = known
         if known.length < len(messages):
             self._read_on(known, messages, max(count, _LEAST))
-        found = [round for round in known.rounds[-count:] if round is not None] if count else []
-        return _as_before(found) if any(round.refused for round in found) else found
+        found: list[Round] = []
+        refused = False
+        for round in known.rounds[-count:] if count else ():
+            if round is not None:
+                found.append(round)
+                refused = refused or round.refused
+        return _as_before(found) if refused else found
 
     def _read_on(self, known: _Known, messages: Sequence[Message], most: int) -> None:
         end = len(messages)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from power_loop.session.spent import Spent
 
 __all__ = [
@@ -22,7 +24,6 @@ Amounts = dict[str, int]
 _UNITS = {"cost": 10**12, "wall_seconds": 10**9, "working_seconds": 10**9}
 
 _FIELDS = Spent.__struct_fields__
-_COUNTED = tuple([name for name in _FIELDS if name not in _UNITS])
 LIMITED = (*_FIELDS, "tokens")
 """The names of all that can be limited."""
 
@@ -43,10 +44,10 @@ def out_of_units(name: str, units: int) -> float:
 
 def amounts_of(spent: Spent) -> Amounts:
     """`spent` in units; what is zero is left out."""
-    found = {name: value for name in _COUNTED if (value := getattr(spent, name))}
+    found = {name: value for name, value in structs.asdict(spent).items() if value}
     for name in _UNITS:
-        if value := getattr(spent, name):
-            found[name] = in_units(name, value)
+        if name in found:
+            found[name] = in_units(name, found[name])
     if tokens := spent.tokens:
         found["tokens"] = tokens
     return found
