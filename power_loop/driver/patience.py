@@ -61,8 +61,13 @@ class Patience:
 
     async def outlives(self, event: anyio.Event) -> bool:
         """Waits for `event`: True once it is set, False if the time was over before."""
-        with anyio.CancelScope(deadline=self._deadline) as self._waiting:
-            await event.wait()
+        assert self._clock is not None
+        while not event.is_set():
+            with anyio.CancelScope(deadline=self._deadline) as self._waiting:
+                await event.wait()
+            # Else it has been put off at the very moment at which it was over.
+            if self._clock() >= self._deadline:
+                break
         return event.is_set()
 
 
