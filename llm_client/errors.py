@@ -31,6 +31,7 @@ No message, repr or attribute ever holds a key, and response bodies are cut to a
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 __all__ = [
@@ -62,11 +63,22 @@ __all__ = [
     "UnsupportedFeature",
     "excerpt",
     "may_have_been_billed",
+    "redact",
 ]
 
 EXCERPT_LIMIT = 500
 
 Phase = Literal["connect", "write", "first_byte", "idle", "total", "pool"]
+
+
+_KEY_LIKE = r"""(?ix)
+    \b(?:sk|pk|rk|gsk|xai|pplx|csk|hf|r8|nvapi|fw|tgp)[-_][\w*.\-/+]{4,}=*   # vendors' prefixes
+    | \bAIza[\w\-]{8,}
+    | \beyJ[\w\-]{6,}(?:\.[\w\-]+)*                                             # JSON web tokens
+    | (?<=bearer\ )[\w\-.~+/*]{6,}=*
+    | (?<=api\ key\ provided:\ )\S+?(?=[.,;]?(?:\s|$))
+    | (?<=api\ key:\ )\S+?(?=[.,;]?(?:\s|$))
+    """
 
 
 def excerpt(text: str, limit: int = EXCERPT_LIMIT) -> str:
@@ -75,6 +87,11 @@ def excerpt(text: str, limit: int = EXCERPT_LIMIT) -> str:
     if len(flat) <= limit and len(text) <= limit * 4:
         return flat
     return f"{flat[:limit]}… ({len(text)} characters in all)"
+
+
+def redact(text: str) -> str:
+    """`text` without anything that looks like a key: providers quote the one they refuse."""
+    return re.sub(_KEY_LIKE, "[key]", text)
 
 
 class LLMError(Exception):

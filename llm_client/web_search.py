@@ -13,10 +13,16 @@ from msgspec import Struct
 
 from llm_client._json_endpoint import JsonEndpoint
 from llm_client._proxy import proxy_for
-from llm_client.codecs._error_report import redact
 from llm_client.codecs._json import as_dict, as_list, mend
 from llm_client.codecs._retry_after import retry_after
-from llm_client.errors import CallerError, ConfigError, LLMError, MalformedResponse, excerpt
+from llm_client.errors import (
+    CallerError,
+    ConfigError,
+    LLMError,
+    MalformedResponse,
+    excerpt,
+    redact,
+)
 from llm_client.transport.base import Transport
 from llm_client.transport.deadlines import Deadlines
 from llm_client.transport.httpx_transport import HttpxTransport

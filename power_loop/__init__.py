@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from power_loop.events import Stamped
     from power_loop.history.archive import export_session, import_session
     from power_loop.history.difference import SessionDiff
+    from power_loop.history.explanation import Explanation
     from power_loop.history.replay import Replayed
     from power_loop.history.usage import SessionUsage
     from power_loop.pipeline.ports import Answer
@@ -111,6 +112,7 @@ __all__ = [  # noqa: RUF022  grouped by use
     "tool",
     "workspace_tools",
     # going back, and elsewhere
+    "Explanation",
     "Replayed",
     "SessionDiff",
     "SessionUsage",
@@ -170,6 +172,7 @@ _HOME = {
     "power_loop.events": ("Stamped",),
     "power_loop.history.archive": ("export_session", "import_session"),
     "power_loop.history.difference": ("SessionDiff",),
+    "power_loop.history.explanation": ("Explanation",),
     "power_loop.history.replay": ("Replayed",),
     "power_loop.history.usage": ("SessionUsage",),
     "power_loop.pipeline.ports": ("Answer",),

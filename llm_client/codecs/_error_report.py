@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from msgspec import Struct
 
 from llm_client.codecs._json import as_dict, as_list, is_array, is_object, loads, mend
 from llm_client.codecs._retry_after import wait_in_text
-from llm_client.errors import excerpt
+from llm_client.errors import excerpt, redact
 
-__all__ = ["ErrorReport", "read_error_body", "read_error_value", "redact"]
+__all__ = ["ErrorReport", "read_error_body", "read_error_value"]
 
 _LARGEST_BODY = 256 * 1024
-_KEY_LIKE = r"""(?ix)
-    \b(?:sk|pk|rk|gsk|xai|pplx|csk|hf|r8|nvapi|fw|tgp)[-_][\w*.\-/+]{4,}=*   # vendors' prefixes
-    | \bAIza[\w\-]{8,}
-    | \beyJ[\w\-]{6,}(?:\.[\w\-]+)*                                             # JSON web tokens
-    | (?<=bearer\ )[\w\-.~+/*]{6,}=*
-    | (?<=api\ key\ provided:\ )\S+?(?=[.,;]?(?:\s|$))
-    | (?<=api\ key:\ )\S+?(?=[.,;]?(?:\s|$))
-    """
 
 
 class ErrorReport(Struct, frozen=True):
@@ -34,11 +25,6 @@ class ErrorReport(Struct, frozen=True):
     retry_after: float | None = None
     request_id: str | None = None
     failed_generation: str | None = None
-
-
-def redact(text: str) -> str:
-    """`text` without anything that looks like a key: providers quote the one they refuse."""
-    return re.sub(_KEY_LIKE, "[key]", text)
 
 
 def read_error_body(body: bytes) -> ErrorReport:

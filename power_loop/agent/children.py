@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -58,15 +58,19 @@ class Children:
         self._depth = settings.place.depth + 1
         self._root = settings.place.root or session_id
         self._under_way: dict[str, Session] = {}
+        # What sessions have used that wait, by call: some calls are given up before they are heard.
+        self._waiting = dict(settings.below)
 
     def left(self, call_id: str) -> Spent:
         """See `power_loop.driver.below.Below`."""
         session = self._under_way.pop(call_id, None)
         return Spent() if session is None else session.spent
 
-    def unheard(self) -> Spent | None:
+    def unheard(self, waits: Collection[str]) -> Spent | None:
         """See `power_loop.driver.below.Below`."""
-        spent = sum([self.left(call_id) for call_id in list(self._under_way)], Spent())
+        spent = sum([session.spent for session in self._under_way.values()], Spent())
+        given_up = [used for call_id, used in self._waiting.items() if call_id not in waits]
+        spent = sum(given_up, spent)
         return None if spent == Spent() else spent
 
     async def run(self, started: ToolStarted, above: Callable[[], str | None]) -> ChildEnded:
@@ -96,8 +100,10 @@ class Children:
             session = owned.session
             settled = _already_over(session)
             if settled is not None:
+                self._waiting.pop(started.call_id, None)
                 return _ended(started, agent, session, settled, _last_text(session))
-            settings = self._planned(agent, session, above)
+            below = await spent_below(self._runner.sessions, session)
+            settings = self._planned(agent, session, below, above)
             if session.last_run is None and session.run is None:
                 caller = self._session_id, started.call_id
                 opening = for_input(session, new_id(), message, settings.limits, parent=caller)
@@ -105,10 +111,14 @@ class Children:
                 go_on = text_message(self._runner.config.continue_prompt, new_id())
                 opening = for_resume(session, new_id(), settings.limits, go_on)
             self._under_way[started.call_id] = session
+            self._waiting.pop(started.call_id, None)
             result, error = await self._result(owned, opening, settings, id)
-            del self._under_way[started.call_id]
             if error is not None and agent.on_failure == "fail":
                 raise error
+            if isinstance(result.outcome, _WAITS):
+                below = await spent_below(self._runner.sessions, session)
+                self._waiting[started.call_id] = sum(below.values(), session.spent)
+            del self._under_way[started.call_id]
             return _ended(started, agent, session, result.outcome, result.final_text)
 
     async def _result(
@@ -125,9 +135,13 @@ class Children:
                 return result, error
 
     def _planned(
-        self, agent: SubAgent, session: Session, above: Callable[[], str | None]
+        self,
+        agent: SubAgent,
+        session: Session,
+        below: Mapping[str, Spent],
+        above: Callable[[], str | None],
     ) -> Settings:
-        """What the session below is to do."""
+        """What the session below is to do; `below` is what those below its open calls have used."""
         own = self._settings
         options: RunOptions[Any] = {"deps": own.deps, "max_rounds": agent.max_rounds}
         if agent.model is not None:
@@ -140,11 +154,13 @@ class Children:
         scope = f"child.{self._depth}"
         meters = () if self._meter is None else (self._meter,)
         resumes = session.last_run is not None or session.run is not None
-        spent = session.task_spent + lost(session) if resumes else Spent()
+        spent = sum(below.values(), session.task_spent + lost(session)) if resumes else Spent()
         meter = Meter(scope, agent.budget or Budget(), meters, spent)
         limits = {**settings.limits, **(agent.budget or Budget()).as_limits(scope)}
         place = Place(self._root, self._depth, above)
-        return replace(settings, plan=plan, meter=meter, limits=limits, place=place)
+        return replace(
+            settings, plan=plan, meter=meter, limits=limits, place=place, below=dict(below)
+        )
 
 
 def _already_over(session: Session) -> Outcome | None:
@@ -181,29 +197,32 @@ def _ended(
 # ── what is below a session that is opened again ──────────────────────────────────────────────────
 
 
-async def spent_below(sessions: Sessions, session: Session) -> Spent:
-    """What the sessions below open calls have used, which the session itself has not heard of."""
-    spent = Spent()
-    async for child in _waiting(sessions, session):
-        spent = spent + child.spent + lost(child) + await spent_below(sessions, child)
-    return spent
+async def spent_below(sessions: Sessions, session: Session) -> dict[str, Spent]:
+    """What the sessions below open calls have used, which the session itself has not heard of, by
+    call.
+    """
+    found: dict[str, Spent] = {}
+    async for call_id, child in _waiting(sessions, session):
+        deeper = await spent_below(sessions, child)
+        found[call_id] = sum(deeper.values(), child.spent + lost(child))
+    return found
 
 
 async def waited_for_below(sessions: Sessions, session: Session) -> Mapping[str, CallWaiting]:
     """What calls in the sessions below open calls wait for, by token."""
     found: dict[str, CallWaiting] = {}
-    async for child in _waiting(sessions, session):
+    async for _, child in _waiting(sessions, session):
         calls = child.open_calls.values()
         found |= {c.token: c.waiting for c in calls if c.waiting and c.kind != "child"}
         found |= await waited_for_below(sessions, child)
     return found
 
 
-async def _waiting(sessions: Sessions, session: Session) -> AsyncGenerator[Session]:
+async def _waiting(sessions: Sessions, session: Session) -> AsyncGenerator[tuple[str, Session]]:
     for call in session.open_calls.values():
         if call.kind == "child" and call.state == "waiting":
             try:
-                yield await sessions.snapshot(call.token)
+                yield call.call.id, await sessions.snapshot(call.token)
             except SessionNotFound:
                 # It was to be made when the process died.
                 continue

@@ -17,6 +17,7 @@ from power_loop.agent.options import ResumeOptions, RunOptions, check_options
 from power_loop.agent.toolset import Toolset
 from power_loop.pipeline.ports import RunPlan
 from power_loop.runtime.cancellation import CancellationToken
+from power_loop.session.spent import Spent
 
 if TYPE_CHECKING:
     from power_loop.agent.output import OutputSpec
@@ -38,7 +39,10 @@ class Place(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What one run is to do, from the config and the options of the call."""
+    """What one run is to do, from the config and the options of the call.
+
+    `below` is what sessions below calls have used that were open before, by call.
+    """
 
     plan: RunPlan
     tools: Toolset
@@ -46,6 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     delegates: bool = False
     meter: Meter | None = None
     place: Place = Place()
+    below: dict[str, Spent] = {}
     deps: Any = None
     timeout: float | None = None
     cancel: CancellationToken | None = None

@@ -171,16 +171,16 @@ class Runner(Planner):
             raise UsageError("on_busy='steer' is for a message: resume() waits or fails")
         async with self.owned(session_id, on_busy) as owned:
             await self._check_answers(owned, answers)
-            settings = self._limited(
-                owned.session, settings, options, await self._below(owned.session)
-            )
+            below = await self._below(owned.session)
+            used_below = sum(below.values(), Spent())
+            settings = self._limited(owned.session, settings, options, used_below)
             opening = for_resume(owned.session, new_id(), settings.limits, go_on)
             tools = settings.tools.by_name()
             decided = verdicts(owned.session, decisions, tools)
             if self.config.in_doubt == "ask":
                 check_decided(owned.session, decisions, tools)
             plan = replace(settings.plan, answers=answers, decisions=decided)
-            yield self.prepare(owned, opening, replace(settings, plan=plan))
+            yield self.prepare(owned, opening, replace(settings, plan=plan, below=below))
 
     def _limited(
         self,
@@ -206,10 +206,10 @@ class Runner(Planner):
         limits = {**settings.limits, **agent.spending.announced(meter)}
         return replace(settings, meter=meter, limits=limits)
 
-    async def _below(self, session: Session) -> Spent:
-        """What sessions below open calls have used."""
+    async def _below(self, session: Session) -> dict[str, Spent]:
+        """What sessions below open calls have used, by call."""
         if all(call.kind != "child" for call in session.open_calls.values()):
-            return Spent()
+            return {}
         return await agent.children.spent_below(self.sessions, session)
 
     async def give_up_below(
@@ -222,7 +222,8 @@ class Runner(Planner):
         for child in waiting:
             with suppress(SessionNotFound):  # it was to be made when the process died
                 await give_up(child, reason)
-        spent = await agent.children.spent_below(self.sessions, session)
+        used = await agent.children.spent_below(self.sessions, session)
+        spent = sum(used.values(), Spent())
         return None if spent == Spent() else spent
 
     async def _check_answers(self, owned: Owned, answers: Mapping[str, Answer]) -> None:

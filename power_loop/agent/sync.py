@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llm_client.pricing import PriceBook
     from power_loop.agent.loop import AgentLoop
     from power_loop.history.difference import SessionDiff
+    from power_loop.history.explanation import Explanation
     from power_loop.history.replay import Replayed
     from power_loop.history.usage import SessionUsage
 
@@ -201,6 +202,10 @@ class SyncLoop(Generic[DepsT]):
     ) -> SessionUsage:
         """See `AgentLoop.usage`."""
         return self._call(partial(self._loop.usage, session_id, prices=prices, children=children))
+
+    def explain(self, session_id: str, run: str | None = None) -> Explanation:
+        """See `AgentLoop.explain`."""
+        return self._call(partial(self._loop.explain, session_id, run))
 
     def replay(
         self,

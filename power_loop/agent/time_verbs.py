@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llm_client.pricing import PriceBook
     from power_loop.agent.travel import Again
     from power_loop.history.difference import SessionDiff
+    from power_loop.history.explanation import Explanation
     from power_loop.history.replay import Replayed
     from power_loop.history.usage import SessionUsage
 
@@ -108,6 +109,26 @@ class TimeVerbs:
             PricingStale: the price list is too old, and its policy refuses that.
         """
         return await agent.travel.usage(self.store, session_id, prices, children=children)
+
+    async def explain(self, session_id: str, run: str | None = None) -> Explanation:
+        """Why a session's last task, or one run, ended as it did, from its log alone.
+
+        It names the rule that decided and who had made it, what was left of each limit, and all
+        that hooks, policies, budgets and people had decided on the way. `str()` says it.
+
+        A run without a stored end is told as far as it goes; so is a log that another version has
+        gone on with.
+
+        Args:
+            session_id: the session.
+            run: the id of the only run to explain; all runs since the last input if None.
+
+        Raises:
+            UsageError: there is no such run.
+            SessionError: the session has had no run.
+            SessionNotFound: there is none of that id.
+        """
+        return await agent.travel.explain(self.store, session_id, run)
 
     async def replay(
         self,

@@ -17,9 +17,12 @@ from power_loop.agent.running import Runner
 from power_loop.agent.toolset import AnyTool
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.tooling import traits_of
+from power_loop.errors import SessionError, StoreTooNew
 from power_loop.events import Stamped
 from power_loop.history.branch import copied, rewound
 from power_loop.history.difference import SessionDiff, difference
+from power_loop.history.explaining import Log, explanation_of, sessions_below
+from power_loop.history.explanation import Explanation
 from power_loop.history.replay import Replayed, replay_records
 from power_loop.history.storing import store_new
 from power_loop.history.usage import SessionUsage, usage_of, usage_of_tree
@@ -29,7 +32,7 @@ from power_loop.session.machine import Session
 from power_loop.session.records import ModelConfigured, Record, RunOpened
 from power_loop.tools.registry import ToolRegistry
 
-__all__ = ["Again", "diff", "fork", "rewinding", "usage"]
+__all__ = ["Again", "diff", "explain", "fork", "rewinding", "usage"]
 
 
 async def fork(
@@ -64,6 +67,50 @@ async def usage(
     if children:
         return usage_of_tree(session_id, await store.read_tree(session_id), prices)
     return usage_of(session_id, await store.read(session_id), prices)
+
+
+async def explain(store: Store, session_id: str, run: str | None) -> Explanation:
+    """See `TimeVerbs.explain`."""
+    log = await _log(store, session_id)
+    below: dict[str, Log] = {}
+    await _read_below(store, sessions_below(session_id, log, run), below)
+    return explanation_of(session_id, log, run, below)
+
+
+async def _read_below(store: Store, ids: Sequence[str], logs: dict[str, Log]) -> None:
+    for id in ids:
+        if id in logs:
+            continue
+        try:
+            logs[id] = await _log(store, id)
+            found = sessions_below(id, logs[id])
+        except SessionError:
+            # It was deleted, or has not begun.
+            continue
+        await _read_below(store, found, logs)
+
+
+async def _log(store: Store, session_id: str) -> Log:
+    try:
+        return Log(await store.read(session_id))
+    except StoreTooNew as error:
+        return Log(await _readable(store, session_id), str(error))
+
+
+async def _readable(store: Store, session_id: str) -> Sequence[Stamped]:
+    """The records before the first one that this version cannot read."""
+    log: list[Stamped] = []
+    more = (await store.info(session_id)).seq
+    while more:
+        more = (more + 1) // 2 if more > 1 else 1
+        try:
+            found = await store.read(session_id, len(log), more)
+        except StoreTooNew:
+            more = 0 if more == 1 else more
+        else:
+            log += found
+            more = more if found else 0
+    return log
 
 
 class Again:

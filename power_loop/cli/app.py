@@ -18,6 +18,7 @@ from power_loop.cli import (
     chat,
     demo,
     doctor,
+    explain,
     history,
     resume,
     sessions,
@@ -212,6 +213,12 @@ def _add_looking(commands: Any, common: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as one line of JSON")
     parser.set_defaults(command=usage.usage)
     _add_history(group, common)
+
+    parser = _command(commands, "explain", "say why a session's last task ended as it did", common)
+    parser.add_argument("session", metavar="ID")
+    parser.add_argument("--run", metavar="RUN", help="only this run of it")
+    parser.add_argument("--json", action="store_true", help="as one line of JSON")
+    parser.set_defaults(command=explain.explain)
 
     parser = _command(commands, "events", "print the records of a session, and follow it", common)
     parser.add_argument("session", metavar="ID")

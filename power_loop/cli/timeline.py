@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 from llm_client.types import Message, ToolCall, ToolResult
 from power_loop.events import Event, Stamped
+from power_loop.history.chain import decider
 from power_loop.session.outcome import status_of
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Decided,
     Forked,
     MessageAppended,
     ModelAsked,
@@ -81,6 +83,9 @@ def _rare(event: Event) -> str:
             return f"call {event.call_id} waits for {event.kind} ({event.token})"
         case CallAnswered():
             return f"call {event.call_id} answered: {one_line(event.answer)}"
+        case Decided():
+            why = f": {event.reason}" if event.reason else ""
+            return one_line(f"{decider(event)}: {event.what}{why}")
         case Recalled():
             return f"memory recalled {len(event.messages)} messages"
         case ViewChanged():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from power_loop.pipeline.ports import ChildEnded
@@ -25,6 +25,8 @@ class Below(Protocol):
         """What a session has used whose call stopped waiting before it had come to an end."""
         ...
 
-    def unheard(self) -> Spent | None:
-        """What all such sessions have used of which `left` was not asked; None for nothing."""
+    def unheard(self, waits: Collection[str]) -> Spent | None:
+        """What all such sessions have used of which `left` was not asked, and those that wait, but
+        for no call of `waits` any longer; None for nothing.
+        """
         ...

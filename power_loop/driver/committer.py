@@ -134,19 +134,26 @@ class Committer:
             await self._settled(unit)
 
     async def close(
-        self, outcome: Outcome, *, leaving: Sequence[str] | None, take: Sequence[str] = ()
+        self,
+        outcome: Outcome,
+        *,
+        leaving: Sequence[str] | None,
+        take: Sequence[str] = (),
+        unheard: Spent | None = None,
     ) -> bool:
         """Closes the run durably and gives the lease back.
 
         False when the inbox holds items beside `take` and `leaving`: the run goes on. None leaves
-        any.
+        any. `unheard` is what those below have used.
 
         Raises:
             IllegalRecord: the run cannot close like this now.
             StoreError: it could not be stored.
         """
         self._check()
-        record = RunClosed(self.session.run or "", repaired_strings(outcome), *self._seconds())
+        record = RunClosed(
+            self.session.run or "", repaired_strings(outcome), *self._seconds(), unheard
+        )
         self.session.check(record)
         unit = _Unit([], take, waits=not self._store.immediate)
         unit.closes, unit.leaving = record, leaving

@@ -202,7 +202,13 @@ class RunPorts:
         # A cancellation that has not been delivered yet still comes before the ending: whoever
         # asked for it was told so for as long as no ending was under way.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        return await self.committer.close(outcome, leaving=leaving, take=self.inbox.ignored)
+        below = self._setup.below
+        return await self.committer.close(
+            outcome,
+            leaving=leaving,
+            take=self.inbox.ignored,
+            unheard=None if below is None else below.unheard(self.session.open_calls),
+        )
 
     async def drain(self) -> InboxTake:
         """What waits in the inbox."""

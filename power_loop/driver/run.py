@@ -224,7 +224,7 @@ class Run:
             asking.partial,
             asking.spent,
             cost=self._close_books(),
-            unheard=None if self._setup.below is None else self._setup.below.unheard(),
+            unheard=None if self._setup.below is None else self._setup.below.unheard(()),
             take=inbox.ignored,
         )
 

@@ -27,6 +27,7 @@ from power_loop.hooks import (
     ToolBefore,
     replace,
 )
+from power_loop.session.view import POLICY_META
 
 __all__ = [
     "POLICY_META",
@@ -40,9 +41,6 @@ __all__ = [
     "Warn",
     "said_by",
 ]
-
-POLICY_META = "policy"
-"""The key of a message's `meta` under which stands the policy that has said it."""
 
 
 class Stop(Struct, frozen=True):

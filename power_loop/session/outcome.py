@@ -34,8 +34,12 @@ class _Ending(Struct, frozen=True):
     resumable: ClassVar[bool] = True
     """Whether `resume` can carry the same task on, without new input."""
 
-    recommended_action: ClassVar[str] = "resume the session"
-    """What a caller would do next, in plain words."""
+    _action: ClassVar[str] = "resume the session"
+
+    @property
+    def recommended_action(self) -> str:
+        """What a caller would do next, in plain words."""
+        return self._action
 
     def __str__(self) -> str:
         facts = ", ".join(f"{name}={value!r}" for name, value in asdict(self).items())
@@ -47,7 +51,7 @@ class Completed(_Ending, frozen=True, tag="completed"):
 
     text: str
     resumable: ClassVar[bool] = False
-    recommended_action: ClassVar[str] = "send the next message"
+    _action: ClassVar[str] = "send the next message"
 
 
 class GoalReached(_Ending, frozen=True, tag="goal_reached"):
@@ -55,14 +59,14 @@ class GoalReached(_Ending, frozen=True, tag="goal_reached"):
 
     reason: str
     resumable: ClassVar[bool] = False
-    recommended_action: ClassVar[str] = "send the next message"
+    _action: ClassVar[str] = "send the next message"
 
 
 class Stopped(_Ending, frozen=True, tag="stopped"):
     """A hook ended the run."""
 
     reason: str
-    recommended_action: ClassVar[str] = "resume the session, or send the next message"
+    _action: ClassVar[str] = "resume the session, or send the next message"
 
 
 class RoundLimit(_Ending, frozen=True, tag="round_limit"):
@@ -70,7 +74,7 @@ class RoundLimit(_Ending, frozen=True, tag="round_limit"):
 
     limit: int
     text: str = ""
-    recommended_action: ClassVar[str] = "resume the session to grant it another set of rounds"
+    _action: ClassVar[str] = "resume the session to grant it another set of rounds"
 
 
 class BudgetExhausted(_Ending, frozen=True, omit_defaults=True, tag="budget_exhausted"):
@@ -81,28 +85,49 @@ class BudgetExhausted(_Ending, frozen=True, omit_defaults=True, tag="budget_exha
 
     limit: str
     reason: str = ""
-    recommended_action: ClassVar[str] = "resume the session with extend=Budget(…)"
+
+    @property
+    def recommended_action(self) -> str:
+        """What a caller would do next: which limit is to be raised, and where it was set."""
+        scope, _, name = self.limit.rpartition(".")
+        match scope:
+            case "run":
+                priced = ", or with a price that is known" if name == "cost" else ""
+                return f"resume the session with extend=Budget({name}=…){priced}"
+            case "session":
+                where = "AgentConfig(session_budget=…)"
+            case "loop":
+                where = "AgentLoop(budget=…)"
+            case "exit":
+                where = "the condition of Exits(…)"
+            case "policy":
+                return f"raise the limit of the policy {name!r}, then resume the session"
+            case _ if scope.startswith("child."):
+                where = "SubAgent(budget=…)"
+            case _:
+                where = f"the budget {scope!r}" if scope else "the budget that limits it"
+        return f"raise {name} in {where}, then resume the session"
 
 
 class NoProgress(_Ending, frozen=True, tag="no_progress"):
     """The run repeated itself."""
 
     reason: str
-    recommended_action: ClassVar[str] = "send a message that says what to do differently"
+    _action: ClassVar[str] = "send a message that says what to do differently"
 
 
 class PlanFailed(_Ending, frozen=True, tag="plan_failed"):
     """The model could not produce a valid plan."""
 
     reason: str
-    recommended_action: ClassVar[str] = "send a message that says what to do differently"
+    _action: ClassVar[str] = "send a message that says what to do differently"
 
 
 class AwaitingApproval(_Ending, frozen=True, tag="awaiting_approval"):
     """Calls wait for a person's approval; `tokens` name the requests."""
 
     tokens: tuple[str, ...]
-    recommended_action: ClassVar[str] = "decide the open requests, then resume the session"
+    _action: ClassVar[str] = "resume the session with answers=[…] of approve(token) or deny(token)"
 
 
 class ApprovalDenied(_Ending, frozen=True, tag="approval_denied"):
@@ -110,37 +135,35 @@ class ApprovalDenied(_Ending, frozen=True, tag="approval_denied"):
 
     token: str
     resumable: ClassVar[bool] = False
-    recommended_action: ClassVar[str] = "send a message that says what to do instead"
+    _action: ClassVar[str] = "send a message that says what to do instead"
 
 
 class ApprovalExpired(_Ending, frozen=True, tag="approval_expired"):
     """Nobody decided in time."""
 
     token: str
-    recommended_action: ClassVar[str] = "resume the session to ask again"
+    _action: ClassVar[str] = "resume the session to ask again"
 
 
 class WaitingForInput(_Ending, frozen=True, tag="waiting_for_input"):
     """Calls wait for an answer from a person; `tokens` name the questions."""
 
     tokens: tuple[str, ...]
-    recommended_action: ClassVar[str] = "answer the open questions, then resume the session"
+    _action: ClassVar[str] = "resume the session with answers=[answer(token, …)]"
 
 
 class PendingTools(_Ending, frozen=True, tag="pending_tools"):
     """Calls are open that this program does not run itself, or whose outcome it cannot know."""
 
     call_ids: tuple[str, ...]
-    recommended_action: ClassVar[str] = (
-        "resume with decisions about the open calls, or abort_pending"
-    )
+    _action: ClassVar[str] = "resume with decisions about the open calls, or abort_pending"
 
 
 class Cancelled(_Ending, frozen=True, tag="cancelled"):
     """Somebody cancelled the run."""
 
     reason: str = "cancelled"
-    recommended_action: ClassVar[str] = "resume the session, or send the next message"
+    _action: ClassVar[str] = "resume the session, or send the next message"
 
 
 class Degraded(_Ending, frozen=True, tag="degraded"):
@@ -148,7 +171,7 @@ class Degraded(_Ending, frozen=True, tag="degraded"):
 
     reason: str
     attempts: int
-    recommended_action: ClassVar[str] = "resume the session when the provider is back"
+    _action: ClassVar[str] = "resume the session when the provider is back"
 
 
 class Failed(_Ending, frozen=True, tag="failed"):
@@ -156,7 +179,7 @@ class Failed(_Ending, frozen=True, tag="failed"):
 
     error_type: str
     message: str
-    recommended_action: ClassVar[str] = "mend the cause, then resume the session"
+    _action: ClassVar[str] = "mend the cause, then resume the session"
 
 
 class Crashed(_Ending, frozen=True, tag="crashed"):

@@ -17,6 +17,7 @@ from power_loop.session.records import (
 
 __all__ = [
     "COMPACT_NOTE",
+    "POLICY_META",
     "changed_view",
     "full_history",
     "links_of",
@@ -27,6 +28,9 @@ __all__ = [
 
 COMPACT_NOTE = "compact_note"
 """The `name` of the one message that stands for what has left the view."""
+
+POLICY_META = "policy"
+"""The key of a message's `meta` under which stands the policy that has said it."""
 
 
 def shape_fault(message: Message) -> str | None:

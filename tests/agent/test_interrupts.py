@@ -165,9 +165,11 @@ async def test_running_tools_are_stopped_and_the_truth_is_told_of_each(store: St
     with anyio.fail_after(10):
         async with AgentLoop[Work](llm, tools=[stuck, quick, alone], store=store) as loop:
             async with anyio.create_task_group() as tasks:
+                settled = anyio.Event()
+                loop.events.subscribe(lambda _: settled.set(), types={ToolSettled}, inline=True)
                 tasks.start_soon(_sends, loop, results, work)
                 await work.running.wait()
-                await anyio.wait_all_tasks_blocked()
+                await settled.wait()
                 await loop.steer("s", "stop that", mode="interrupt")
             log = await check_log(loop, "s")
             assert await store.inbox("s") == ()

@@ -26,7 +26,7 @@ from power_loop import (
 )
 from power_loop.errors import ToolDefinitionError, UsageError
 from power_loop.events import Stamped
-from power_loop.hooks import LLM_AFTER, LLM_BEFORE, TOOL_BEFORE, LlmAfter, LlmBefore, Suspend
+from power_loop.hooks import LLM_AFTER, LLM_BEFORE, TOOL_BEFORE, Break, LlmAfter, LlmBefore, Suspend
 from power_loop.session.outcome import (
     AwaitingApproval,
     BudgetExhausted,
@@ -358,6 +358,42 @@ async def test_what_is_below_spends_from_the_budget_above() -> None:
         ]
         assert limits[0]["run.children"] == 64.0
         assert limits[1]["child.1.llm_calls"] == 1.0
+
+
+@pytest.mark.parametrize("ends", ["beside it", "before it is asked again"])
+async def test_what_a_session_that_waits_has_used_counts_when_its_call_is_given_up(
+    ends: str,
+) -> None:
+    """Another call ends the run that waits for it, at once or when the run is carried on."""
+    broken = SubAgent("broken", "Fails.", on_failure="fail")
+    stops = ends != "beside it"
+
+    def model(request: LLMRequest) -> Reply:
+        if task_in(request) != "go":
+            failing = task_in(request) == "fail"
+            return fails(BadRequest("bad", status=400)) if failing else delegating(request)
+        beside = ("p2", "pay", {"amount": 4}) if stops else ("c2", "broken", {"task": "fail"})
+        return calls(("c1", "helper", {"task": "pay 3"}), beside)
+
+    hooks = asking()
+    async with AgentLoop(Scripted(by=model), tools=[HELPER, broken, pay], hooks=hooks) as loop:
+        await loop.store.create("s")
+        if stops:
+            await loop.send("go", "s")
+            hooks.on(
+                TOOL_BEFORE, lambda c: Break() if c.call.id == "p2" else None, name="end", order=-1
+            )
+            (token,) = [p.token for p in await loop.get_pending("s") if p.name == "pay"][:1]
+            assert (await loop.resume("s", answers=[approve(token)])).status == "stopped"
+        else:
+            with pytest.raises(BadRequest):
+                await loop.send("go", "s")
+        stamped = await tree(loop, "s")
+        closed = [e.event for e in stamped if isinstance(e.event, RunClosed) and not e.depth]
+        assert closed[-1].unheard is not None
+        assert closed[-1].unheard.tokens == 15
+        # The run before the last had another hook less.
+        assert (await loop.replay("s", run=closed[-1].run)).identical
 
 
 async def test_agents_that_call_agents_end_somewhere_b01_b02() -> None:

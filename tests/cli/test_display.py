@@ -10,9 +10,10 @@ from llm_client.types import Message, Text, ToolCall, Usage
 from power_loop import events
 from power_loop.cli.display import JsonDisplay, PlainDisplay, Tally, make_display
 from power_loop.cli.live import LiveDisplay
-from power_loop.cli.timeline import one_line, timeline
+from power_loop.cli.timeline import describe, one_line, timeline
 from power_loop.events import Event, Stamped, decode_event
 from power_loop.session.outcome import Cancelled, Completed, RoundLimit
+from power_loop.session.records import Decided
 
 CALL = ToolCall("c1", "read_file", '{"path": "a.txt"}')
 RUN: list[Event] = [
@@ -146,6 +147,17 @@ def test_a_timeline_has_a_line_a_record() -> None:
     assert lines[0] == "   1     0.000  run opened: What is in a.txt?"
     assert lines[-1].endswith("run closed: completed")
     assert any('tool started: read_file({"path": "a.txt"})' in line for line in lines)
+
+
+def test_a_decision_is_told_with_who_made_it() -> None:
+    """A hook, a policy, a limit, or nobody that has a name."""
+    for decided, line in (
+        (Decided("tool.before", "guard", "break", "no"), "hook tool.before guard: break: no"),
+        (Decided("round.start", "policy:p:round", "break"), "policy:p at round.start: break"),
+        (Decided("approval", "leave", "refused"), "approval (leave): refused"),
+        (Decided("tool.after", "", "retry"), "tool.after: retry"),
+    ):
+        assert describe(decided) == line
 
 
 def test_long_text_is_cut_to_one_line() -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
+from power_loop import Explanation
+from tests.cli.stored import died_in
 from tests.cli.support import run, session_in
 from tests.model_server import model_server
 
@@ -28,6 +32,36 @@ def test_a_session_replays_without_a_model_and_says_what_differs(place: Path) ->
     unknown = run(place, "replay", "--model", "openai:any", session, "--run", "nope")
     assert unknown.returncode == 1
     assert "no run 'nope'" in unknown.stderr
+
+
+def test_why_a_session_ended_so_is_told_as_text_and_as_data(place: Path) -> None:
+    """By rule, limits and chain; also of a run whose process died, and without a provider."""
+    session = asked(place)
+    done = run(place, "explain", session)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, _, why, *_ = done.stdout.splitlines()
+    assert first.startswith("# completed: run ")
+    assert first.endswith(f" of session {session}")
+    assert why == "**Why:** the model answered, and nobody objected"
+    found = run(place, "explain", session, "--json").stdout
+    told = msgspec.json.decode(found, type=Explanation)
+    assert f"{told}\n" == done.stdout
+    one = run(place, "explain", session, "--run", told.run_id, "--json")
+    assert msgspec.json.decode(one.stdout, type=Explanation) == told
+    died_in(place, "d", {"c1": "pay"})
+    dead = run(place, "explain", "d")
+    assert dead.returncode == 0
+    assert dead.stdout.startswith("# running: run r1 of session d\n")
+    assert "tool pay was running: its outcome is unknown" in dead.stdout
+    for arguments, status, why in (
+        ((session, "--run", "nope"), 1, "has no run 'nope'"),
+        (("nowhere",), 1, "nowhere"),
+        ((), 2, "required"),
+    ):
+        refused = run(place, "explain", *arguments)
+        assert refused.returncode == status
+        assert why in refused.stderr
+        assert refused.stdout == ""
 
 
 def test_a_session_is_forked_and_the_two_are_compared(place: Path) -> None:

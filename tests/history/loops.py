@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llm_client.errors import ServerError
 from llm_client.retry import RetryPolicy
 from llm_client.testing import ScriptedLLM, call, reply
-from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, Store, ToolContext, approve, tool
+from power_loop import (
+    AgentConfig,
+    AgentLoop,
+    Extension,
+    Hooks,
+    MemoryStore,
+    Store,
+    ToolContext,
+    approve,
+    tool,
+)
 from power_loop.events import is_record
 from power_loop.hooks import LLM_BEFORE, TOOL_BEFORE, LlmBefore, Suspend, ToolBefore, replace
 from power_loop.session.records import Record
@@ -52,10 +63,17 @@ def loop_on(
     config: AgentConfig = CONFIG,
     hooks: Hooks | None = None,
     tools: Any = (look, pay),
+    extensions: Sequence[Extension] = (),
 ) -> AgentLoop[Any]:
     """A loop with a scripted model."""
-    llm = ScriptedLLM(*answers)
-    return AgentLoop(llm, tools=tools, store=store or MemoryStore(), config=config, hooks=hooks)
+    return AgentLoop(
+        ScriptedLLM(*answers),
+        tools=tools,
+        store=store or MemoryStore(),
+        config=config,
+        hooks=hooks,
+        extensions=extensions,
+    )
 
 
 async def talk(store: Store) -> str:

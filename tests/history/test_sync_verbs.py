@@ -6,7 +6,7 @@ from llm_client.testing import reply
 from tests.history.loops import loop_on
 
 
-def test_a_session_is_forked_rewound_compared_and_replayed_without_an_event_loop() -> None:
+def test_a_session_is_forked_rewound_compared_and_explained_without_an_event_loop() -> None:
     """As by the asynchronous verbs."""
     with loop_on(None, reply("4"), reply("5")).sync() as s:
         session = s.send("2+2?").session_id
@@ -16,8 +16,12 @@ def test_a_session_is_forked_rewound_compared_and_replayed_without_an_event_loop
         s.rewind(session, at=1)
         done = s.resume(session)
         again = s.replay(session)
+        told = s.explain(session)
+        former = s.explain(fork, run=s.usage(fork).runs[0].run)
     assert found.at is not None
     assert found.at.second == "four"
     assert question.text == "2+2?"
     assert done.final_text == "5"
     assert again.identical
+    assert (told.run_id, told.status) == (done.run_id, "completed")
+    assert former.session_id == fork

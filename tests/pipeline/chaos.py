@@ -23,7 +23,7 @@ from llm_client.types import (
     Transcript,
     Usage,
 )
-from power_loop.agent.answers import approve, by_token, deny
+from power_loop.agent.answers import answer, approve, by_token, deny
 from power_loop.errors import ToolError
 from power_loop.hooks import (
     POINTS,
@@ -31,13 +31,16 @@ from power_loop.hooks import (
     Break,
     Continue,
     HookPoint,
+    RequestInput,
     Retry,
     ShortCircuit,
     Skip,
     Suspend,
 )
+from power_loop.pipeline.ports import Answer as Reply
 from power_loop.pipeline.ports import AttemptFailed, Found, ToolTraits, Verdict
 from power_loop.runtime.stores.base import Steer, SteerMode
+from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress, PlanFailed
 from power_loop.session.records import Record, ToolStarted, ViewChanged
 from power_loop.session.state import OpenCall
 from power_loop.session.view import COMPACT_NOTE
@@ -65,6 +68,15 @@ TRAITS = {
 def is_idempotent(name: str) -> bool:
     """Whether a tool of these worlds may be run again."""
     return name in TRAITS and TRAITS[name].idempotent
+
+
+ENDINGS = (
+    None,
+    GoalReached("it is so"),
+    NoProgress("again"),
+    PlanFailed("no steps"),
+    BudgetExhausted("exit.tokens"),
+)
 
 
 class World:
@@ -165,6 +177,11 @@ class World:
             case _:
                 return "unknown"
 
+    def _reply(self, call: OpenCall) -> Reply:
+        if call.kind == "input":
+            return answer(call.token, "this one")
+        return self.random.choice((approve, deny))(call.token)
+
     def _said(self, n: int) -> Steer | str:
         if self.sometimes(6):
             return "cancelled by somebody"
@@ -196,7 +213,13 @@ class World:
             return ShortCircuit(self.response())
         if kind is Continue:
             return Continue("more", 1) if context.fire_count < 3 else None
-        assert kind in (Break, Skip, Retry, Suspend)
+        if kind is RequestInput:
+            return RequestInput("which one?")
+        if kind is Break:
+            return Break("enough", self.random.choice(ENDINGS))
+        if kind is Suspend:
+            return Suspend(ttl=self.random.choice((None, 1.0)), end_on_denial=self.sometimes(2))
+        assert kind in (Skip, Retry)
         return kind()
 
     def _rewritten(self, point: str, context: Any) -> Any:
@@ -256,9 +279,11 @@ class World:
             prefix=f"p{self.processes}-" if log else "i",
         )
         io.random_number = r.random()
+        # Some approvals have expired when the next process comes.
+        io.epoch += self.processes
         io.arrives = {r.randrange(1, 60): self._said(n) for n in range(r.randrange(3))}
-        waiting = [c.token for c in io.session.open_calls.values() if c.state == "waiting"]
-        answers = [r.choice((approve, deny))(token) for token in waiting if self.sometimes(2)]
+        waiting = [c for c in io.session.open_calls.values() if c.state == "waiting"]
+        answers = [self._reply(call) for call in waiting if self.sometimes(2)]
         calls = io.session.open_calls
         decisions = {id: self._verdict(c) for id, c in calls.items() if self.sometimes(3)}
         asks = r.choice(("tell", "ask"))

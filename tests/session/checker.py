@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from llm_client.types import Message, ToolCall, ToolResult
 from power_loop.session.outcome import (
+    ApprovalExpired,
     AwaitingApproval,
     Completed,
     Crashed,
@@ -40,7 +41,7 @@ from tests.session.transcript import transcript_violations
 
 __all__ = ["transcript_violations", "view_of", "violations"]
 
-_KEEP_OPEN = (AwaitingApproval, WaitingForInput, PendingTools, Crashed)
+_KEEP_OPEN = (AwaitingApproval, ApprovalExpired, WaitingForInput, PendingTools, Crashed)
 
 
 def violations(

@@ -31,6 +31,7 @@ from power_loop import (
 from power_loop.agent.result import Status
 from power_loop.events import TextDelta
 from power_loop.runtime.stores.base import Posted, Store
+from power_loop.session.outcome import Outcome
 from power_loop.session.records import RunClosed
 
 
@@ -109,6 +110,7 @@ async def main() -> None:
         assert_type(await loop.diff("s", "t"), SessionDiff)
         assert_type(await loop.usage("s", prices=TablePrices({}), children=True), SessionUsage)
         assert_type((await loop.usage("s")).totals.cost, Decimal | None)
+        assert_type((await loop.explain("s", run="r")).outcome, Outcome | None)
         assert_type((await loop.replay("s", deps=Deps(), output_type=int)).identical, bool)
         assert_type(await export_session(loop.store, "s", "s.jsonl", key=b"k"), int)
         assert_type(await import_session(loop.store, "s.jsonl", as_id="t"), str)
