@@ -144,7 +144,8 @@ def _check_settled(s: State, r: ToolSettled) -> str | None:
     if r.how in ("not_run", "denied", "skipped") and call.begun:
         return f"a call that is {call.state} has begun, so it was not {r.how}"
     id = r.message.id
-    if not id or s.knows(id):
+    # Its own has been kept for it since the call was made.
+    if id != result_id(call_id) and (not id or s.knows(id)):
         return f"the message id {id!r} is empty or was used before"
     return None
 

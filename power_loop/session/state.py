@@ -45,9 +45,12 @@ __all__ = [
 ]
 
 
+_RESULT = ".result"
+
+
 def result_id(call_id: str) -> str:
     """The id of the message that carries a call's result: it follows from the call's."""
-    return f"{call_id}.result"
+    return call_id + _RESULT
 
 
 def child_id(session_id: str, call_id: str) -> str:
@@ -187,7 +190,10 @@ class State:
         return self.messages[-1] if self.messages else None
 
     def knows(self, id: str) -> bool:
-        """Whether this id has been used in the session, for whatever it was."""
+        """Whether this id has been used in the session, for whatever it was, or is kept for the
+        result of an open call."""
+        if self.open_calls and id.removesuffix(_RESULT) in self.open_calls:
+            return True
         if id in self.ids or (self.base_ids is not None and id in self.base_ids):
             return True
         return bool(self.former) and id_hash(id) in self.former

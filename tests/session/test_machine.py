@@ -252,6 +252,11 @@ def test_the_id_of_a_result_is_reserved_with_its_call() -> None:
     why = "the id 'c1.result' was used before"
     assert refuses(fold(opened()), MessageAppended(calls("a1", "c1", "c1.result"))) == why
     assert refuses(fold(opened("r1", "c1.result")), MessageAppended(calls("a1", "c1"))) == why
+    calling = fold(*CALLING)
+    taken = "'c1.result' is empty or was used before"
+    assert taken in refuses(calling, settled("c2", "not_run", "c1.result"))
+    assert taken in refuses(calling, waits("c2", token="c1.result"))
+    calling.check(settled("c1", "not_run"))
 
 
 def test_a_call_id_is_not_reused_in_a_later_round_or_run() -> None:
