@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from power_loop.pipeline.ports import Answer
     from power_loop.runtime.budget.limits import Budget
     from power_loop.runtime.budget.shared import SharedBudget
+    from power_loop.runtime.cancellation import CancellationToken
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
     from power_loop.runtime.stores.opening import open_store
@@ -78,6 +79,7 @@ __all__ = [  # noqa: RUF022  grouped by use
     "AgentConfig",
     "RunResult",
     "RunStream",
+    "CancellationToken",
     "PendingCall",
     "Decision",
     "Result",
@@ -188,6 +190,7 @@ _HOME = {
     "power_loop.pipeline.ports": ("Answer",),
     "power_loop.runtime.budget.limits": ("Budget",),
     "power_loop.runtime.budget.shared": ("SharedBudget",),
+    "power_loop.runtime.cancellation": ("CancellationToken",),
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),
     "power_loop.runtime.stores.opening": ("open_store",),

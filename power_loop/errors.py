@@ -15,6 +15,7 @@ PowerLoopError
 ├─ ToolError                   a tool says no; the model is told
 ├─ ArchiveInvalid              a file is no archive of a session, or not as it was written
 ├─ OutputInvalid               the model's answer does not fit the type asked for
+├─ CancelledByToken            nobody's fault: the work is not wanted any more
 └─ StoreError                  the store failed
    ├─ StoreUnavailable         cannot be opened, read or written; says why
    ├─ StoreCorrupt             damaged, or not ours
@@ -33,6 +34,7 @@ from collections.abc import Sequence
 __all__ = [
     "AnswerRefused",
     "ArchiveInvalid",
+    "CancelledByToken",
     "Conflict",
     "Fenced",
     "FollowUpQueued",
@@ -196,6 +198,14 @@ class OutputInvalid(PowerLoopError):
     def __init__(self, message: str, text: str) -> None:
         super().__init__(message)
         self.text = text
+
+
+class CancelledByToken(PowerLoopError):
+    """Raised by `CancellationToken.raise_if_cancelled`: somebody has cancelled it, for `reason`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"cancelled: {reason}")
+        self.reason = reason
 
 
 class StoreError(PowerLoopError):

@@ -63,6 +63,7 @@ __all__ = [
     "ThinkingDelta",
     "ToolCallDelta",
     "ToolEmitted",
+    "ToolLeftBehind",
     "ToolProgress",
     "ToolSettled",
     "ToolStarted",
@@ -126,6 +127,16 @@ class ToolEmitted(Struct, frozen=True, tag="tool_emitted"):
     call_id: str
     name: str
     data: Any = None
+
+
+class ToolLeftBehind(Struct, frozen=True, gc=False, tag="tool_left_behind"):
+    """A call of tool `name` ignores that it was cancelled; its run ends without it.
+
+    What it does cannot be stopped; nothing that it gives is heard any more.
+    """
+
+    call_id: str
+    name: str
 
 
 class RetryScheduled(Struct, frozen=True, tag="retry_scheduled"):
@@ -198,6 +209,7 @@ Transient = (
     | ToolCallDelta
     | ToolProgress
     | ToolEmitted
+    | ToolLeftBehind
     | RetryScheduled
     | FallbackTaken
     | HookFailed

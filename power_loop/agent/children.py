@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -73,8 +73,8 @@ class Children:
         spent = sum(given_up, spent)
         return None if spent == Spent() else spent
 
-    async def run(self, started: ToolStarted) -> ChildEnded:
-        """Runs the session below a call, or carries it on.
+    async def run(self, started: ToolStarted, above: Callable[[], str | None]) -> ChildEnded:
+        """See `power_loop.driver.below.Below`.
 
         Raises:
             Exception: what ended it, if its agent is to fail with it.
@@ -103,10 +103,10 @@ class Children:
                 self._waiting.pop(started.call_id, None)
                 return _ended(started, agent, session, settled, _last_text(session))
             below = await spent_below(self._runner.sessions, session)
-            settings = self._planned(agent, session, below)
+            settings = self._planned(agent, session, below, above)
             if session.last_run is None and session.run is None:
-                above = self._session_id, started.call_id
-                opening = for_input(session, new_id(), message, settings.limits, parent=above)
+                caller = self._session_id, started.call_id
+                opening = for_input(session, new_id(), message, settings.limits, parent=caller)
             else:
                 go_on = text_message(self._runner.config.continue_prompt, new_id())
                 opening = for_resume(session, new_id(), settings.limits, go_on)
@@ -134,7 +134,13 @@ class Children:
                     raise
                 return result, error
 
-    def _planned(self, agent: SubAgent, session: Session, below: Mapping[str, Spent]) -> Settings:
+    def _planned(
+        self,
+        agent: SubAgent,
+        session: Session,
+        below: Mapping[str, Spent],
+        above: Callable[[], str | None],
+    ) -> Settings:
         """What the session below is to do; `below` is what those below its open calls have used."""
         own = self._settings
         options: RunOptions[Any] = {"deps": own.deps, "max_rounds": agent.max_rounds}
@@ -146,12 +152,12 @@ class Children:
             plan = replace(plan, template=replace(plan.template, system=agent.system_prompt))
         plan = replace(plan, answers=own.plan.answers)
         scope = f"child.{self._depth}"
-        above = () if self._meter is None else (self._meter,)
+        meters = () if self._meter is None else (self._meter,)
         resumes = session.last_run is not None or session.run is not None
         spent = sum(below.values(), session.task_spent + lost(session)) if resumes else Spent()
-        meter = Meter(scope, agent.budget or Budget(), above, spent)
+        meter = Meter(scope, agent.budget or Budget(), meters, spent)
         limits = {**settings.limits, **(agent.budget or Budget()).as_limits(scope)}
-        place = Place(root=self._root, depth=self._depth)
+        place = Place(self._root, self._depth, above)
         return replace(
             settings, plan=plan, meter=meter, limits=limits, place=place, below=dict(below)
         )

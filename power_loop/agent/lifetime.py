@@ -13,7 +13,7 @@ from power_loop.agent.feed import LoopEvents
 from power_loop.agent.running import Runner
 from power_loop.driver.shield import to_the_end
 
-__all__ = ["open_all"]
+__all__ = ["close_all", "open_all"]
 
 
 async def open_all(
@@ -41,6 +41,22 @@ async def open_all(
         runner.start()
         stack.push_async_callback(to_the_end, partial(_wind_down, runner, events, grace))
         return stack.pop_all()
+
+
+async def close_all(stack: AsyncExitStack) -> None:
+    """Closes what `open_all` has opened.
+
+    Raises:
+        BaseException: the caller's own cancellation, or what a lifespan raises on its way out.
+    """
+    try:
+        await stack.aclose()
+    except BaseException as error:
+        # A stack that is closed while an exception is handled makes one that passes two of its
+        # managers its own context, and whoever follows that chain, as anyio does, never ends.
+        if error.__context__ is error:
+            error.__context__ = None
+        raise
 
 
 async def _wind_down(runner: Runner, events: LoopEvents, grace: float) -> None:

@@ -22,7 +22,7 @@ from power_loop.agent.config import AgentConfig
 from power_loop.agent.extensions import Extension
 from power_loop.agent.feed import LoopEvents
 from power_loop.agent.intake import Input
-from power_loop.agent.lifetime import open_all
+from power_loop.agent.lifetime import close_all, open_all
 from power_loop.agent.options import ResumeOptions, RunOptions
 from power_loop.agent.result import RunResult
 from power_loop.agent.running import Runner
@@ -161,7 +161,7 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
     async def __aexit__(self, *exc: object) -> None:
         stack, self._stack = self._stack, None
         assert stack is not None
-        await stack.aclose()
+        await close_all(stack)
 
     async def close_llm(self) -> None:
         """Closes the model service, also one that was passed in. Idempotent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, cast, get_args
 
 from typing_extensions import TypeVar
 
@@ -16,6 +16,7 @@ from power_loop.agent.toolset import AnyTool
 from power_loop.driver.hub import Overflow
 from power_loop.errors import UsageError
 from power_loop.pipeline.ports import Answer
+from power_loop.runtime.cancellation import CancellationToken, CancelSource
 from power_loop.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     timeout: float
     """Seconds after which the run is cancelled. They count from its opening: the wait for a busy
     session is not among them; see `on_busy`."""
+    cancel: CancelSource
+    """Cancels the run, from any thread: a `CancellationToken`, an event, or a function that returns
+    True to cancel. What cannot call back is looked at every 50 ms. It counts from the run's
+    opening, like `timeout`; a run that is cancelled by then does not open."""
     on_busy: OnBusy
     """What to do about a session that somebody else is running: wait for it (the default); `fail`
     with `SessionBusy`; or `steer`: post the message into that run's inbox instead and raise
@@ -156,6 +161,10 @@ def _check_budget(name: str, value: object) -> None:
     agent.spending.checked_budget(name, value)
 
 
+def _check_cancel(_: str, value: object) -> None:
+    CancellationToken.from_any(cast("CancelSource", value))
+
+
 def _check_on_busy(name: str, value: object) -> None:
     check_one_of(name, value, get_args(OnBusy))
 
@@ -174,6 +183,7 @@ _CHECKS: Mapping[str, _Check] = MappingProxyType(
         "max_rounds": _check_rounds,
         "budget": _check_budget,
         "timeout": _check_timeout,
+        "cancel": _check_cancel,
         "on_busy": _check_on_busy,
     }
 )

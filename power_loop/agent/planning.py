@@ -16,6 +16,7 @@ from power_loop.agent.config import AgentConfig
 from power_loop.agent.options import ResumeOptions, RunOptions, check_options
 from power_loop.agent.toolset import Toolset
 from power_loop.pipeline.ports import RunPlan
+from power_loop.runtime.cancellation import CancellationToken
 from power_loop.session.spent import Spent
 
 if TYPE_CHECKING:
@@ -26,10 +27,15 @@ __all__ = ["Place", "Planner", "Settings"]
 
 
 class Place(Struct, frozen=True):
-    """Where a session is in its tree: so deep below the session `root`; a root by default."""
+    """Where a session is in its tree: so deep below the session `root`; a root by default.
+
+    Attributes:
+        above: tells why the run above is being cancelled; None while it is not.
+    """
 
     root: str = ""
     depth: int = 0
+    above: Callable[[], str | None] | None = None
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -47,6 +53,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     below: dict[str, Spent] = {}
     deps: Any = None
     timeout: float | None = None
+    cancel: CancellationToken | None = None
     parse: Callable[[str], Any] | None = None
 
 
@@ -112,6 +119,7 @@ class Planner:
             delegates=tools.delegates,
             deps=options.get("deps"),
             timeout=timeout,
+            cancel=CancellationToken.from_any(options["cancel"]) if "cancel" in options else None,
             parse=None if typed is None else typed.parse,
         )
 

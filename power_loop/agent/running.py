@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from msgspec.structs import replace
 
 from llm_client.service import LLMService
@@ -24,8 +23,10 @@ from power_loop.agent.options import ResumeOptions, RunOptions
 from power_loop.agent.planning import Planner, Settings
 from power_loop.agent.prepared import PreparedRun
 from power_loop.agent.responding import Responder, respond_with
+from power_loop.agent.runs import Runs
 from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
 from power_loop.agent.toolset import Toolset
+from power_loop.driver.background import Background
 from power_loop.driver.below import Below
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
@@ -86,9 +87,9 @@ class Runner(Planner):
         self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
         self._responder = responder
         self._counters: dict[str, ModelTokens] = {}
-        self._running: dict[str, Run] = {}
-        self._idle = anyio.Event()
+        self._runs = Runs()
         self._open = False
+        self.background = Background(store)
 
     def owned(self, session_id: str, on_busy: WaitOrFail) -> AbstractAsyncContextManager[Owned]:
         """See `Sessions.owned`.
@@ -101,7 +102,7 @@ class Runner(Planner):
         return self.sessions.owned(session_id, on_busy)
 
     def _refuse_its_own_run(self, session_id: str) -> None:
-        run = self._running.get(session_id)
+        run = self._runs.of(session_id)
         if run is not None and run.run_id in INSIDE.get():
             raise SessionBusy(session_id, "the very run that asks for it")
 
@@ -286,6 +287,9 @@ class Runner(Planner):
             plan=replace(settings.plan, template=template, taken=taken),
             root=settings.place.root or session.id,
             respond=respond,
+            background=self.background,
+            cancel=settings.cancel,
+            above=settings.place.above,
             purse=purse,
             below=self._children(session.id, settings),
             time_limits={} if meter is None else agent.spending.time_limits(meter),
@@ -315,17 +319,15 @@ class Runner(Planner):
             raise UsageError("the loop was closed before this run had its turn")
         session_id = owned.session.id
         await self._look_at_what_waits(run)
-        self._running[session_id] = run
+        self._runs.add(run)
         try:
             yield
         finally:
-            del self._running[session_id]
+            self._runs.remove(run)
             owned.released = run.ports.committer.released
             if not owned.released or run.ports.committer.failure is not None:
                 # What is folded may be ahead of what is stored.
                 self.sessions.forget(session_id)
-            if not self._running:
-                self._idle.set()
 
     async def _look_at_what_waits(self, run: Run) -> None:
         """Some items were meant for a run before this one, or to stop what nobody was doing."""
@@ -359,7 +361,7 @@ class Runner(Planner):
 
     async def cancel(self, session_id: str, reason: str) -> bool | None:
         """Cancels a run of this loop: whether in time. None if the session has none here."""
-        run = self._running.get(session_id)
+        run = self._runs.of(session_id)
         return None if run is None else await run.cancel_in_time(reason)
 
     def start(self) -> None:
@@ -369,11 +371,5 @@ class Runner(Planner):
     async def shut_down(self, grace: float) -> None:
         """Cancels what is running and waits, for `grace` seconds, until it has closed."""
         self._open = False
-        with anyio.move_on_after(grace):
-            while self._running:
-                self._idle = anyio.Event()
-                for run in self._running.values():
-                    run.cancel("the loop is closing")
-                await self._idle.wait()
-        if self._running:
-            logger.warning("the loop closed before %s had ended", ", ".join(self._running))
+        await self._runs.end(grace)
+        await self.background.close(grace)

@@ -21,6 +21,7 @@ from power_loop.events import (
     Stamped,
     TextDelta,
     TextRepaired,
+    ToolLeftBehind,
     ToolProgress,
     encode_event,
 )
@@ -218,6 +219,8 @@ def told_transient(stamped: Stamped) -> str:
             return f"! {event.tool} cannot tell what became of a call: {event.message}"
         case ResponderFailed() as event:
             return f"! what call {event.call_id} waits for stays open: {event.message}"
+        case ToolLeftBehind() as event:
+            return f"! {event.name} ignores that it was cancelled; the run ends without it"
         case ToolProgress() as event:
             share = "" if event.fraction is None else f" {event.fraction:.0%}"
             return f"  …{share} {event.message}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from power_loop.pipeline.ports import ChildEnded
@@ -15,8 +15,10 @@ __all__ = ["Below"]
 class Below(Protocol):
     """**Protocol**: runs sessions below calls, and knows what they have used."""
 
-    async def run(self, started: ToolStarted) -> ChildEnded:
-        """Runs the session below a call, or carries it on. It ends with whoever waits for it."""
+    async def run(self, started: ToolStarted, above: Callable[[], str | None]) -> ChildEnded:
+        """Runs the session below a call, or carries it on. It ends with whoever waits for it, and
+        for the reason that `above` then gives.
+        """
         ...
 
     def left(self, call_id: str) -> Spent:

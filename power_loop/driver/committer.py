@@ -95,6 +95,7 @@ class Committer:
         self._last_take: Sequence[str] = ()
         self._closer: _Unit | None = None
         self._over = False
+        self._abandoned = False
         self._ended: anyio.Event | None = None
 
     # ── for the run ───────────────────────────────────────────────────────────────────────────────
@@ -108,8 +109,7 @@ class Committer:
             IllegalRecord: they are not legal now; nothing has changed.
             StoreError: they could not be stored.
         """
-        if self.failure is not None:
-            raise self.failure
+        self._check()
         stamped = self._apply(records)
         if self._store.immediate and not later and not self._queue:
             error = _run_at_once(self._append(stamped, take))
@@ -127,8 +127,7 @@ class Committer:
         Raises:
             StoreError: it could not be stored.
         """
-        if self.failure is not None:
-            raise self.failure
+        self._check()
         if self.durable_seq < self.session.seq:
             unit = _Unit([], (), waits=not self._store.immediate)
             self._queue.append(unit)
@@ -151,8 +150,7 @@ class Committer:
             IllegalRecord: the run cannot close like this now.
             StoreError: it could not be stored.
         """
-        if self.failure is not None:
-            raise self.failure
+        self._check()
         record = RunClosed(
             self.session.run or "", repaired_strings(outcome), *self._seconds(), unheard
         )
@@ -174,9 +172,19 @@ class Committer:
             return unit.closes.outcome
         return None if self._last is None else self._last[0]
 
+    def abandon(self) -> None:
+        """Refuses whatever comes from here on: from code that the run ends without."""
+        self._abandoned = True
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if self._abandoned:
+            raise RuntimeError("the run has ended without this code, which ignored that")
+
     def emit(self, event: Transient) -> None:
         """Publishes something transient, behind the records that came before it."""
-        if not self._hub.read_by_anyone(self.session.id):
+        if self._abandoned or not self._hub.read_by_anyone(self.session.id):
             return
         if self.durable_seq < self.session.seq:
             self._held.append((self.session.seq, event))

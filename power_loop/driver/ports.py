@@ -23,9 +23,11 @@ from power_loop.driver.committer import Committer
 from power_loop.driver.inbox import Inbox
 from power_loop.driver.people import People
 from power_loop.driver.purse import Purse
+from power_loop.driver.reporting import CancelReason
 from power_loop.driver.setup import RunSetup
 from power_loop.driver.stopwatch import Stopwatch
-from power_loop.driver.tooling import CancelReason, ToolRunner, stopped_call
+from power_loop.driver.tooling import ToolRunner
+from power_loop.driver.working import stopped
 from power_loop.events import HookFailed, Transient
 from power_loop.hooks import Diverted, HookPoint
 from power_loop.log import logger
@@ -104,6 +106,7 @@ class RunPorts:
             session_id=setup.session.id,
             deps=setup.deps,
             emit=self.emit,
+            background=setup.background,
             cancel_reason=self.cancelled,
             interrupted=self.interrupted,
             timeout=setup.tool_timeout,
@@ -239,7 +242,8 @@ class RunPorts:
         return self._late or self.asking.broken_off()
 
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
-        """Exactly one request to the model."""
+        """Exactly one request to the model; none, if the run is being cancelled already."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if self.inbox.interrupted:
             await self._break_off(Interrupted())
         self._may_break = True
@@ -277,14 +281,14 @@ class RunPorts:
         below = self._setup.below
         assert below is not None
         await self.committer.barrier()
-        with anyio.CancelScope() as scope:
+        with anyio.CancelScope() as scope, self.tooling.child():
             self._below[started.call_id] = scope
             try:
-                return await below.run(started)
+                return await below.run(started, self.cancelled)
             finally:
                 del self._below[started.call_id]
-        stopped = Cancelled("a message came that could not wait")
-        return ChildEnded(stopped, below.left(started.call_id), stopped_call(started.call_id))
+        gone = Cancelled("a message came that could not wait")
+        return ChildEnded(gone, below.left(started.call_id), stopped(started.call_id))
 
     def finished(self) -> Mapping[str, ToolResult]:
         """Results that no record holds yet."""

@@ -1,22 +1,30 @@
 """One run, from its opening to its close, in a task of its own.
 
-The pipeline runs in a child task and the caller's task only waits: a native cancellation of the
-caller then reaches the pipeline as the cancellation of a scope, and clean-up can be shielded from
-that. Whatever ends the pipeline, the committer closes the run truthfully before anything returns.
+The pipeline runs in a task that no group waits for, and the caller's task only waits. A native
+cancellation of the caller then reaches the pipeline as the cancellation of a scope, and clean-up
+can be shielded from that; and code that does not let go, whatever it is, can be left behind: no
+event loop can end a coroutine that swallows its cancellation. However the run is cancelled, all
+ways end in `Run.cancel`. Whatever ends the pipeline, the committer closes the run truthfully before
+anything returns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import partial
 
 import anyio
+import anyio.lowlevel
 
 from llm_client.waiting import WAITING
+from power_loop.driver.background import LAST_MOMENT
+from power_loop.driver.patience import Patience, listen
 from power_loop.driver.ports import RunPorts
 from power_loop.driver.setup import RunSetup
 from power_loop.events import HookFailed
 from power_loop.hooks import SESSION_END, SessionEnd
+from power_loop.log import logger
 from power_loop.pipeline.run import run_pipeline
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
@@ -63,12 +71,28 @@ class Run:
         self._opening = opening
         self._timeout = timeout
         self._scope = anyio.CancelScope()
+        self._over = anyio.Event()
+        self._patience = Patience()
+        self._finished = False
+        self._left = False
+        self._stopped: Cancelled | BudgetExhausted | None = None
+        self._fatal: BaseException | None = None
 
     def cancel(self, reason: str) -> None:
         """Has the run end `cancelled`. Idempotent; safe before it has begun."""
+        self._stop(Cancelled(reason))
+
+    def _stop(self, ending: Cancelled | BudgetExhausted) -> None:
         if self.ports.cancelled.text is None:
-            self.ports.cancelled.text = reason
+            self.ports.cancelled.text = ending.reason
+            self._stopped = ending
+            self._patience.ends_in(self.ports.tooling.patience)
         self._scope.cancel()
+
+    def give_up(self) -> None:
+        """Has a run that is being cancelled end now, whatever does not let go of it."""
+        if not self._finished:
+            self._patience.ends_in(0)
 
     async def cancel_in_time(self, reason: str) -> bool:
         """Like `cancel`; False if the run has come to another ending by then."""
@@ -80,56 +104,129 @@ class Run:
     async def execute(self) -> None:
         """Runs to the end; afterwards `outcome` or `error` says how it went.
 
-        Raises only the caller's own cancellation, after the session has been made legal.
+        Raises only the caller's own cancellation, after the session has been made legal, and what
+        is to end the program.
         """
         async with anyio.create_task_group() as tasks:
             if not self._setup.store.immediate:
                 tasks.start_soon(self.ports.committer.run)
             self.ports.inbox.open(tasks, self.cancel)
-            tasks.start_soon(self._in_child_task)
+            self._patience.begin()
+            self.ports.stopwatch.start(self._patience, self._timeout)
+            forget = listen(self._setup.cancel, tasks, self.cancel)
+            self._setup.background.start(self._in_own_task)
+            waits = True
+            try:
+                await self._until_over()
+                waits = False
+            finally:
+                forget()
+                if waits:
+                    self.cancel(self._why_nobody_waits())
+                    tasks.start_soon(self._wind_down)
+        if self._fatal is not None:
+            raise self._fatal
 
-    async def _in_child_task(self) -> None:
-        ports = self.ports
+    def _why_nobody_waits(self) -> str:
+        above = self._setup.above
+        if above is None:
+            return "the caller's task was cancelled"
+        return above() or "the run above does not wait for it any more"
+
+    async def _wind_down(self) -> None:
+        """The caller is cancelled, perhaps natively and again and again: this task is not."""
+        with anyio.CancelScope(shield=True):
+            await self._until_over()
+
+    async def _until_over(self) -> None:
+        while not await self._patience.outlives(self._over):
+            if self._finished:
+                self._left = True
+                logger.warning("handlers of session.end ignore that they were stopped")
+                return
+            if self._stopped is None:
+                self._stop(self._out_of_time())
+            else:
+                self._leave(self._stopped)
+
+    def _out_of_time(self) -> Cancelled | BudgetExhausted:
+        watch = self.ports.stopwatch
+        limit = watch.exceeded
+        if limit is None:
+            return Cancelled(f"it took longer than {self._timeout:g} s")
+        return BudgetExhausted(limit, f"{watch.limits[limit]:g} s were left")
+
+    def _leave(self, ending: Outcome) -> None:
+        """Ends the run although foreign code that it waits for does not let go of it."""
+        self._left = True
+        left = self.ports.tooling.leave()
+        for event in left:
+            self.ports.emit(event)
+        logger.warning(
+            "run %r was stopped and ends without what ignores that: %s",
+            self.run_id,
+            ", ".join([f"{each.name} ({each.call_id})" for each in left])
+            or "a hook, or the model's service",
+        )
+        self.ports.committer.abandon()
+        self._finish(ending)
+        self._over = anyio.Event()
+        self._setup.background.start(partial(self._settle_apart, ending))
+
+    async def _settle_apart(self, ending: Outcome) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._settle(ending)
+        finally:
+            self._over.set()
+
+    async def _in_own_task(self) -> None:
+        ports, over = self.ports, self._over
         # This task's own context: it ends with the run, and all hooks and tools inherit it.
         INSIDE.set((*INSIDE.get(), self.run_id))
         if ports.stopwatch.limits:
             WAITING.set(ports.stopwatch.paused)
-        ending: Outcome = Cancelled("the caller's task was cancelled")
+        ending: Outcome = Cancelled("the program is ending")
         try:
             with self._scope:
-                ports.stopwatch.start(self._scope, self._timeout)
+                # Nothing opens that has been cancelled before; a store may not have to be awaited.
+                await anyio.lowlevel.checkpoint_if_cancelled()
                 await run_pipeline(ports, self._opening)
-            if self._scope.cancelled_caught:
-                ending = self._stopped()
+            if self._scope.cancelled_caught and self._stopped is not None:
+                ending = self._stopped
         except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
-            self.error = error
             ending = Failed(type(error).__name__, str(error)[:MESSAGE_LIMIT])
+            if not self._left:
+                self.error = error
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001  raised where the caller waits
+            self._fatal = error
         finally:
-            # A synchronous tool that is still at work sees that nobody waits for it.
-            ports.cancelled.text = ports.cancelled.text or "the run has ended"
-            asking, inbox = ports.asking, ports.inbox
-            inbox.close()
-            ports.committer.finish(
-                ending,
-                ports.finished(),
-                asking.partial,
-                asking.spent,
-                cost=self._close_books(),
-                unheard=None if self._setup.below is None else self._setup.below.unheard(()),
-                take=inbox.ignored,
-            )
-            with anyio.CancelScope(shield=True):
-                await self._settle(ending)
+            if not self._left:
+                self._finish(ending)
+                with anyio.CancelScope(shield=True):
+                    await self._settle(ending)
+            over.set()
 
-    def _stopped(self) -> Outcome:
-        """How a run ends whose scope was cancelled: by somebody, or by the clock."""
+    def _finish(self, ending: Outcome) -> None:
+        """What the run has left open is closed; nothing else will be written."""
         ports = self.ports
-        if ports.cancelled.text is not None:
-            return Cancelled(ports.cancelled.text)
-        limit = ports.stopwatch.exceeded
-        if limit is not None:
-            return BudgetExhausted(limit, f"{ports.stopwatch.limits[limit]:g} s were left")
-        return Cancelled(f"it took longer than {self._timeout:g} s")
+        self._finished = True
+        self._patience.ends_in(None)
+        # A synchronous tool that is still at work sees that nobody waits for it.
+        ports.cancelled.text = ports.cancelled.text or "the run has ended"
+        asking, inbox = ports.asking, ports.inbox
+        inbox.close()
+        ports.committer.finish(
+            ending,
+            ports.finished(),
+            asking.partial,
+            asking.spent,
+            cost=self._close_books(),
+            unheard=None if self._setup.below is None else self._setup.below.unheard(()),
+            take=inbox.ignored,
+        )
 
     def _close_books(self) -> float:
         """Charges what has not been settled yet; what the call under way costs in US dollars."""
@@ -168,9 +265,10 @@ class Run:
             messages=session.view,
         )
         grace = self._setup.hook_grace
+        self._patience.ends_in(grace + LAST_MOMENT)
         with anyio.move_on_after(grace) as bound:
             try:
-                await self.ports.fire(SESSION_END, context)
+                await hooks.fire(SESSION_END, context, self.ports.hook_failed)
             except Exception as error:  # noqa: BLE001  kept for the caller, who raises it
                 self.error = self.error or error
         if bound.cancelled_caught:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from llm_client.service import LLMService
 from llm_client.types import Message, Transcript, new_id
+from power_loop.driver.background import Background
 from power_loop.driver.below import Below
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
@@ -19,6 +20,7 @@ from power_loop.driver.people import Respond
 from power_loop.driver.purse import Purse
 from power_loop.driver.tooling import Toolbox
 from power_loop.pipeline.ports import RunPlan
+from power_loop.runtime.cancellation import CancellationToken
 from power_loop.runtime.stores.base import Lease, Store
 from power_loop.session.machine import Session
 from power_loop.session.records import ViewChanged
@@ -39,6 +41,9 @@ class RunSetup(Struct, frozen=True, kw_only=True):
         wall_clock: seconds since the epoch, for stamps.
         clock: seconds on a monotonic clock, for durations.
         time_limits: seconds that are left, by the name of their limit.
+        background: where the run, and calls that it may leave, have tasks of their own.
+        cancel: cancels the run, from wherever.
+        above: of a run below another: why that is being cancelled.
     """
 
     session: Session
@@ -50,6 +55,9 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     tools: Toolbox
     plan: RunPlan
     root: str
+    background: Background
+    cancel: CancellationToken | None = None
+    above: Callable[[], str | None] | None = None
     deps: Any = None
     compact: Compact | None = None
     recall: Recall | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from math import inf
 
-import anyio
+from power_loop.driver.patience import Patience
 
 __all__ = ["Stopwatch"]
 
@@ -14,14 +14,23 @@ _WALL = "wall_seconds"
 
 
 class Stopwatch:
-    """Measures one run, and sets the deadline of its scope.
+    """Measures one run, and bounds the patience that is had with it.
 
     Attributes:
         limits: seconds left, by the name of the limit, `run.wall_seconds` for one. Those of
             `wall_seconds` pass all the time, those of `working_seconds` not while it is paused.
     """
 
-    __slots__ = ("_began", "_now", "_pauses", "_scope", "_since", "_timeout", "_waited", "limits")
+    __slots__ = (
+        "_began",
+        "_now",
+        "_patience",
+        "_pauses",
+        "_since",
+        "_timeout",
+        "_waited",
+        "limits",
+    )
 
     def __init__(self, limits: Mapping[str, float], now: Callable[[], float]) -> None:
         self.limits = dict(limits)
@@ -29,13 +38,13 @@ class Stopwatch:
         self._began = self._since = now()
         self._waited = 0.0
         self._pauses = 0
-        self._scope: anyio.CancelScope | None = None
+        self._patience: Patience | None = None
         self._timeout = inf
 
-    def start(self, scope: anyio.CancelScope, timeout: float | None) -> None:
-        """Begins to measure. `scope` is cancelled after `timeout` seconds, or at a limit."""
+    def start(self, patience: Patience, timeout: float | None) -> None:
+        """Begins to measure. `patience` ends after `timeout` seconds, or at a limit."""
         self._began = self._now()
-        self._scope = scope
+        self._patience = patience
         self._timeout = inf if timeout is None else timeout
         self._set_deadline()
 
@@ -82,10 +91,10 @@ class Stopwatch:
         return self._timeout - self.wall
 
     def _set_deadline(self) -> None:
-        if self._scope is None:
+        if self._patience is None:
             return
         due = [
             left for name, left in self._left().items() if name.endswith(_WALL) or not self._pauses
         ]
         left = min([self._until_timeout(), *due])
-        self._scope.deadline = inf if left == inf else anyio.current_time() + left
+        self._patience.limited_to(left)

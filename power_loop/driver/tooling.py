@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from threading import get_ident
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from math import inf
 from typing import Any, get_args
 
 import anyio
-from anyio.lowlevel import current_token
-from sniffio import current_async_library
 
 from llm_client.types import Text, ToolResult, ToolSpec
+from power_loop.driver.background import Background
+from power_loop.driver.reporting import Home, Reporter
 from power_loop.driver.shield import own_cancellation
+from power_loop.driver.working import Working, stopped
 from power_loop.errors import ToolError
-from power_loop.events import ReconcileFailed, ToolEmitted, ToolProgress, Transient
+from power_loop.events import ReconcileFailed, ToolLeftBehind, Transient
 from power_loop.log import logger
 from power_loop.pipeline.ports import Found, ToolTraits, Used
-from power_loop.session.closing import told
 from power_loop.session.records import ToolStarted
 from power_loop.session.text import repaired_strings
 from power_loop.tools.asking import InputRequested
 from power_loop.tools.base import (
+    GRACE,
     Delegates,
     Reconciler,
     Tool,
@@ -31,7 +33,7 @@ from power_loop.tools.base import (
     Unsettled,
 )
 
-__all__ = ["CancelReason", "ToolRunner", "Toolbox", "stopped_call", "traits_of"]
+__all__ = ["ToolRunner", "Toolbox", "traits_of"]
 
 Toolbox = Mapping[str, Tool | ToolSpec]
 """Tools by name; a bare spec is a tool that the caller runs itself."""
@@ -69,13 +71,14 @@ class ToolRunner:
         session_id: str,
         deps: Any,
         emit: Callable[[Transient], None],
+        background: Background,
         cancel_reason: Callable[[], str | None],
         interrupted: Callable[[], bool],
         timeout: float,
         result_limit: int,
     ) -> None:
         self.finished: dict[str, ToolResult] = {}
-        self._running: dict[str, tuple[anyio.CancelScope, ToolContext[Any]]] = {}
+        self._running: dict[str, Working] = {}
         self._tools = tools
         self._session_id = session_id
         self._deps = deps
@@ -84,33 +87,61 @@ class ToolRunner:
         self._interrupted = interrupted
         self._timeout = timeout
         self._limit = result_limit
-        self._home: _Home | None = None
+        self._background = background
+        self._children = 0
+        self._home: Home | None = None
 
     def traits(self, name: str) -> ToolTraits | None:
         """What the loop must know of a tool."""
         return traits_of(self._tools, name)
 
     def interrupt(self, reason: str) -> None:
-        """Stops the calls that are running, to be called once the run is interrupted."""
-        for scope, context in self._running.values():
-            context.abandon(reason)
-            scope.cancel()
+        """Stops the calls that are running, each as its tool has it; the run is interrupted."""
+        for call in list(self._running.values()):
+            call.interrupt(reason)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the calls which run may take to end, once the run is cancelled."""
+        if self._children:
+            return inf
+        return max([call.patience for call in self._running.values()], default=GRACE)
+
+    @contextmanager
+    def child(self) -> Generator[None]:
+        """While a session below runs, which has a bound of its own."""
+        self._children += 1
+        try:
+            yield
+        finally:
+            self._children -= 1
+
+    def leave(self) -> list[ToolLeftBehind]:
+        """Waits for none of the calls that are running any more; which those are."""
+        for call in self._running.values():
+            call.leave()
+        return [ToolLeftBehind(id, call.tool.name) for id, call in self._running.items()]
 
     async def use(self, run_id: str, started: ToolStarted) -> Used:
         """Runs one call. What the tool raises is told, not raised."""
         tool = self._tools[started.name]
         assert not isinstance(tool, ToolSpec)
         reporter, context = self._context(run_id, started)
+        call_id = started.call_id
         # What an earlier attempt gave is no result of this one.
-        self.finished.pop(started.call_id, None)
+        self.finished.pop(call_id, None)
+        if self._interrupted():
+            return stopped(call_id)
+        bound = self._timeout if tool.timeout is None else tool.timeout
+        call = self._running[call_id] = Working(started, tool, context, reporter, bound)
         try:
-            used = await self._invoke(tool, started, context)
-            if used.how == "finished":
-                # At once, before anything can interrupt: a cancelled run tells the truth by it.
-                self.finished[started.call_id] = used.result
+            return await call.run(
+                partial(self._invoke, call, bound),
+                partial(self.finished.__setitem__, call_id),
+                self._background,
+            )
         finally:
-            reporter.closed = True
-        return used
+            del self._running[call_id]
 
     async def reconcile(self, run_id: str, started: ToolStarted) -> Found:
         """Asks a tool what became of a call. What it raises is told, and counts as no answer."""
@@ -155,10 +186,10 @@ class ToolRunner:
         context.abandon(f"it took longer than {bound:g} s")
         raise TimeoutError(f"reconcile did not answer within {bound:g} s")
 
-    def _context(self, run_id: str, started: ToolStarted) -> tuple[_Reporter, ToolContext[Any]]:
+    def _context(self, run_id: str, started: ToolStarted) -> tuple[Reporter, ToolContext[Any]]:
         if self._home is None:
-            self._home = _Home()
-        reporter = _Reporter(started.call_id, self._emit, self._home)
+            self._home = Home()
+        reporter = Reporter(started.call_id, self._emit, self._home)
         context: ToolContext[Any] = ToolContext(
             session_id=self._session_id,
             run_id=run_id,
@@ -173,32 +204,25 @@ class ToolRunner:
         )
         return reporter, context
 
-    async def _invoke(self, tool: Tool, started: ToolStarted, context: ToolContext[Any]) -> Used:
-        bound = self._timeout if tool.timeout is None else tool.timeout
-        call_id = started.call_id
-        if self._interrupted():
-            return stopped_call(call_id)
+    async def _invoke(self, call: Working, bound: float) -> Used:
+        call_id, name = call.started.call_id, call.started.name
         try:
-            with anyio.move_on_after(bound) as scope:
-                self._running[call_id] = scope, context
-                output = await own_cancellation(tool.invoke(started.arguments, context))
-                if context.asked is not None:
-                    logger.warning(
-                        "tool %r asked for input and went on; nobody was asked", started.name
-                    )
+            with call.scope:
+                invoked = call.tool.invoke(call.started.arguments, call.context)
+                output = await own_cancellation(invoked)
+                if call.context.asked is not None:
+                    logger.warning("tool %r asked for input and went on; nobody was asked", name)
                 return Used(ToolResult(call_id, self._capped(output.content), output.is_error))
         except ToolError as error:
             return Used(_failure(call_id, str(error)), error)
         except (InputRequested, BaseExceptionGroup) as raised:
-            return _asking_or_failed(started, raised)
+            return _asking_or_failed(call.started, raised)
         except Exception as error:  # noqa: BLE001  foreign code; the model and the hooks are told
-            return _failed(started, error)
-        finally:
-            self._running.pop(call_id, None)
-        if self._interrupted():
-            return stopped_call(call_id)
-        context.abandon(f"it took longer than {bound:g} s")
-        error = TimeoutError(f"tool {started.name!r} was stopped after {bound:g} s")
+            return _failed(call.started, error)
+        if call.is_stopped:
+            return stopped(call_id)
+        call.context.abandon(f"it took longer than {bound:g} s")
+        error = TimeoutError(f"tool {name!r} was stopped after {bound:g} s")
         text = f"[interrupted] The call was stopped after {bound:g} s. Its effects are unknown."
         return Used(_failure(call_id, text), error, "interrupted")
 
@@ -218,78 +242,6 @@ class ToolRunner:
         if left_out:
             kept.append(Text(f"[… {left_out} more characters left out …]"))
         return tuple(kept)
-
-
-class CancelReason:
-    """Why a run is being cancelled; called, it says so: None while it is not."""
-
-    __slots__ = ("text",)
-
-    def __init__(self) -> None:
-        self.text: str | None = None
-
-    def __call__(self) -> str | None:
-        return self.text
-
-
-class _Home:
-    """The thread and the event loop of a run. To be made there."""
-
-    __slots__ = ("on_trio", "thread", "token")
-
-    def __init__(self) -> None:
-        self.thread = get_ident()
-        self.token: object = current_token().native_token
-        self.on_trio = current_async_library() == "trio"
-
-
-class _Reporter:
-    """Takes what one call says of itself, from any thread, until the call is over.
-
-    A thread that is left behind may report later: nobody listens then.
-    """
-
-    __slots__ = ("_call_id", "_emit", "_home", "closed")
-
-    def __init__(self, call_id: str, emit: Callable[[Transient], None], home: _Home) -> None:
-        self.closed = False
-        self._call_id = call_id
-        self._emit = emit
-        self._home = home
-
-    def progress(self, message: str, fraction: float | None, data: Any) -> None:
-        self._tell(ToolProgress(self._call_id, message, fraction, data))
-
-    def announce(self, name: str, data: Any) -> None:
-        self._tell(ToolEmitted(self._call_id, name, data))
-
-    def _tell(self, event: Transient) -> None:
-        if self.closed:
-            return
-        if get_ident() == self._home.thread:
-            self._emit(event)
-            return
-        with suppress(RuntimeError):  # the event loop has ended
-            call_soon(self._home.token, self._late, event, on_trio=self._home.on_trio)
-
-    def _late(self, event: Transient) -> None:
-        if not self.closed:
-            self._emit(event)
-
-
-def call_soon(loop: Any, callback: Callable[[Any], None], value: object, *, on_trio: bool) -> None:
-    """Calls `callback(value)` soon in the event loop `loop`, from another thread."""
-    if on_trio:
-        loop.run_sync_soon(callback, value)
-    else:
-        loop.call_soon_threadsafe(callback, value)
-
-
-def stopped_call(call_id: str) -> Used:
-    """What is told of a call that was interrupted."""
-    part = told(call_id, "interrupted").message.parts[0]
-    assert isinstance(part, ToolResult)
-    return Used(part, how="interrupted")
 
 
 def _asking_or_failed(

@@ -10,7 +10,7 @@ import llm_client.errors
 from llm_client.errors import LLMError
 from llm_client.types import LLMResponse, Part, StopReason, ToolResult
 from power_loop.pipeline.ports import AttemptFailed
-from power_loop.session.closing import TRUTH
+from power_loop.session.closing import TRUTH, goes_on
 from power_loop.session.records import ErrorInfo, ModelEnded, ToolSettled
 
 __all__ = ["failure", "ran_to_its_end", "response", "result_of_call"]
@@ -66,5 +66,7 @@ def result_of_call(settled: ToolSettled) -> ToolResult:
 def ran_to_its_end(settled: ToolSettled) -> bool:
     """Whether the tool itself led to this, by ending or by taking too long; else its run ended."""
     if settled.how == "interrupted":
-        return not result_of_call(settled).text.startswith(TRUTH["interrupted"])
+        result = result_of_call(settled)
+        stopped = result.text.startswith(TRUTH["interrupted"])
+        return not stopped and result != goes_on(result.call_id)
     return settled.how == "finished"

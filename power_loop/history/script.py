@@ -12,7 +12,7 @@ from power_loop.events import Stamped, is_record
 from power_loop.history.compare import Difference, first_difference, same_bytes
 from power_loop.history.outcomes import result_of_call
 from power_loop.pipeline.ports import Interrupted
-from power_loop.session.closing import closing, closing_calls
+from power_loop.session.closing import closing, closing_calls, goes_on
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import (
@@ -212,13 +212,13 @@ class Script:
         return None
 
     def finished(self) -> dict[str, ToolResult]:
-        """Results of calls that had run when the run was stopped."""
+        """Results of calls that had run, or gone on, when the run was stopped."""
         results: dict[str, ToolResult] = {}
         for record in self.coming():
             if not isinstance(record, ToolSettled):
                 break
-            if record.how == "finished":
-                result = result_of_call(record)
+            result = result_of_call(record)
+            if record.how == "finished" or result == goes_on(result.call_id):
                 results[result.call_id] = result
         return results
 

@@ -119,9 +119,10 @@ def _suspension(progress: Progress, calls: Mapping[str, OpenCall]) -> Outcome:
                 others += 1
     if others:
         return PendingTools(tuple(calls))
+    # In a replay each session below has come to what the whole run has: all of its tokens.
     if approvals:
-        return AwaitingApproval(tuple(approvals))
-    return WaitingForInput(tuple(questions))
+        return AwaitingApproval(tuple(dict.fromkeys(approvals)))
+    return WaitingForInput(tuple(dict.fromkeys(questions)))
 
 
 async def _end_batch(io: Ports, order: Iterable[str], text: str) -> None:

@@ -11,7 +11,15 @@ from power_loop.session.spent import Spent
 from power_loop.session.state import OpenCall, State, result_id
 from power_loop.session.text import repaired_result, repaired_strings, repaired_text
 
-__all__ = ["TRUTH", "closing", "closing_calls", "result_message", "settled_by_answer", "told"]
+__all__ = [
+    "TRUTH",
+    "closing",
+    "closing_calls",
+    "goes_on",
+    "result_message",
+    "settled_by_answer",
+    "told",
+]
 
 TRUTH: Mapping[Settlement, str] = {
     "interrupted": (
@@ -27,6 +35,12 @@ TRUTH: Mapping[Settlement, str] = {
 }
 """What the model is told about a call that has no result of its own."""
 
+_GOES_ON = (
+    "[interrupted] Nobody waits for this call here any more, but it goes on in the background. "
+    "Its effects are unknown until it has ended; what comes of it is told in a message of its own, "
+    "unless the program ends before."
+)
+
 
 def result_message(result: ToolResult) -> Message:
     """The message that carries a result. Its id follows from the call's, which is unique."""
@@ -39,10 +53,16 @@ def told(call_id: str, how: Settlement, detail: str = "") -> ToolSettled:
     return ToolSettled(result_message(ToolResult(call_id, (Text(text),), is_error=True)), how)
 
 
+def goes_on(call_id: str) -> ToolResult:
+    """What the model is told of a call that its run has left to go on."""
+    return ToolResult(call_id, (Text(_GOES_ON),), is_error=True)
+
+
 def closing_calls(
     state: State, finished: Mapping[str, ToolResult], detail: str = "", *, died: bool = False
 ) -> tuple[ToolSettled, ...]:
-    """Settles every open call by what is known of it: its result, if it had finished after all.
+    """Settles every open call by what is known of it: its result, if it had finished after all, or
+    that it `goes_on`.
 
     `died` says that the process of the open run has died; what was running then nobody knows of.
     """
@@ -69,7 +89,8 @@ def _settled(
         return settled_by_answer(call)
     result = finished.get(call.call.id)
     if result is not None and call.may_have_finished:
-        return ToolSettled(result_message(repaired_result(result)))
+        how = "interrupted" if result == goes_on(call.call.id) else "finished"
+        return ToolSettled(result_message(repaired_result(result)), how)
     if not call.begun:
         return told(call.call.id, "not_run", detail)
     lost = call.lost or (died and call.state == "started")

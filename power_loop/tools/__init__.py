@@ -20,6 +20,7 @@ from power_loop.errors import ToolDefinitionError, ToolError
 from power_loop.tools.base import (
     DepsT,
     InvalidArguments,
+    OnCancel,
     Problem,
     Reconciler,
     Result,
@@ -61,6 +62,7 @@ __all__ = [  # noqa: RUF022  # grouped by use
     "ToolContext",
     "ToolOutput",
     # implementing or running tools
+    "OnCancel",
     "Reconciler",
     "Threads",
     "Tool",

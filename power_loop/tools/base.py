@@ -20,9 +20,11 @@ from power_loop.session.text import repaired_text
 from power_loop.tools.asking import InputRequested, requested
 
 __all__ = [
+    "GRACE",
     "Delegates",
     "DepsT",
     "InvalidArguments",
+    "OnCancel",
     "Problem",
     "Reconciler",
     "Result",
@@ -38,6 +40,12 @@ DepsT = TypeVar("DepsT", default=Any)
 """The type of the `deps` that a caller hands to `send`; Any where nobody says."""
 
 GivenT = TypeVar("GivenT", default=Any)
+
+OnCancel = Literal["abort", "finish", "background"]
+"""What becomes of a call that runs while its run is cancelled or interrupted."""
+
+GRACE = 5.0
+"""Seconds that such a call has, unless its tool says otherwise."""
 
 ToolContent = Text | Image | File
 """What a model can read in a tool's result."""
@@ -366,6 +374,27 @@ class Tool(Protocol):
     @property
     def timeout(self) -> float | None:
         """Seconds after which the loop cancels a call; None for the loop's own limit."""
+        ...
+
+    @property
+    def on_cancel(self) -> OnCancel:
+        """What becomes of a call when its run is cancelled or interrupted.
+
+        `abort`: it is cancelled at once, and may clean up. `finish`: it may come to its end, whose
+        result then counts; after its grace it is cancelled. `background`: the run goes on without
+        it; the model is told so, and what comes of the call is posted to the session's inbox.
+        `ToolContext.cancelled` is true from then on in all three.
+        """
+        ...
+
+    @property
+    def grace(self) -> float:
+        """Seconds within which a call must have ended (`abort`) or is cancelled (`finish`).
+
+        One that ignores that does not hold the end of its run: it is left behind. Its run ends and
+        tells of it as interrupted, nothing that it gives is heard, and what it does cannot be
+        undone or stopped: no event loop can take a coroutine from code that holds on to it.
+        """
         ...
 
     async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:

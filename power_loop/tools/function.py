@@ -21,8 +21,8 @@ from llm_client.structured.schema import strict_schema
 from llm_client.types import ToolSpec
 from power_loop import tools as door
 from power_loop.errors import ToolDefinitionError, ToolError
-from power_loop.tools.base import ToolContext, ToolOutput
-from power_loop.tools.naming import check_name, check_timeout
+from power_loop.tools.base import GRACE, OnCancel, ToolContext, ToolOutput
+from power_loop.tools.naming import check_grace, check_name, check_on_cancel, check_timeout
 from power_loop.tools.reconciling import Reconcile, Reconciling
 from power_loop.tools.signature import Signature, function_label, read_signature, refuse
 from power_loop.tools.threads import Threads
@@ -56,11 +56,16 @@ class FunctionTool(Generic[P, R_co]):
         timeout: float | None,
         threads: Threads | None,
         reconcile: Reconcile | None,
+        on_cancel: OnCancel,
+        grace: float,
     ) -> None:
         self.name = spec.name
         self.exclusive = exclusive
         self.idempotent = idempotent
-        self.timeout = timeout
+        label = function_label(function)
+        self.timeout = check_timeout(timeout, label)
+        self.on_cancel: OnCancel = check_on_cancel(on_cancel, label)
+        self.grace = check_grace(grace, label)
         self.threads = threads or Threads()
         self._shared_threads = threads
         self._ask = reconcile
@@ -72,7 +77,6 @@ class FunctionTool(Generic[P, R_co]):
         self._nothing = "ok" if signature.returns_nothing else "null"
         self.reconcile: Reconciling | None = None
         if reconcile is not None:
-            label = function_label(function)
             self.reconcile = Reconciling(reconcile, label, self.threads, self._nothing)
         self._asynchronous = inspect.iscoroutinefunction(inspect.unwrap(function))
         functools.update_wrapper(self, function, updated=())
@@ -152,6 +156,8 @@ class FunctionTool(Generic[P, R_co]):
             timeout=self.timeout,
             threads=self._shared_threads,
             reconcile=self._ask,
+            on_cancel=self.on_cancel,
+            grace=self.grace,
         )
 
     def __repr__(self) -> str:
@@ -179,6 +185,8 @@ def tool(
     timeout: float | None = None,
     strict: bool | None = None,
     threads: Threads | None = None,
+    on_cancel: OnCancel = "abort",
+    grace: float = GRACE,
 ) -> ToolDecorator: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -192,6 +200,8 @@ def tool(
     timeout: float | None = None,
     strict: bool | None = None,
     threads: Threads | None = None,
+    on_cancel: OnCancel = "abort",
+    grace: float = GRACE,
 ) -> FunctionTool[..., Any] | ToolDecorator:
     """Makes a typed function, synchronous or asynchronous, a tool: `@tool` or `@tool(…)`.
 
@@ -211,35 +221,41 @@ def tool(
         timeout: seconds after which the loop cancels a call; None for the loop's own limit.
         strict: ask the provider to hold the model to the schema.
         threads: where a synchronous function runs; its own bound of 32 threads unless given.
+        on_cancel: what becomes of a call whose run is cancelled or interrupted; see `Tool`.
+        grace: seconds within which it must then have ended.
 
     Raises:
-        ToolDefinitionError: at once, if the function cannot be offered to a model: names the
-            function, the parameter and what to do.
+        ToolDefinitionError: at once, if it cannot be offered to a model; says what to do.
     """
     names = _names_of_caller()
 
     def decorate(function: Callable[..., Any], /) -> FunctionTool[..., Any]:
         signature = read_signature(function, names)
-        # Through the door: what reads functions, pydantic above all, is loaded with the first one.
-        documentation = door.parse_docstring(function.__doc__)
-        arguments = door.Arguments(function, signature.parameters, documentation.parameters)
-        called = function.__name__ if name is None else name
-        told = description if description is not None else documentation.summary
-        if not told.strip():
-            refuse(function, None, "it has no description; give it a docstring or `description=…`")
+        summary, arguments = _read(function, signature)
+        told = summary if description is None else description
         return FunctionTool(
             function,
             signature,
             arguments,
-            _spec(function, called, told.strip(), arguments.schema, strict=strict),
+            _spec(function, name, told, arguments.schema, strict=strict),
             exclusive=exclusive,
             idempotent=idempotent,
-            timeout=check_timeout(timeout, function_label(function)),
+            timeout=timeout,
             threads=threads,
             reconcile=reconcile,
+            on_cancel=on_cancel,
+            grace=grace,
         )
 
     return decorate if function is None else decorate(function)
+
+
+def _read(function: Callable[..., Any], signature: Signature) -> tuple[str, Arguments]:
+    """What the docstring says of a function, and what its parameters take."""
+    # Through the door: what reads functions, pydantic above all, is loaded with the first one.
+    documentation = door.parse_docstring(function.__doc__)
+    arguments = door.Arguments(function, signature.parameters, documentation.parameters)
+    return documentation.summary, arguments
 
 
 def _names_of_caller() -> Mapping[str, Any]:
@@ -259,17 +275,19 @@ def _names_of_caller() -> Mapping[str, Any]:
 
 def _spec(
     function: Callable[..., Any],
-    name: str,
+    name: str | None,
     description: str,
     schema: dict[str, Any],
     *,
     strict: bool | None,
 ) -> ToolSpec:
-    check_name(name, function_label(function))
+    if not description.strip():
+        refuse(function, None, "it has no description; give it a docstring or `description=…`")
+    name = check_name(function.__name__ if name is None else name, function_label(function))
     if strict:
         schema, problems = strict_schema(schema)
         if problems:
             raise ToolDefinitionError(
                 f"tool {function_label(function)} cannot be strict: {'; '.join(problems)}"
             )
-    return ToolSpec(name, description, schema, strict)
+    return ToolSpec(name, description.strip(), schema, strict)

@@ -13,8 +13,8 @@ from llm_client.structured.validator import SchemaValidator
 from llm_client.types import ToolSpec
 from power_loop.errors import ToolDefinitionError
 from power_loop.tools.arguments import parse_object
-from power_loop.tools.base import InvalidArguments, ToolContext, ToolOutput
-from power_loop.tools.naming import check_name, check_timeout
+from power_loop.tools.base import GRACE, InvalidArguments, OnCancel, ToolContext, ToolOutput
+from power_loop.tools.naming import check_grace, check_name, check_on_cancel, check_timeout
 from power_loop.tools.reconciling import Reconcile, Reconciling
 from power_loop.tools.results import to_output
 from power_loop.tools.threads import Threads
@@ -46,6 +46,8 @@ class JsonSchemaTool:
         timeout: float | None = None,
         strict: bool | None = None,
         threads: Threads | None = None,
+        on_cancel: OnCancel = "abort",
+        grace: float = GRACE,
     ) -> None:
         """Options are those of `tool`.
 
@@ -71,6 +73,8 @@ class JsonSchemaTool:
         self.exclusive = exclusive
         self.idempotent = idempotent
         self.timeout = check_timeout(timeout, owner)
+        self.on_cancel: OnCancel = check_on_cancel(on_cancel, owner)
+        self.grace = check_grace(grace, owner)
         self.threads = threads or Threads()
         self.reconcile: Reconciling | None = None
         if reconcile is not None:

@@ -1,13 +1,15 @@
-"""What every provider demands of a tool's name, and a loop of its timeout."""
+"""What every provider demands of a tool's name, and a loop of its times and words."""
 
 from __future__ import annotations
 
 import math
 import re
+from typing import get_args
 
 from power_loop.errors import ToolDefinitionError
+from power_loop.tools.base import GRACE, OnCancel
 
-__all__ = ["check_name", "check_timeout"]
+__all__ = ["check_grace", "check_name", "check_on_cancel", "check_timeout"]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -37,3 +39,28 @@ def check_timeout(timeout: float | None, owner: str) -> float | None:
             f"tool {owner}: timeout={timeout!r} is no time; use seconds above 0, or None"
         )
     return timeout
+
+
+def check_on_cancel(on_cancel: OnCancel, owner: str) -> OnCancel:
+    """The word, if it is one of those there are.
+
+    Raises:
+        ToolDefinitionError: it is not.
+    """
+    if on_cancel not in get_args(OnCancel):
+        words = ", ".join(map(repr, get_args(OnCancel)))
+        raise ToolDefinitionError(f"tool {owner}: on_cancel is one of {words}, not {on_cancel!r}")
+    return on_cancel
+
+
+def check_grace(grace: float, owner: str) -> float:
+    """The grace, if it is one.
+
+    Raises:
+        ToolDefinitionError: it is not a finite number of seconds from 0.
+    """
+    if not (isinstance(grace, int | float) and math.isfinite(grace) and grace >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not be checked
+        raise ToolDefinitionError(
+            f"tool {owner}: grace={grace!r} is no time; use seconds from 0, such as {GRACE:g}"
+        )
+    return grace

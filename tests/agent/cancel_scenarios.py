@@ -14,16 +14,42 @@ import power_loop
 from llm_client.errors import Overloaded
 from llm_client.retry import RetryPolicy
 from llm_client.types import LLMRequest
-from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
-from power_loop.hooks import POINTS, TOOL_BEFORE, Suspend
+from power_loop import (
+    AgentConfig,
+    AgentLoop,
+    Budget,
+    CancellationToken,
+    Hooks,
+    InputRequest,
+    SharedBudget,
+    SubAgent,
+    ToolContext,
+    tool,
+)
+from power_loop.governance import Policies, RepetitionGuard, ToolAllowlist
+from power_loop.hooks import POINTS, TOOL_BEFORE, RequestInput, Suspend
 from power_loop.runtime.stores.base import Store
+from power_loop.session.outcome import (
+    AwaitingApproval,
+    BudgetExhausted,
+    Completed,
+    NoProgress,
+    Outcome,
+    RoundLimit,
+    WaitingForInput,
+)
 from tests.agent.scripted import Reply, Scripted, calls, fails, says
 
 __all__ = ["SCENARIOS", "Scenario", "World", "approve"]
 
 
 class World:
-    """One run of a scenario, and what happened outside of the framework while it ran."""
+    """One run of a scenario, and what happened outside of the framework while it ran.
+
+    Attributes:
+        options: for the runs that are to be ended; those that come after have none.
+        leaving: whether readers of streams are to leave them.
+    """
 
     def __init__(self, store: Store, sessions: tuple[str, ...]) -> None:
         self.store = store
@@ -34,6 +60,10 @@ class World:
         self.statuses: list[str] = []
         self.steered = False
         self.followed = False
+        self.token = CancellationToken()
+        self.options: dict[str, Any] = {}
+        self.leaving = False
+        self.shared: SharedBudget | None = None
 
     def note(self, what: str, context: ToolContext[World]) -> None:
         """Something happened in the outer world; from any thread."""
@@ -42,26 +72,48 @@ class World:
 
 
 class Scenario(Struct, frozen=True):
-    """A program to be cancelled. `model` makes what decides on the answer to a request."""
+    """A program to be cancelled. `model` makes what decides on the answer to a request.
+
+    Attributes:
+        hooks: made anew for each run of the program.
+        suspends: it ends while calls wait for somebody.
+        endings: how its runs may end if nobody cancels them.
+        policed: policies judge what it does.
+        tokens: what all of its sessions may use together.
+        below: calls in which sessions below are to be found.
+    """
 
     name: str
     model: Callable[[], Callable[[LLMRequest], Reply]]
     drive: Callable[[World, AgentLoop[World]], Awaitable[None]]
     config: AgentConfig = AgentConfig()
-    hooks: bool = False
+    hooks: Callable[[], Hooks] | None = None
     sessions: int = 1
     runs: int = 1
     suspends: bool = False
+    endings: tuple[type[Outcome], ...] = (Completed, RoundLimit)
+    policed: bool = False
+    tokens: int | None = None
+    below: tuple[str, ...] = ()
+
+    @property
+    def streams(self) -> bool:
+        """Whether somebody reads along."""
+        return self.drive in (_stream, _interrupted)
 
     def loop(self, world: World, steps: int = 1) -> AgentLoop[World]:
         """A loop for it, with a model that takes so many steps between any two of its words."""
         world.llm = Scripted(by=self.model(), steps=steps)
+        if self.tokens is not None:
+            world.shared = SharedBudget(Budget(tokens=self.tokens))
         return AgentLoop[World](
             world.llm,
-            tools=[work, alone, in_thread],
+            tools=[work, alone, in_thread, finishing, left, HELPER],
             store=world.store,
             config=self.config,
-            hooks=_everywhere() if self.hooks else _guarded() if self.suspends else None,
+            hooks=None if self.hooks is None else self.hooks(),
+            budget=world.shared,
+            extensions=[Policies(ToolAllowlist("work"), RepetitionGuard())] if self.policed else (),
         )
 
 
@@ -92,6 +144,29 @@ def in_thread(context: ToolContext[World]) -> str:
     """Works in a thread; that it was done there may remain unknown."""
     context.deps.note("begin", context)
     return "worked in a thread"
+
+
+@tool(on_cancel="finish")
+async def finishing(n: int, context: ToolContext[World]) -> str:
+    """Works, in steps, to its end."""
+    context.deps.note("begin", context)
+    for _ in range(n):
+        await anyio.lowlevel.checkpoint()
+    context.deps.note("done", context)
+    return "worked to the end"
+
+
+@tool(on_cancel="background")
+async def left(n: int, context: ToolContext[World]) -> str:
+    """Works, in steps, also when nobody waits."""
+    context.deps.note("begin", context)
+    for _ in range(n):
+        await anyio.lowlevel.checkpoint()
+    context.deps.note("done", context)
+    return "worked alone and unseen"
+
+
+HELPER = SubAgent("helper", "Helps.", system_prompt="You help.", tools=[work, finishing])
 
 
 # ── the model ─────────────────────────────────────────────────────────────────────────────────────
@@ -144,17 +219,56 @@ def _endless(request: LLMRequest) -> Reply:
     return calls(("a", "work", {"n": 1})) if request.tools else says("there is more to do")
 
 
+def _finishing(request: LLMRequest) -> Reply:
+    if _last_is_user(request):
+        return calls(("a", "finishing", {"n": 3}), ("b", "work", {"n": 2}))
+    return says("they are done")
+
+
+def _leaving(request: LLMRequest) -> Reply:
+    if _last_is_user(request) and len(request.messages) == 1:
+        return calls(("a", "left", {"n": 6}), ("b", "work", {"n": 1}))
+    return says("they are done, or I shall hear of it")
+
+
+def _each_kind(request: LLMRequest) -> Reply:
+    if _last_is_user(request) and len(request.messages) == 1:
+        return calls(
+            ("a", "left", {"n": 9}), ("b", "finishing", {"n": 4}), ("c", "work", {"n": 12})
+        )
+    return says("they are done, or I shall hear of it")
+
+
+def _handing_on(request: LLMRequest) -> Reply:
+    if request.system == HELPER.system_prompt:
+        if _last_is_user(request):
+            return calls(("p", "work", {"n": 1}), ("q", "finishing", {"n": 2}))
+        return says("I helped")
+    if len(request.messages) == 1:
+        return calls(("a", "helper", {"task": "this"}), ("b", "helper", {"task": "that"}))
+    return says("they helped")
+
+
+def _going_round(request: LLMRequest) -> Reply:
+    """The same again and again, and something else once somebody speaks."""
+    if [each.text for each in request.messages if each.role == "user"][-1] == "and now?":
+        return says("I was going round")
+    return calls((f"c{len(request.messages)}", "work", {"n": 1}))
+
+
 # ── what the program does ─────────────────────────────────────────────────────────────────────────
 
 
 async def _send(world: World, loop: AgentLoop[World]) -> None:
-    result = await loop.send("go", world.sessions[0], deps=world)
+    result = await loop.send("go", world.sessions[0], deps=world, **world.options)
     world.statuses.append(result.status)
 
 
 async def _stream(world: World, loop: AgentLoop[World]) -> None:
-    async with loop.stream("go", world.sessions[0], deps=world) as run:
+    async with loop.stream("go", world.sessions[0], deps=world, **world.options) as run:
         async for _ in run:
+            if world.leaving:
+                return
             await anyio.lowlevel.checkpoint()
         result = await run.result()
     world.statuses.append(result.status)
@@ -201,7 +315,7 @@ async def _interrupted(world: World, loop: AgentLoop[World]) -> None:
 
 async def _both(world: World, loop: AgentLoop[World]) -> None:
     async def one(session: str) -> None:
-        result = await loop.send("go", session, deps=world)
+        result = await loop.send("go", session, deps=world, **world.options)
         world.statuses.append(result.status)
 
     async with anyio.create_task_group() as tasks:
@@ -216,10 +330,16 @@ async def _approved(world: World, loop: AgentLoop[World]) -> None:
 
 
 async def approve(world: World, loop: AgentLoop[World], session: str) -> None:
-    """Approves what waits, if anything does."""
-    answers = [power_loop.approve(c.token) for c in await loop.get_pending(session) if c.token]
+    """Approves what waits, and answers what is asked, if anything is."""
+    requests = [call.request for call in await loop.get_pending(session) if call.request]
+    answers = [
+        power_loop.answer(each.token, "three")
+        if isinstance(each, InputRequest)
+        else power_loop.approve(each.token)
+        for each in requests
+    ]
     if answers:
-        result = await loop.resume(session, answers=answers, deps=world)
+        result = await loop.resume(session, answers=answers, deps=world, **world.options)
         world.statuses.append(result.status)
 
 
@@ -232,6 +352,13 @@ async def _abandoned(world: World, loop: AgentLoop[World]) -> None:
 def _guarded() -> Hooks:
     hooks = Hooks()
     hooks.on(TOOL_BEFORE, lambda context: Suspend() if context.name == "work" else None)
+    return hooks
+
+
+def _asking() -> Hooks:
+    hooks = Hooks()
+    ask = RequestInput("how many?")
+    hooks.on(TOOL_BEFORE, lambda context: ask if context.name == "work" else None)
     return hooks
 
 
@@ -248,20 +375,50 @@ def _everywhere() -> Hooks:
 
 _QUICK = AgentConfig(retry=RetryPolicy(initial=0.0001, jitter=0.0))
 
+_SMALL = AgentConfig(max_output_tokens=600)
+_SUSPENDS: Any = {"suspends": True, "endings": (Completed, RoundLimit, AwaitingApproval)}
+_ASKS: Any = {"suspends": True, "endings": (Completed, RoundLimit, WaitingForInput)}
+
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("text", lambda: _text, _send),
     Scenario("streamed", lambda: _one_tool, _stream),
     Scenario("one tool", lambda: _one_tool, _send),
     Scenario("three tools, one exclusive", lambda: _three_tools, _send),
     Scenario("tool in a thread", lambda: _threaded, _send),
-    Scenario("hooks everywhere", lambda: _three_tools, _send, hooks=True),
+    Scenario("hooks everywhere", lambda: _three_tools, _send, hooks=_everywhere),
     Scenario("steering", lambda: _one_tool, _steered),
     Scenario("interrupted", lambda: _three_tools, _interrupted),
     Scenario("retry with backoff", _FailsAtFirst, _stream, config=_QUICK),
     Scenario("typed output asked again", lambda: _typed, _typed_send),
     Scenario("round limit", lambda: _endless, _send, config=AgentConfig(max_rounds=2)),
     Scenario("two sessions", lambda: _one_tool, _both, sessions=2),
-    Scenario("approval", lambda: _three_tools, _approved, runs=2, suspends=True),
-    Scenario("given up", lambda: _one_tool, _abandoned, runs=2, suspends=True),
+    Scenario("approval", lambda: _three_tools, _approved, hooks=_guarded, runs=2, **_SUSPENDS),
+    Scenario("given up", lambda: _one_tool, _abandoned, hooks=_guarded, runs=2, **_SUSPENDS),
     Scenario("three tools, streamed", lambda: _three_tools, _stream),
+    Scenario("tool that finishes", lambda: _finishing, _stream),
+    Scenario("tool in the background", lambda: _leaving, _stream),
+    Scenario("each kind of tool, interrupted", lambda: _each_kind, _interrupted),
+    Scenario("sub-agents", lambda: _handing_on, _stream, below=("a", "b")),
+    Scenario(
+        "sub-agents that ask",
+        lambda: _handing_on,
+        _approved,
+        hooks=_guarded,
+        runs=2,
+        below=("a", "b"),
+        **_SUSPENDS,
+    ),
+    Scenario("question", lambda: _three_tools, _approved, hooks=_asking, runs=2, **_ASKS),
+    Scenario(
+        "budget that is waited for",
+        lambda: _one_tool,
+        _both,
+        sessions=2,
+        config=_SMALL,
+        tokens=1_400,
+        endings=(Completed, BudgetExhausted),
+    ),
+    Scenario(
+        "policies", lambda: _going_round, _stream, policed=True, endings=(Completed, NoProgress)
+    ),
 )

@@ -27,7 +27,7 @@ from power_loop.session.records import (
     ToolSettled,
     ToolStarted,
 )
-from power_loop.tools import JsonSchemaTool, Reconcile, Reconciled, ToolOutput, Unsettled
+from power_loop.tools import JsonSchemaTool, OnCancel, Reconcile, Reconciled, ToolOutput, Unsettled
 from tests.agent.crashed import left_behind, write
 from tests.agent.scripted import Scripted, says
 from tests.agent.support import check_log, events_of, log_of, opened_store
@@ -245,6 +245,8 @@ class Foreign:
     exclusive = False
     idempotent = False
     timeout: float | None = None
+    on_cancel: OnCancel = "abort"
+    grace = 5.0
     spec = ToolSpec("pay", "Pays.", {"type": "object", "properties": {}})
 
     def __init__(self, answer: Any) -> None:

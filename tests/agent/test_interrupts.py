@@ -78,7 +78,7 @@ async def _sends(loop: AgentLoop[Any], into: list[Any], deps: object = None) -> 
 
 async def _heard(loop: AgentLoop[Any]) -> None:
     """Returns once the run of "s" knows that it is interrupted."""
-    run = loop._runner._running["s"]
+    run = loop._runner._runs._of["s"]
     while not run.ports.interrupted():
         await anyio.lowlevel.checkpoint()
 

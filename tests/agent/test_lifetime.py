@@ -96,6 +96,30 @@ async def test_closing_does_not_wait_for_ever_for_a_tool_that_ignores_it() -> No
         assert log[-1].outcome == Cancelled("the loop is closing")
 
 
+async def test_a_task_that_is_cancelled_with_a_loop_open_comes_to_its_end() -> None:
+    """Its cancellation must not be its own context: who follows such a chain never ends."""
+    chain: list[BaseException] = []
+
+    async def live() -> None:
+        try:
+            async with AgentLoop(Scripted(says("never"))):
+                await anyio.sleep_forever()
+        except BaseException as error:
+            at: BaseException | None = error
+            while at is not None and at not in chain:
+                chain.append(at)
+                at = at.__context__
+            assert at is None
+            raise
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(live)
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+    assert chain
+
+
 @pytest.mark.parametrize("kind", ["return", "raise", "timeout", "scope", "break"])
 @pytest.mark.parametrize("slow", [False, True])
 async def test_no_task_outlives_what_started_it_c09(kind: str, slow: bool) -> None:

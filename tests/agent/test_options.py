@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any, get_args, get_type_hints
 
+import anyio
 import pytest
 
 from power_loop import AgentLoop, Budget
@@ -32,6 +34,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"budget": 5}, "budget is a Budget, not a value of type int"),
     ({"tools": None}, "not a value of type NoneType"),
     ({"tools": "search"}, "not a value of type str"),
+    ({"cancel": 3}, "an event, a function that returns True to cancel, or None, not .* int"),
+    ({"cancel": threading.Event}, "an event or a function of bool, not <class"),
+    ({"cancel": anyio.sleep_forever}, "an event or a function of bool, not <function"),
 ]
 
 

@@ -1,8 +1,8 @@
 """A program cancelled at one scheduler step after the other, on whatever store, and judged.
 
 After each: the log is legal and tells the truth, the run is closed once, nothing is left running,
-no lease is left behind, steering is neither lost nor doubled, and the next message finds a session
-that works.
+no lease is left behind, steering is neither lost nor doubled, what goes on in the background is
+heard of once, sessions below have ended as well, and the next message finds a session that works.
 """
 
 from __future__ import annotations
@@ -10,25 +10,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Literal
 
 import anyio
+import anyio.lowlevel
 from msgspec import Struct
 from msgspec.structs import replace
 
 from llm_client.types import ToolResult
 from power_loop import AgentLoop, MemoryStore
-from power_loop.errors import SessionBusy
-from power_loop.runtime.stores.base import Store
-from power_loop.session.outcome import (
-    AwaitingApproval,
-    Cancelled,
-    Completed,
-    Outcome,
-    RoundLimit,
-)
+from power_loop.errors import SessionBusy, SessionNotFound, UsageError
+from power_loop.runtime.stores.base import Steer, Store
+from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import (
     MessageAppended,
     Record,
@@ -37,14 +33,15 @@ from power_loop.session.records import (
     ToolSettled,
     ToolStarted,
 )
+from power_loop.session.state import child_id
 from tests.agent.cancel_scenarios import Scenario, World, approve
 from tests.agent.stepping import Backend, Steps, run_stepwise, tasks_alive
 from tests.agent.stores import SlowStore, records_of
 from tests.session.checker import violations
 
-__all__ = ["WAYS", "Case", "Kind", "Sweep", "Way", "let_finish"]
+__all__ = ["OTHER_WAYS", "WAYS", "Case", "Kind", "Sweep", "Way", "let_finish"]
 
-Way = Literal["scope", "native", "verb"]
+Way = Literal["scope", "native", "verb", "token", "timeout", "break", "close"]
 Kind = Literal["memory", "slow", "sqlite", "postgres"]
 WAYS: tuple[tuple[Backend, Way], ...] = (
     ("asyncio", "scope"),
@@ -53,6 +50,21 @@ WAYS: tuple[tuple[Backend, Way], ...] = (
     ("trio", "scope"),
     ("trio", "verb"),
 )
+OTHER_WAYS: tuple[tuple[Backend, Way], ...] = (
+    ("asyncio", "token"),
+    ("asyncio", "timeout"),
+    ("asyncio", "break"),
+    ("asyncio", "close"),
+    ("trio", "token"),
+    ("trio", "timeout"),
+    ("trio", "break"),
+    ("trio", "close"),
+)
+"""A token, a deadline, a reader that breaks out of its stream, and a loop that closes."""
+_JUMP = 60.0
+"""Seconds that the clock is put forward where a deadline is to pass; one tool alone has longer."""
+_STEERED = ("steering", "interrupted", "each kind of tool, interrupted")
+_IN_BACKGROUND = ("tool in the background", "each kind of tool, interrupted")
 
 
 class Case(Struct, frozen=True):
@@ -107,27 +119,58 @@ class _Trial:
         self._now = anyio.Event()
         for session in world.sessions:
             await world.store.create(session)
-        async with self.case.scenario.loop(world) as loop:
-            self._loop = loop
-            before = tasks_alive()
-            with anyio.fail_after(20):
-                await self._drive()
-            if tasks_alive() != before:
-                self.bad.append(f"{tasks_alive() - before} tasks left")
-            if world.llm.under_way:
-                self.bad.append("a request is still under way")
-            for session in world.sessions:
-                await self._claim_at_once(session)
-            interrupted = {s: records_of(await world.store.read(s)) for s in world.sessions}
-            with anyio.fail_after(20):
-                await self._go_on(loop)
-                await self._do_again(loop, interrupted)
+        loop = self._loop = self.case.scenario.loop(world)
+        if self.case.way == "close":
+            await self._driven(self._drive_and_close)
+        async with loop:
+            if self.case.way != "close":
+                await self._driven(self._drive)
+            await self._look_on(loop)
+
+    async def _driven(self, drive: Callable[[], Awaitable[None]]) -> None:
+        """Runs the program; nothing of it may be left."""
+        before, world = tasks_alive(), self.world
+        bound = 20.0
+        if self.case.way == "timeout":
+            world.options = {"timeout": _JUMP - 10}
+            bound += _JUMP
+        elif self.case.way == "token":
+            world.options = {"cancel": world.token}
+        with anyio.fail_after(bound):
+            await drive()
+            if self.case.scenario.name in _IN_BACKGROUND:
+                for _ in range(100):
+                    await anyio.lowlevel.checkpoint()
+        world.options = {}
+        if tasks_alive() != before:
+            self.bad.append(f"{tasks_alive() - before} tasks left")
+        if world.llm.under_way:
+            self.bad.append("a request is still under way")
+
+    async def _look_on(self, loop: AgentLoop[World]) -> None:
+        world = self.world
+        for session in world.sessions:
+            for each in (session, *self._below(session)):
+                await self._claim_at_once(each)
+        interrupted = {s: records_of(await world.store.read(s)) for s in world.sessions}
+        with anyio.fail_after(20):
+            await self._go_on(loop)
+            await self._do_again(loop, interrupted)
         logs = {s: records_of(await world.store.read(s)) for s in world.sessions}
         for session in world.sessions:
             self._judge(session, interrupted[session], logs[session])
+            await self._judge_below(session)
         self.bad += world.llm.illegal
-        if self.case.scenario.name in ("steering", "interrupted"):
-            await self._judge_steering(logs[world.sessions[0]])
+        budget = world.shared
+        if budget is not None and budget.spent.tokens + budget.left["tenant.tokens"] != (
+            self.case.scenario.tokens
+        ):
+            self.bad.append(f"tokens are still set aside: {budget.left}, {budget.spent}")
+        log = logs[world.sessions[0]]
+        if self.case.scenario.name in _STEERED:
+            await self._judge_steering(log)
+        if self.case.scenario.name in _IN_BACKGROUND:
+            await self._judge_background(log)
 
     async def _drive(self) -> None:
         self.steps.counting = True
@@ -149,6 +192,26 @@ class _Trial:
             with self._outer, self._inner:
                 await self._scenario()
         self.steps.counting = False
+
+    async def _drive_and_close(self) -> None:
+        opened = anyio.Event()
+
+        async def live() -> None:
+            async with self._loop:
+                opened.set()
+                await self._now.wait()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(live)
+            await opened.wait()
+            self.steps.counting = True
+            try:
+                with self._outer:
+                    await self._scenario()
+            except* UsageError:
+                self.bad += [] if self.hit else ["the loop refuses a run, and nobody has closed it"]
+            self.steps.counting = False
+            self._now.set()
 
     async def _verb(self) -> None:
         await self._now.wait()
@@ -173,8 +236,14 @@ class _Trial:
             case "native":
                 assert self._task is not None
                 self._asked = self._task.cancel()
-            case "verb":
+            case "verb" | "close":
                 self._now.set()
+            case "token":
+                self.world.token.cancel("by token")
+            case "timeout":
+                self.steps.late = _JUMP
+            case "break":
+                self.world.leaving = True
 
     def _cancel_again(self) -> None:
         if self._task is not None:
@@ -188,6 +257,8 @@ class _Trial:
         """Whoever has returned from a run, however it ended, has left no lease behind."""
         try:
             lease = await self.world.store.claim(session)
+        except SessionNotFound:
+            assert "/" in session
         except SessionBusy as error:
             self.bad.append(f"a lease was left behind: {error}")
         else:
@@ -197,9 +268,9 @@ class _Trial:
         for session in self.world.sessions:
             await approve(self.world, loop, session)
             result = await loop.send("and now?", session, deps=self.world)
-            if result.status == "awaiting_approval":
+            if result.status in ("awaiting_approval", "waiting_for_input"):
                 await approve(self.world, loop, session)
-            elif result.status not in ("completed", "round_limit"):
+            elif not isinstance(result.outcome, self.case.scenario.endings):
                 self.bad.append(f"the next message ended {result.status}")
 
     async def _do_again(
@@ -229,7 +300,7 @@ class _Trial:
         endings = [record.outcome for record in closed]
         # Nothing is stored of a run that was cancelled before it had opened.
         kept = any(isinstance(e, Cancelled) for e in endings) or (
-            not endings and "cancelled" in self.world.statuses
+            len(endings) < self.case.scenario.runs and "cancelled" in self.world.statuses
         )
         if self.accepted.get(session) and not kept:
             self.bad.append(f"the wish to cancel was accepted, but it ended {endings}")
@@ -237,22 +308,15 @@ class _Trial:
 
     def _judge_ending(self, outcome: Outcome) -> None:
         suspends = self.case.scenario.suspends
-        if isinstance(outcome, AwaitingApproval) and suspends:
-            return
-        if not isinstance(outcome, Cancelled | Completed | RoundLimit):
+        if not isinstance(outcome, (Cancelled, *self.case.scenario.endings)):
             self.bad.append(f"it ended {outcome}")
         if isinstance(outcome, Cancelled) and not self.hit and not suspends:
             self.bad.append(f"nobody cancelled it, but it ended {outcome}")
 
     def _judge_effects(self, session: str, log: list[Record]) -> None:
         mine = {r.call_id for r in log if isinstance(r, ToolStarted)}
-        hows = {
-            part.call_id: record.how
-            for record in log
-            if isinstance(record, ToolSettled)
-            for part in record.message.parts
-            if isinstance(part, ToolResult)
-        }
+        hows, gone_on = {id: how for id, (how, _) in _told(log).items()}, _gone_on(log)
+        kept = {r.call_id for r in log if isinstance(r, ToolStarted) and r.name == "finishing"}
         effects = [(what, call) for what, where, call in self.world.effects if where == session]
         begun = Counter(call for what, call in effects if what == "begin")
         done = {call for what, call in effects if what == "done"}
@@ -260,12 +324,35 @@ class _Trial:
             threaded = self.case.scenario.name == "tool in a thread"
             if call in begun and how == "not_run":
                 self.bad.append(f"{call} began, but is told as not_run")
-            if call in done and how != "finished":
+            if call in done and how != "finished" and call not in gone_on:
                 self.bad.append(f"{call} finished, but is told as {how}")
-            if how == "finished" and call not in (begun if threaded else done):
+            if call in kept and call in begun and how != "finished":
+                self.bad.append(f"{call} had its time to finish, but is told as {how}")
+            below = "/" not in session and call in self.case.scenario.below
+            if how == "finished" and not below and call not in (begun if threaded else done):
                 self.bad.append(f"{call} did not finish, but is told as finished")
         self.bad += [f"{call} began without a record" for call in begun if call not in mine]
         self.bad += [f"{call} ran {n} times" for call, n in begun.items() if n > 1]
+
+    def _below(self, session: str) -> list[str]:
+        return [child_id(session, call) for call in self.case.scenario.below]
+
+    async def _judge_below(self, session: str) -> None:
+        """What sessions below have done is told as truly as the rest."""
+        for child in self._below(session):
+            with suppress(SessionNotFound):
+                log = records_of(await self.world.store.read(child))
+                self.bad += [f"{child}: {each}" for each in violations(log, closed=True)]
+                self._judge_effects(child, log)
+
+    async def _judge_background(self, log: list[Record]) -> None:
+        items = [each.item for each in await self.world.store.inbox(self.world.sessions[0])]
+        said = [each.message.text for each in items if isinstance(each, Steer)]
+        said += [r.message.text for r in log if isinstance(r, MessageAppended)]
+        for call in {r.call_id for r in log if isinstance(r, ToolStarted) and r.name == "left"}:
+            heard = sum(f"The call {call} of left, which" in text for text in said)
+            if heard != (call in _gone_on(log)):
+                self.bad.append(f"what came of {call} was told {heard} times")
 
     async def _judge_steering(self, log: list[Record]) -> None:
         waiting = len(await self.world.store.inbox(self.world.sessions[0]))
@@ -274,6 +361,22 @@ class _Trial:
             seen = sum(isinstance(r, MessageAppended) and r.message.text == text for r in log)
             if seen > 1 or waiting or (acknowledged and not seen):
                 self.bad.append(f"{text!r} was delivered {seen} times, {waiting} items are left")
+
+
+def _told(log: list[Record]) -> dict[str, tuple[str, str]]:
+    """How each call is told, and its text."""
+    return {
+        part.call_id: (record.how, part.text)
+        for record in log
+        if isinstance(record, ToolSettled)
+        for part in record.message.parts
+        if isinstance(part, ToolResult)
+    }
+
+
+def _gone_on(log: list[Record]) -> set[str]:
+    """The calls that were left to go on."""
+    return {id for id, (_, text) in _told(log).items() if "goes on in the background" in text}
 
 
 def let_finish(store: Store) -> None:

@@ -1,6 +1,7 @@
-"""Figure 3: cancelled at every scheduler step, in five ways, and a second time during clean-up.
+"""Figure 3: cancelled at every scheduler step, in seven ways, and a second time during clean-up.
 
-What must hold after each is in `cancelling`.
+The ways: a scope, the task itself, the verb, a token, a deadline, a reader that leaves its stream,
+and a loop that closes. What must hold after each is in `cancelling`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.agent.cancel_scenarios import SCENARIOS
-from tests.figures.cancelling import WAYS, Case, Kind, Sweep
+from tests.figures.cancelling import OTHER_WAYS, WAYS, Case, Kind, Sweep
 from tests.figures.result import FigureResult
 
 _KINDS: tuple[Kind, ...] = ("memory", "slow")
@@ -17,11 +18,13 @@ _KINDS: tuple[Kind, ...] = ("memory", "slow")
 
 def run(full: bool) -> FigureResult:
     """See the module."""
-    counts: Counter[str] = Counter()
+    counts, ways = Counter[str](), Counter[str]()
     sweep = Sweep({})
     for first, stride in _plan(full=full):
-        counts[first.scenario.name] += sweep.over(first, stride)
-    told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        tried = sweep.over(first, stride)
+        counts[first.scenario.name] += tried
+        ways[first.way] += tried
+    told = ", ".join(f"{name} {count}" for name, count in [*counts.items(), *ways.items()])
     return FigureResult(sweep.cases, tuple(sweep.failures), told)
 
 
@@ -36,5 +39,20 @@ def _plan(*, full: bool) -> Iterator[tuple[Case, int]]:
                             yield Case(scenario, backend, way, kind, 1, second), 1
                 else:
                     second = 0 if way == "verb" else (0, 1, 3)[(number + turn) % 3]
-                    stride = 4 if kind == "slow" else 3
-                    yield Case(scenario, backend, way, kind, 1, second), stride
+                    yield Case(scenario, backend, way, kind, 1 + turn, second), 6
+    yield from _by_other_ways(full=full)
+
+
+def _by_other_ways(*, full: bool) -> Iterator[tuple[Case, int]]:
+    """All of them; or one way on each event loop for each program and store, in turn."""
+    for number, scenario in enumerate(SCENARIOS):
+        for turn, kind in enumerate(_KINDS):
+            for place, (backend, way) in enumerate(OTHER_WAYS):
+                if way == "break" and not scenario.streams:
+                    continue
+                if full:
+                    for second in (0, 2):
+                        yield Case(scenario, backend, way, kind, 1, second), 1
+                elif (number + turn + place) % 4 == 0:
+                    second = 2 * ((number + place) % 2)
+                    yield Case(scenario, backend, way, kind, 1 + place, second), 6

@@ -12,11 +12,14 @@ from msgspec.structs import replace
 
 from power_loop import MemoryStore
 from power_loop.governance import RepetitionGuard
+from power_loop.runtime.stores.base import CancelRequested, Posted, Steer
 from power_loop.session.records import MessageAppended, RunOpened
+from tests.agent.cancel_scenarios import SCENARIOS
 from tests.crash.judging import Tried
 from tests.crash.judging import faults as crash_faults
 from tests.crash.program import STEERED
 from tests.figures.attacked import Shop
+from tests.figures.cancelling import Case, Sweep
 from tests.figures.contention import Outcome, _of_calls, _of_runs, _of_writes
 from tests.figures.figure_12 import _faults, _slope
 from tests.figures.figure_18 import _replayed
@@ -191,3 +194,20 @@ def test_a_payment_that_a_crash_has_doubled_or_lost_is_found() -> None:
         "it paid [], told as denied",
         "it was told as denied",
     ]
+
+
+class _Deaf(MemoryStore):
+    """A store in which what is posted is lost."""
+
+    async def post(
+        self, session: str, item: Steer | CancelRequested, *, dedupe_key: str | None = None
+    ) -> Posted:
+        return Posted("lost", duplicate=False, running=False)
+
+
+def test_what_is_lost_of_a_call_in_the_background_is_found_out() -> None:
+    """Figure 3 asks what came of each call that was left."""
+    scenario = next(each for each in SCENARIOS if each.name == "tool in the background")
+    sweep = Sweep({"sqlite": _Deaf()})
+    sweep.over(Case(scenario, "asyncio", "scope", "sqlite", 1, 0), 1)
+    assert any("what came of a was told 0 times" in each for each in sweep.failures)

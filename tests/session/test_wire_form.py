@@ -86,6 +86,7 @@ TRANSIENT_FORMS: dict[str, str] = {
     "retry_scheduled": r'{"type":"retry_scheduled","attempt":"t1","delay":0.5,"error_type":"ServerError","message":"it broke"}',
     "fallback_taken": r'{"type":"fallback_taken","failed":"m","model":"n","error_type":"ServerError","message":"it broke"}',
     "hook_failed": r'{"type":"hook_failed","point":"llm.before","handler":"audit","error_type":"ValueError","message":"bad"}',
+    "tool_left_behind": r'{"type":"tool_left_behind","call_id":"c1","name":"pay"}',
     "reconcile_failed": r'{"type":"reconcile_failed","call_id":"c1","tool":"pay","error_type":"TimeoutError","message":"no answer"}',
     "responder_failed": r'{"type":"responder_failed","call_id":"c1","token":"k1","error_type":"AnswerRefused","message":"another token"}',
     "text_repaired": r'{"type":"text_repaired","source":"tool","surrogates":1,"nuls":2}',

@@ -33,6 +33,7 @@ from power_loop.events import (
     ThinkingDelta,
     ToolCallDelta,
     ToolEmitted,
+    ToolLeftBehind,
     ToolProgress,
     Transient,
 )
@@ -201,6 +202,7 @@ TRANSIENTS: dict[str, Transient] = {
     "retry_scheduled": RetryScheduled("t1", 0.5, "ServerError", "it broke"),
     "fallback_taken": FallbackTaken("m", "n", "ServerError", "it broke"),
     "hook_failed": HookFailed("llm.before", "audit", "ValueError", "bad"),
+    "tool_left_behind": ToolLeftBehind("c1", "pay"),
     "reconcile_failed": ReconcileFailed("c1", "pay", "TimeoutError", "no answer"),
     "responder_failed": ResponderFailed("c1", "k1", "AnswerRefused", "another token"),
     "text_repaired": TextRepaired("tool", 1, 2),

@@ -9,6 +9,7 @@ import pytest
 from llm_client.types import ToolSpec
 from power_loop.tools import (
     JsonSchemaTool,
+    OnCancel,
     ToolContext,
     ToolDefinitionError,
     ToolOutput,
@@ -45,6 +46,8 @@ class Foreign:
     idempotent = False
     reconcile = None
     timeout: float | None = None
+    on_cancel: OnCancel = "abort"
+    grace = 5.0
 
     def __init__(self, told: str = "foreign") -> None:
         self.spec = ToolSpec(told, "Foreign.", {"type": "object"})

@@ -9,6 +9,7 @@ from llm_client.types import ToolSpec
 from power_loop.tools import (
     FunctionTool,
     JsonSchemaTool,
+    OnCancel,
     Reconciled,
     Reconciler,
     Result,
@@ -97,6 +98,8 @@ class Own:
     idempotent = True
     reconcile: Reconciler | None = None
     timeout: float | None = None
+    on_cancel: OnCancel = "abort"
+    grace = 5.0
     spec = ToolSpec("own", "Own.", {})
 
     async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:
@@ -108,6 +111,8 @@ class Knowing:
     exclusive = False
     idempotent = False
     timeout: float | None = None
+    on_cancel: OnCancel = "abort"
+    grace = 5.0
     spec = ToolSpec("knowing", "Knowing.", {})
 
     async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:

@@ -7,6 +7,7 @@ from typing import Any
 from llm_client.types import ToolSpec
 from power_loop.tools import (
     JsonSchemaTool,
+    OnCancel,
     Reconciled,
     Reconciler,
     Result,
@@ -94,6 +95,8 @@ class Unfinished:
     idempotent = False
     reconcile: Reconciler | None = None
     timeout: float | None = None
+    on_cancel: OnCancel = "abort"
+    grace = 5.0
     spec = ToolSpec("unfinished", "Unfinished.", {})
 
 
