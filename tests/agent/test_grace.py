@@ -104,6 +104,20 @@ async def background(context: ToolContext[Deps]) -> str:
     return await until_begun(context)
 
 
+@tool(on_cancel="finish", grace=30)
+async def finish_asking(context: ToolContext[Deps]) -> str:
+    """Finishes with a question."""
+    await until_begun(context)
+    return context.request_user_input("Which one?")
+
+
+@tool(on_cancel="background")
+async def background_asking(context: ToolContext[Deps]) -> str:
+    """Goes on, and then asks."""
+    await until_begun(context)
+    return context.request_user_input("Which one?")
+
+
 @tool(grace=0.01)
 async def abort_soon(context: ToolContext[Deps]) -> str:
     """Stops, and has no time for more."""
@@ -154,7 +168,9 @@ TOOLS: Sequence[FunctionTool[..., Any]] = (
     abort_soon,
     finish,
     finish_late,
+    finish_asking,
     background,
+    background_asking,
     deaf,
     abort_in_thread,
     finish_in_thread,
@@ -338,6 +354,28 @@ async def test_a_tool_in_the_background_goes_on_and_is_heard_of_once(way: Way) -
             said = [message.text for message in bench.llm.requests[-1].messages]
             assert said.count(told) == 1
     assert bench.llm.illegal == []
+
+
+async def test_a_call_that_ends_with_a_question_has_no_result() -> None:
+    """Its run is cancelled, so that nobody is asked, and none is made up."""
+    bench = Bench("finish_asking")
+    async with bench.stopped("verb"):
+        bench.deps.go.set()
+        await bench.ended.wait()
+    assert (await bench.told())["finish_asking"][0] == "interrupted"
+    assert await bench.replays()
+
+
+async def test_a_question_from_the_background_is_told_as_unanswered() -> None:
+    """Its call is closed by then."""
+    bench = Bench("background_asking")
+    async with bench.stopped("verb"):
+        await bench.ended.wait()
+        bench.deps.go.set()
+        await anyio.wait_all_tasks_blocked()
+        (told,) = await bench.posted()
+    assert "has failed:" in told
+    assert told.endswith("nobody could be asked any more: Which one?")
 
 
 async def test_what_is_in_the_background_when_the_loop_closes_is_stopped_and_told() -> None:
