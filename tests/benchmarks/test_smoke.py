@@ -21,10 +21,13 @@ from benchmarks.clients.table import ClientRow
 from benchmarks.clients.worker import is_installed
 from benchmarks.clients.worker import part_of as client_part
 from benchmarks.harness import Row, serving
+from benchmarks.limits import loops
+from benchmarks.limits import table as limits
+from benchmarks.limits.table import LimitRow
 from benchmarks.measuring import expect
 from benchmarks.scenarios import FIGURES, PARTS, TINY, WrongResult
 from benchmarks.table import as_json, as_table
-from benchmarks.worker import SIDES, part_of
+from benchmarks.worker import part_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,8 +39,13 @@ def model() -> Generator[str]:
         yield url
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("side", SIDES)
+SIDES = [
+    *[(side, part) for side in ("floor", "ours") for part in PARTS],
+    *[("limited", part) for part in loops.PARTS],
+]
+
+
+@pytest.mark.parametrize(("side", "part"), SIDES)
 def test_each_side_of_each_scenario_does_its_work(side: str, part: str, model: str) -> None:
     """A repetition verifies what came out before it gives any figure."""
 
@@ -149,6 +157,27 @@ def test_without_an_sdk_ours_is_still_measured() -> None:
     row = client_row("requests1", {"httpx": 20.0, "aiohttp": 10.0}, {})
     line = client_table.as_table([row]).splitlines()[-1]
     assert "| – | 20 µs, 50,000/s | 10 µs, 100,000/s | –, – |" in line
+
+
+def test_the_cost_of_limits_is_bold_where_it_misses_its_aim() -> None:
+    """With the interval in which the median lies."""
+    row = LimitRow(
+        scenario="b", unit="ms", without=0.5, limited=0.6, ratio=1.2, interval=(1.15, 1.3)
+    )
+    line = limits.as_table([row]).splitlines()[-1]
+    assert "| 0.5 ms | 0.6 ms | **1.200x (1.150–1.300)** | ≤ 1.05x |" in line
+    assert msgspec.json.decode(limits.as_json([row]))["rows"][0]["ratio"] == 1.2
+
+
+@pytest.mark.parametrize(
+    ("count", "ranks"), [(1, (1, 1)), (5, (1, 5)), (6, (1, 6)), (9, (2, 8)), (21, (6, 16))]
+)
+def test_an_interval_of_the_median_is_that_of_the_sign_test(
+    count: int, ranks: tuple[int, int]
+) -> None:
+    """The ranks are those of the tables; with fewer than six values no interval is sure, and all
+    of them are given."""
+    assert limits.interval(range(1, count + 1)) == ranks
 
 
 def test_the_codecs_are_measured_in_every_protocol() -> None:
