@@ -66,8 +66,9 @@ if TYPE_CHECKING:
     from power_loop.runtime.stores.opening import open_store
     from power_loop.runtime.stores.postgres import PostgresStore
     from power_loop.runtime.stores.sqlite import SQLiteStore
-    from power_loop.tools.base import Result, Tool, ToolContext, ToolOutput
+    from power_loop.tools.base import Result, Tool, ToolOutput
     from power_loop.tools.builtin import ask_user_tool, workspace_tools
+    from power_loop.tools.context import ToolContext
     from power_loop.tools.function import tool
     from power_loop.tools.json_tool import JsonSchemaTool
     from power_loop.tools.reconciling import Reconciled
@@ -196,7 +197,8 @@ _HOME = {
     "power_loop.runtime.stores.opening": ("open_store",),
     "power_loop.runtime.stores.postgres": ("PostgresStore",),
     "power_loop.runtime.stores.sqlite": ("SQLiteStore",),
-    "power_loop.tools.base": ("Result", "Tool", "ToolContext", "ToolOutput"),
+    "power_loop.tools.base": ("Result", "Tool", "ToolOutput"),
+    "power_loop.tools.context": ("ToolContext",),
     "power_loop.tools.builtin": ("ask_user_tool", "workspace_tools"),
     "power_loop.tools.function": ("tool",),
     "power_loop.tools.json_tool": ("JsonSchemaTool",),

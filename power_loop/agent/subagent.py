@@ -13,7 +13,8 @@ from power_loop.errors import ToolDefinitionError, ToolError
 from power_loop.runtime.budget.limits import Budget
 from power_loop.runtime.stores.base import Lifecycle
 from power_loop.session.text import is_sound
-from power_loop.tools.base import Delegates, ToolContext
+from power_loop.tools.base import Delegates
+from power_loop.tools.context import ToolContext
 from power_loop.tools.json_tool import JsonSchemaTool
 
 __all__ = ["OnFailure", "SubAgent"]

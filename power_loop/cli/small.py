@@ -7,8 +7,9 @@ from typing import Any
 
 from power_loop.agent.config import AgentConfig
 from power_loop.errors import UsageError
-from power_loop.tools.base import Tool, ToolContext
+from power_loop.tools.base import Tool
 from power_loop.tools.builtin import Workspace
+from power_loop.tools.context import ToolContext
 from power_loop.tools.json_tool import JsonSchemaTool
 
 __all__ = ["small_config", "small_question", "small_tools"]

@@ -28,10 +28,10 @@ from power_loop.tools.base import (
     Reconciler,
     Tool,
     ToolContent,
-    ToolContext,
     ToolOutput,
     Unsettled,
 )
+from power_loop.tools.context import ToolContext
 
 __all__ = ["ToolRunner", "Toolbox", "traits_of"]
 

@@ -15,7 +15,8 @@ from power_loop.log import logger
 from power_loop.pipeline.ports import Used
 from power_loop.session.closing import goes_on, told
 from power_loop.session.records import ToolStarted
-from power_loop.tools.base import Tool, ToolContext
+from power_loop.tools.base import Tool
+from power_loop.tools.context import ToolContext
 
 __all__ = ["Work", "Working", "stopped"]
 

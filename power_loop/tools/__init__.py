@@ -1,10 +1,11 @@
 """Tools: typed functions that a model can call.
 
-    base.py        Tool, ToolContext, ToolOutput, the errors a tool may raise
+    base.py        Tool, ToolOutput, the errors a tool may raise
+    context.py     ToolContext: what a tool knows of its call
     function.py    @tool: a function as a tool (signature, docstring → arguments, schema → results)
     json_tool.py   JsonSchemaTool: a schema and a handler
     reconciling.py how a tool is asked what became of a call
-asking.py      how a tool asks a person
+    asking.py      how a tool asks a person
     registry.py    ToolRegistry
     builtin/       files of a workspace, and a question to the user
 
@@ -18,19 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from power_loop.errors import ToolDefinitionError, ToolError
 from power_loop.tools.base import (
-    DepsT,
     InvalidArguments,
     OnCancel,
     Problem,
     Reconciler,
     Result,
     Tool,
-    ToolCancelled,
     ToolContent,
-    ToolContext,
     ToolOutput,
     Unsettled,
 )
+from power_loop.tools.context import DepsT, ToolCancelled, ToolContext
 
 if TYPE_CHECKING:
     from power_loop.tools.arguments import Arguments as Arguments

@@ -21,7 +21,8 @@ from llm_client.structured.schema import strict_schema
 from llm_client.types import ToolSpec
 from power_loop import tools as door
 from power_loop.errors import ToolDefinitionError, ToolError
-from power_loop.tools.base import GRACE, OnCancel, ToolContext, ToolOutput
+from power_loop.tools.base import GRACE, OnCancel, ToolOutput
+from power_loop.tools.context import ToolContext
 from power_loop.tools.naming import check_grace, check_name, check_on_cancel, check_timeout
 from power_loop.tools.reconciling import Reconcile, Reconciling
 from power_loop.tools.signature import Signature, function_label, read_signature, refuse

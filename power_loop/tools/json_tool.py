@@ -13,7 +13,8 @@ from llm_client.structured.validator import SchemaValidator
 from llm_client.types import ToolSpec
 from power_loop.errors import ToolDefinitionError
 from power_loop.tools.arguments import parse_object
-from power_loop.tools.base import GRACE, InvalidArguments, OnCancel, ToolContext, ToolOutput
+from power_loop.tools.base import GRACE, InvalidArguments, OnCancel, ToolOutput
+from power_loop.tools.context import ToolContext
 from power_loop.tools.naming import check_grace, check_name, check_on_cancel, check_timeout
 from power_loop.tools.reconciling import Reconcile, Reconciling
 from power_loop.tools.results import to_output

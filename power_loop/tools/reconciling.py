@@ -9,7 +9,8 @@ from typing import Any, cast, get_args
 
 from power_loop import tools as door
 from power_loop.errors import ToolDefinitionError, ToolError
-from power_loop.tools.base import Result, ToolContext, ToolOutput, Unsettled
+from power_loop.tools.base import Result, ToolOutput, Unsettled
+from power_loop.tools.context import ToolContext
 from power_loop.tools.threads import Threads
 
 __all__ = ["Reconcile", "Reconciled", "Reconciling", "result_output"]

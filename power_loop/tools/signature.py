@@ -11,7 +11,7 @@ import typing_extensions
 from msgspec import Struct
 
 from power_loop.errors import ToolDefinitionError
-from power_loop.tools.base import ToolContext
+from power_loop.tools.context import ToolContext
 
 __all__ = ["Parameter", "Signature", "function_label", "read_signature", "refuse"]
 

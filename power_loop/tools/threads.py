@@ -16,7 +16,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from power_loop.errors import ToolError, UsageError
-from power_loop.tools.base import ToolContext
+from power_loop.tools.context import ToolContext
 
 __all__ = ["Threads"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from power_loop.tools.base import Tool, ToolContext
+from power_loop.tools.base import Tool
+from power_loop.tools.context import ToolContext
 from power_loop.tools.json_tool import JsonSchemaTool
 
 __all__ = ["ask_user_tool"]

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from power_loop.errors import ToolError
-from power_loop.tools.base import ToolContext
 from power_loop.tools.builtin.matching import compile_pattern
 from power_loop.tools.builtin.searching import Bounds, Matcher, Stopped, compile_regex
 from power_loop.tools.builtin.workspace import Found, Workspace, is_binary
+from power_loop.tools.context import ToolContext
 from power_loop.tools.function import tool
 
 __all__ = ["READ_LIMIT", "ReadingTools", "decode"]

@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 import regex
 
 from power_loop.errors import ToolError
-from power_loop.tools.base import ToolContext
+from power_loop.tools.context import ToolContext
 
 __all__ = ["Bounds", "Matcher", "Stopped", "compile_regex"]
 
