@@ -103,12 +103,17 @@ R = TypeVar("R")
 
 
 class HookContext(Struct, Generic[DepsT], frozen=True, kw_only=True):
-    """What every handler is told. `deps` is what the caller of `send` passed."""
+    """What every handler is told. `deps` is what the caller of `send` passed.
+
+    `depth` is how far the run is below another one, whose call of a sub-agent it works for; 0 for a
+    run of its own.
+    """
 
     session_id: str
     run_id: str
     round: int
     deps: DepsT
+    depth: int = 0
 
 
 class SessionStart(HookContext[DepsT], frozen=True, kw_only=True):

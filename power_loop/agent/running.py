@@ -284,7 +284,7 @@ class Runner(Planner):
             hub=self.hub,
             hooks=self._hooks,
             tools=settings.tools.by_name(),
-            plan=replace(settings.plan, template=template, taken=taken),
+            plan=replace(settings.plan, template=template, taken=taken, depth=settings.place.depth),
             root=settings.place.root or session.id,
             respond=respond,
             background=self.background,

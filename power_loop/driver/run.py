@@ -260,6 +260,7 @@ class Run:
             run_id=self.run_id,
             round=session.round,
             deps=self._setup.deps,
+            depth=self._setup.plan.depth,
             outcome=self.outcome,
             final_text=final_text(session),
             messages=session.view,

@@ -34,6 +34,7 @@ from power_loop.hooks import (
     Break,
     CompleteDecide,
     Continue,
+    HookContext,
     LlmAfter,
     RoundStart,
     SessionEnd,
@@ -63,6 +64,7 @@ class GoalDriven(Extension):
     What a model says of its own success counts for nothing: an answer without calls is held against
     the metric, and the model is told if it is not so. A run that goes nowhere ends `no_progress`,
     one whose plans cannot be carried out `plan_failed` (see `ValidPlans`, which this brings along).
+    Sub-agents are left alone, unless they are to have the same goal.
 
     Each observation is a user message; in its `meta` stands how the task has got on so far, so that
     a run that is resumed by another process goes on from there. A replay measures the world anew.
@@ -80,6 +82,7 @@ class GoalDriven(Extension):
         max_observation: int = 16 * 1024,
         timeout: float = 60.0,
         extra_rounds: int = 24,
+        below: bool = False,
         order: int = 0,
     ) -> None:
         """Describes the goal.
@@ -95,6 +98,8 @@ class GoalDriven(Extension):
             timeout: seconds that the metric, and that `observe` may take.
             extra_rounds: rounds that the run has left after the model has said wrongly that it is
                 done.
+            below: whether it is the goal of sub-agents as well; they have a task of their own, and
+                cannot answer before it is reached.
             order: of its handlers among all others of the loop.
 
         Raises:
@@ -115,7 +120,8 @@ class GoalDriven(Extension):
         self._timeout = timeout
         self._extra = extra_rounds
         self._order = order
-        self._plans = ValidPlans()
+        self._below = below
+        self._plans = ValidPlans(below=below)
         # Between a model's answer and the question whether the run is complete; by session.
         self._claims: dict[str, MetricSnapshot] = {}
 
@@ -141,6 +147,8 @@ class GoalDriven(Extension):
     # ── points ──
 
     async def _begin(self, context: RoundStart[Any]) -> RoundStart[Any] | Break | None:
+        if not self._is_meant(context):
+            return None
         rejected = rejections(context.messages, context.round)
         if rejected % STRIKES:
             return None  # nothing has happened; the model may mend its plan
@@ -175,7 +183,7 @@ class GoalDriven(Extension):
         return replace(context, append=(*context.append, said))
 
     async def _answered(self, context: LlmAfter[Any]) -> Break | None:
-        if context.response.tool_calls:
+        if context.response.tool_calls or not self._is_meant(context):
             return None
         try:
             snapshot = await self._measured()
@@ -188,7 +196,7 @@ class GoalDriven(Extension):
         return None
 
     def _complete(self, context: CompleteDecide[Any]) -> Continue | None:
-        if context.reason != "completed":
+        if context.reason != "completed" or not self._is_meant(context):
             return None
         snapshot = self._claims.pop(context.session_id, None)
         if snapshot is None:
@@ -199,6 +207,9 @@ class GoalDriven(Extension):
 
     def _forget(self, context: SessionEnd[Any]) -> None:
         self._claims.pop(context.session_id, None)
+
+    def _is_meant(self, context: HookContext[Any]) -> bool:
+        return self._below or context.depth == 0
 
     # ── the world ──
 

@@ -69,7 +69,9 @@ class ValidPlans(Extension):
 
     name = "valid_plans"
 
-    def __init__(self) -> None:
+    def __init__(self, *, below: bool = True) -> None:
+        """`below` is whether plans of sub-agents are looked at as well."""
+        self._below = below
         # Between a model's answer and the decision on it; by session.
         self._asked: dict[str, _Asked] = {}
         self._validators: dict[str, tuple[ToolSpec, SchemaValidator | None]] = {}
@@ -82,13 +84,15 @@ class ValidPlans(Extension):
         hooks.on(SESSION_END, self._forget, name=f"{self.name}:end")
 
     def _answered(self, context: LlmAfter[Any]) -> None:
+        if context.depth and not self._below:
+            return
         request = context.request
         before = rejections(request.messages, context.round - 1)
         self._asked[context.session_id] = _Asked(request.tools, before)
 
     def _begin(self, context: RoundStart[Any]) -> Break | None:
         count = rejections(context.messages, context.round)
-        if count < 2 * STRIKES:
+        if count < 2 * STRIKES or (context.depth and not self._below):
             return None
         last = context.messages[-1].parts[0]
         told = last.text if isinstance(last, ToolResult) else ""

@@ -141,6 +141,7 @@ class _Player:
         self._traits = traits
         self._deps = deps
         self._continue_prompt = continue_prompt
+        self._is_below = False
 
     async def play(self, piece: _Piece) -> Divergence | None:
         """Replays a run: the first difference, if there is one."""
@@ -149,7 +150,7 @@ class _Player:
         if self._was_given_up(piece.opened, records):
             return None
         script = Script(self._session, piece.stamped, ends=piece.ends)
-        ports = self._ports(piece.opened, records, script)
+        ports = self._ports(piece.opened, records, script, piece.stamped[0])
         outcome = None
         try:
             await run_pipeline(ports, self._opening(piece.opened, records))
@@ -177,11 +178,22 @@ class _Player:
         given_up = abandonment(self._session, opened.run, last.outcome.reason, last.unheard)
         return given_up == tuple(records)
 
-    def _ports(self, opened: RunOpened, records: list[Record], script: Script) -> ReplayPorts:
+    def _depth(self, opened: RunOpened, first: Stamped) -> int:
+        """How far a run was below another one."""
+        if opened.resumes is None:
+            self._is_below = opened.parent is not None
+        # A copy is a root, whatever it was copied from; that it had been below is all it can tell.
+        copied = first.session != self._session.id
+        return int(self._is_below) if copied else first.depth
+
+    def _ports(
+        self, opened: RunOpened, records: list[Record], script: Script, first: Stamped
+    ) -> ReplayPorts:
         configured = next((r for r in records[:4] if isinstance(r, ModelConfigured)), None)
         plan = self._plan_of(configured or self._session.configured, opened)
         answers = given_answers(records)
         decisions = decided(self._session, records, self._traits)
+        depth = self._depth(opened, first)
         given = {message.id: message for message in opened.input}
         given |= {
             each.message.id: each.message
@@ -190,7 +202,7 @@ class _Player:
         }
         return ReplayPorts(
             self._session,
-            replace(plan, answers=answers, decisions=decisions),
+            replace(plan, answers=answers, decisions=decisions, depth=depth),
             script,
             hooks=self._hooks,
             traits=self._traits,

@@ -88,6 +88,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
         in_doubt: whether the model is told of a call whose outcome stays unknown, or the host is
             asked.
         taken: inbox items that the run's input came from; the commit that opens it takes them.
+        depth: how far the run is below the one at the root of its tree.
     """
 
     template: LLMRequest
@@ -102,6 +103,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     decisions: Mapping[str, Verdict] = {}
     in_doubt: Literal["tell", "ask"] = "tell"
     taken: tuple[str, ...] = ()
+    depth: int = 0
 
 
 class ToolTraits(Struct, frozen=True):

@@ -88,8 +88,9 @@ class Progress:
 
 def where(io: Ports) -> dict[str, Any]:
     """The fields that every hook context begins with."""
-    s = io.session
-    return {"session_id": s.id, "run_id": s.run or "", "round": s.round, "deps": io.deps}
+    s, depth = io.session, io.plan.depth
+    place = {"session_id": s.id, "run_id": s.run or "", "round": s.round, "depth": depth}
+    return {**place, "deps": io.deps}
 
 
 async def filtered(io: Ports, message: Message, *, opens: str | None = None) -> Message:

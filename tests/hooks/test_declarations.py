@@ -108,7 +108,7 @@ def test_a_point_allows_exactly_what_was_designed(name: str) -> None:
 def test_a_context_tells_exactly_what_was_designed(name: str) -> None:
     """And every one of them where it is, and the caller's deps."""
     fields = set(BY_NAME[name].context.__struct_fields__)
-    assert fields == FIELDS[name] | {"session_id", "run_id", "round", "deps"}
+    assert fields == FIELDS[name] | {"session_id", "run_id", "round", "deps", "depth"}
 
 
 @pytest.mark.parametrize("name", DESIGN)
