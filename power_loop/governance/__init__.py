@@ -2,6 +2,7 @@
 
 policies.py    Policy and its decisions; Policies makes hooks of them
 approval.py    RequireApproval: a person is asked first
+checks.py      what a rule is given, and what foreign code answers
 allowlist.py   ToolAllowlist                 rates.py  RateLimit
 costs.py       CostLimit, with a warning
 repetition.py  RepetitionGuard, by degrees   stalled.py  NoProgress, bluntly

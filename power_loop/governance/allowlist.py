@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from inspect import isawaitable
 from typing import Any
 
+from power_loop.governance.checks import truth
 from power_loop.governance.matching import Calls, calls_matcher, checked_names
 from power_loop.governance.policies import Policy, Refuse
 from power_loop.hooks import ToolBefore
@@ -31,8 +34,17 @@ class ToolAllowlist(Policy):
         listed = "" if callable(calls) else ", ".join(sorted(checked_names(calls, "")))
         self._told = f" Allowed are: {listed}." if listed else ""
 
-    def before_action(self, context: ToolBefore[Any]) -> Refuse | None:
+    def before_action(self, context: ToolBefore[Any]) -> Refuse | Awaitable[Refuse | None] | None:
         """Refuses what is not allowed."""
-        if self._allowed(context):
+        allowed = self._allowed(context)
+        if isawaitable(allowed):
+            return self._later(context, allowed)
+        return self._judged(context, allowed)
+
+    async def _later(self, context: ToolBefore[Any], allowed: Awaitable[bool]) -> Refuse | None:
+        return self._judged(context, await allowed)
+
+    def _judged(self, context: ToolBefore[Any], allowed: bool) -> Refuse | None:  # noqa: FBT001  an answer, not an option
+        if truth("what says which calls are allowed", allowed):
             return None
         return Refuse(f"[not run] This call of {context.name!r} is not allowed here.{self._told}")

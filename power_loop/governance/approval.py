@@ -10,11 +10,14 @@ from typing import Any, Literal
 import msgspec
 
 from power_loop.errors import HookError, UsageError
+from power_loop.governance.checks import function, kind, over_zero, text, truth
 from power_loop.governance.matching import Calls, calls_matcher
 from power_loop.governance.policies import Pause, Policy
 from power_loop.hooks import ToolBefore
 
 __all__ = ["RequireApproval", "World"]
+
+_WHO = "what says which calls need an approval"
 
 World = Callable[[ToolBefore[Any]], "object | Awaitable[object]"]
 """What an approval depends on outside of its call, as values of JSON; synchronous or not."""
@@ -49,25 +52,35 @@ class RequireApproval(Policy):
             name: of the policy, where there are several of them.
 
         Raises:
-            UsageError: `calls`, `ttl` or `on_denial` is none that can be.
+            UsageError: one of them is none that can be.
         """
-        if ttl is not None and not 0 < ttl < float("inf"):
-            raise UsageError(f"ttl must be a finite number of seconds over 0, not {ttl!r}")
         if on_denial not in ("tell", "end"):
             raise UsageError(f'on_denial must be "tell" or "end", not {on_denial!r}')
         self.name = name
-        self.version = version
+        self.version = text("version", version)
         self._meant = calls_matcher(calls, "RequireApproval")
-        self._reason = reason
-        self._world = world
-        self._ttl = ttl
+        self._reason = reason if callable(reason) else text("reason", reason)
+        self._world = None if world is None else function("world", world)
+        self._ttl = None if ttl is None else over_zero("ttl", ttl, "seconds")
         self._ends = on_denial == "end"
 
-    def before_action(self, context: ToolBefore[Any]) -> Pause | Awaitable[Pause] | None:
+    def before_action(self, context: ToolBefore[Any]) -> Pause | Awaitable[Pause | None] | None:
         """Asks for an approval of the calls that are meant."""
-        if not self._meant(context):
+        meant = self._meant(context)
+        if isawaitable(meant):
+            return self._later(context, meant)
+        return self._asked(context) if truth(_WHO, meant) else None
+
+    async def _later(self, context: ToolBefore[Any], meant: Awaitable[bool]) -> Pause | None:
+        if not truth(_WHO, await meant):
             return None
+        asked = self._asked(context)
+        return await asked if isawaitable(asked) else asked
+
+    def _asked(self, context: ToolBefore[Any]) -> Pause | Awaitable[Pause]:
         reason = self._reason if isinstance(self._reason, str) else self._reason(context)
+        if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # foreign code
+            raise HookError(f"the reason for an approval must be a text, not {kind(reason)}")
         if self._world is None:
             return self._pause(reason, "")
         observed = self._world(context)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
-from math import isfinite
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -14,6 +13,7 @@ from llm_client.types import Message
 from power_loop.agent.extensions import Extension
 from power_loop.driver.dispatch import Hooks
 from power_loop.errors import UsageError
+from power_loop.governance.checks import function, over_zero, text, truth, whole
 from power_loop.governance.costs import cost_of
 from power_loop.governance.cycles import stale_rounds
 from power_loop.governance.progress import MetricSnapshot, Trend
@@ -22,7 +22,7 @@ from power_loop.hooks import ROUND_START, Break, HookEnding, RoundStart
 from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress
 from power_loop.session.spent import Spent
 
-__all__ = ["Exit", "ExitCondition", "ExitState", "Exits", "first_exit"]
+__all__ = ["Exit", "ExitCondition", "ExitState", "Exits", "checked_conditions", "first_exit"]
 
 _LOOKED_AT = 32
 """Rounds in which something must have been there before to be nothing new."""
@@ -69,8 +69,12 @@ class Exit:
     def success(
         holds: Callable[[ExitState], bool | Awaitable[bool]], reason: str = "the condition holds"
     ) -> ExitCondition:
-        """Ends the run `goal_reached` once `holds` says so."""
-        return _Success(holds, reason)
+        """Ends the run `goal_reached` once `holds` says so, synchronous or not.
+
+        Raises:
+            UsageError: `holds` is no function, or the reason no text.
+        """
+        return _Success(function("Exit.success", holds), text("reason", reason))
 
     @staticmethod
     def stagnation(rounds: int = 3) -> ExitCondition:
@@ -79,7 +83,7 @@ class Exit:
         Raises:
             UsageError: it is less than 1.
         """
-        return _Stagnation(int(_over_zero("stagnation", rounds, whole=True)))
+        return _Stagnation(whole("stagnation", rounds))
 
     @staticmethod
     def max_rounds(rounds: int) -> ExitCondition:
@@ -88,7 +92,7 @@ class Exit:
         Raises:
             UsageError: it is less than 1.
         """
-        return _Limit("rounds", _over_zero("max_rounds", rounds, whole=True), _rounds)
+        return _Limit("rounds", whole("max_rounds", rounds), _rounds)
 
     @staticmethod
     def token_limit(tokens: int) -> ExitCondition:
@@ -100,7 +104,7 @@ class Exit:
         Raises:
             UsageError: it is less than 1.
         """
-        return _Limit("tokens", _over_zero("token_limit", tokens, whole=True), _tokens)
+        return _Limit("tokens", whole("token_limit", tokens), _tokens)
 
     @staticmethod
     def cost_limit(usd: float, *, model: str, prices: PriceBook) -> ExitCondition:
@@ -112,7 +116,7 @@ class Exit:
         Raises:
             UsageError: it is not over 0.
         """
-        most = _over_zero("cost_limit", usd)
+        most = over_zero("cost_limit", usd)
         return _Limit("cost", most, lambda spent: cost_of(spent, model, prices))
 
 
@@ -128,11 +132,11 @@ class Exits(Extension):
         """`order` is that of the handler among all others of the loop.
 
         Raises:
-            UsageError: there are no conditions.
+            UsageError: there are no conditions, or one is none.
         """
         if not conditions:
             raise UsageError("Exits needs conditions, such as Exit.max_rounds(50)")
-        self._conditions = conditions
+        self._conditions = checked_conditions(conditions)
         self._order = order
         self._reader = RoundReader()
 
@@ -155,6 +159,19 @@ class Exits(Extension):
         return await first_exit(self._conditions, state)
 
 
+def checked_conditions(conditions: Sequence[ExitCondition]) -> tuple[ExitCondition, ...]:
+    """The conditions.
+
+    Raises:
+        UsageError: one is none.
+    """
+    given = tuple(conditions)
+    for each in given:
+        if not callable(getattr(each, "evaluate", None)):
+            raise UsageError(f"{each!r} is no exit condition: it has no method evaluate(state)")
+    return given
+
+
 async def first_exit(conditions: Sequence[ExitCondition], state: ExitState) -> Break | None:
     """What the first condition says that says anything."""
     for condition in conditions:
@@ -174,7 +191,7 @@ class _Success(Struct, frozen=True):
         held = self.holds(state)
         if isawaitable(held):
             held = await held
-        return GoalReached(self.reason) if held else None
+        return GoalReached(self.reason) if truth("the condition of Exit.success", held) else None
 
 
 class _Stagnation(Struct, frozen=True):
@@ -204,12 +221,3 @@ def _rounds(spent: Spent) -> float:
 
 def _tokens(spent: Spent) -> float:
     return spent.tokens
-
-
-def _over_zero(name: str, value: float, *, whole: bool = False) -> float:
-    given = cast("object", value)
-    number = isinstance(given, int | float) and not isinstance(given, bool) and isfinite(given)
-    if not number or value <= 0 or (whole and value != int(value)):
-        kind = "whole" if whole else "finite"
-        raise UsageError(f"{name} must be a {kind} number over 0, not {value!r}")
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from inspect import isawaitable
 from typing import Any
@@ -13,8 +14,9 @@ import msgspec
 from llm_client.types import Message, Text
 from power_loop.agent.extensions import Extension
 from power_loop.driver.dispatch import Hooks
-from power_loop.errors import PowerLoopError, UsageError
-from power_loop.governance.exits import ExitCondition, ExitState, first_exit
+from power_loop.errors import HookError, PowerLoopError
+from power_loop.governance.checks import function, over_zero, truth, whole
+from power_loop.governance.exits import ExitCondition, ExitState, checked_conditions, first_exit
 from power_loop.governance.plans import STRIKES, ValidPlans, rejections
 from power_loop.governance.progress import (
     Advance,
@@ -95,7 +97,7 @@ class GoalDriven(Extension):
                 before, called nothing or could not be made, after which the run ends.
             max_observation: bytes of an observation; the middle of a longer one is left out, and a
                 digest of it is told.
-            timeout: seconds that the metric, and that `observe` may take.
+            timeout: seconds that each of the metric's answers, and that `observe` may take.
             extra_rounds: rounds that the run has left after the model has said wrongly that it is
                 done.
             below: whether it is the goal of sub-agents as well; they have a task of their own, and
@@ -103,22 +105,18 @@ class GoalDriven(Extension):
             order: of its handlers among all others of the loop.
 
         Raises:
-            UsageError: a number is not over 0, or `max_observation` less than 256.
+            UsageError: a number is not over 0, or `max_observation` less than 256; or the metric,
+                `observe` or an exit is none.
         """
-        for what, value in (("window", window), ("extra_rounds", extra_rounds)):
-            if value < 1:
-                raise UsageError(f"{what} must be a whole number from 1, not {value!r}")
-        if not 0 < timeout < float("inf"):
-            raise UsageError(f"timeout must be a finite number of seconds over 0, not {timeout!r}")
-        if max_observation < 256:
-            raise UsageError(f"max_observation must be 256 bytes or more, not {max_observation!r}")
+        function("the metric's measure", getattr(metric, "measure", None))
+        function("the metric's is_success", getattr(metric, "is_success", None))
         self._metric = metric
-        self._observe = observe
-        self._exits = tuple(exits)
-        self._window = window
-        self._most = max_observation
-        self._timeout = timeout
-        self._extra = extra_rounds
+        self._observe = None if observe is None else function("observe", observe)
+        self._exits = checked_conditions(exits)
+        self._window = whole("window", window)
+        self._most = whole("max_observation", max_observation, 256)
+        self._timeout = over_zero("timeout", timeout, "seconds")
+        self._extra = whole("extra_rounds", extra_rounds)
         self._order = order
         self._below = below
         self._plans = ValidPlans(below=below)
@@ -128,7 +126,7 @@ class GoalDriven(Extension):
     def hooks(self, hooks: Hooks) -> None:
         """Registers its handlers."""
         self._plans.hooks(hooks)
-        bound = 2 * self._timeout + 5
+        bound = 3 * self._timeout + 5
         order = self._order
         hooks.on(
             ROUND_START, self._begin, name="goal", order=order, timeout=bound, on_error="close"
@@ -155,7 +153,7 @@ class GoalDriven(Extension):
         before, plan = _story(context, invalid=rejected > 0)
         try:
             snapshot = await self._measured()
-            if self._is_success(snapshot):
+            if await self._is_success(snapshot):
                 return Break("goal reached", GoalReached(str(snapshot)))
             observed = await self._observed()
         except MeasuringFailed as error:
@@ -187,7 +185,7 @@ class GoalDriven(Extension):
             return None
         try:
             snapshot = await self._measured()
-            reached = self._is_success(snapshot)
+            reached = await self._is_success(snapshot)
         except MeasuringFailed as error:
             return Break(str(error), Stopped(str(error)))
         if reached:
@@ -220,11 +218,13 @@ class GoalDriven(Extension):
             raise MeasuringFailed(f"the metric gave a {kind}; it must give a MetricSnapshot")
         return snapshot
 
-    def _is_success(self, snapshot: MetricSnapshot) -> bool:
+    async def _is_success(self, snapshot: MetricSnapshot) -> bool:
+        who = "the metric's is_success"
+        answer = await self._asked(who, partial(self._metric.is_success, snapshot))
         try:
-            return self._metric.is_success(snapshot)
-        except Exception as error:  # a metric is foreign code
-            raise _failed("the metric's is_success", error) from error
+            return truth(who, answer)
+        except HookError as error:
+            raise MeasuringFailed(str(error)) from error
 
     async def _observed(self) -> str:
         if self._observe is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable, iscoroutinefunction
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -131,16 +131,19 @@ class Policies(Extension):
         """`order` is that of the handlers among all others of the loop.
 
         Raises:
-            UsageError: a policy has no name, two have one, or one judges nothing.
+            UsageError: a policy is none or has no name, two have one, or one judges nothing.
         """
         self._policies = policies
         self._order = order
         # Of calls that have been let through; by session, then by policy and call.
         self._warnings: dict[str, dict[tuple[str, str], str]] = {}
+        for given in cast("tuple[object, ...]", policies):
+            if not isinstance(given, Policy):
+                raise UsageError(f"Policies takes policies, not {given!r}")
         names = [policy.name for policy in policies]
         for policy in policies:
             what = f"the policy {policy!r}"
-            if not policy.name:
+            if not isinstance(policy.name, str) or not policy.name:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not be checked
                 raise UsageError(f"{what} has no name; set `name`")
             if names.count(policy.name) > 1:
                 raise UsageError(f"two policies are named {policy.name!r}; give one another name")

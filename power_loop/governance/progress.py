@@ -62,8 +62,8 @@ class GoalMetric(Protocol):
         """Looks at the world. May be asynchronous; if it takes time, it should be."""
         ...
 
-    def is_success(self, snapshot: MetricSnapshot) -> bool:
-        """Whether this is the goal."""
+    def is_success(self, snapshot: MetricSnapshot) -> bool | Awaitable[bool]:
+        """Whether this is the goal. May be asynchronous."""
         ...
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from power_loop.errors import UsageError
+from power_loop.governance.checks import over_zero, whole
 from power_loop.governance.policies import Policy, Refuse
 from power_loop.hooks import ToolBefore
 
@@ -40,16 +41,8 @@ class RateLimit(Policy):
         Raises:
             UsageError: there are no limits, or one is not of a count and seconds over 0.
         """
-        if not limits:
-            raise UsageError("RateLimit needs limits: {'search': (10, 60)} are 10 calls a minute")
-        for tool, (count, seconds) in limits.items():
-            if count < 1 or count != int(count) or not 0 < seconds < math.inf:
-                raise UsageError(
-                    f"the limit of {tool!r} must be a whole number of calls from 1, and a finite "
-                    f"number of seconds over 0; not {(count, seconds)!r}"
-                )
         self.name = name
-        self._limits = dict(limits)
+        self._limits = _checked(limits)
         self._clock = clock
         # Of each tool, when the calls were let through that still count, oldest first.
         self._made: dict[str, dict[tuple[str, str, int], float]] = {tool: {} for tool in limits}
@@ -74,3 +67,19 @@ class RateLimit(Policy):
             )
         made[call] = now
         return None
+
+
+def _checked(limits: object) -> dict[str, tuple[int, float]]:
+    if not isinstance(limits, Mapping) or not limits:
+        raise UsageError("RateLimit needs limits: {'search': (10, 60)} are 10 calls a minute")
+    found: dict[str, tuple[int, float]] = {}
+    for tool, limit in cast("Mapping[object, object]", limits).items():
+        pair = cast("Sequence[object]", limit) if isinstance(limit, tuple | list) else ()
+        if not isinstance(tool, str) or len(pair) != 2:
+            raise UsageError(
+                "a limit is a tool's name with a number of calls and one of seconds, "
+                f"not {tool!r}: {limit!r}"
+            )
+        calls = whole(f"the calls of {tool!r}", pair[0])
+        found[tool] = calls, over_zero(f"the time of {tool!r}", pair[1], "seconds")
+    return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_client.types import Message
 from power_loop.errors import UsageError
+from power_loop.governance.checks import whole
 from power_loop.governance.cycles import Repetition, repetition, window
 from power_loop.governance.policies import POLICY_META, Policy, Refuse, Stop, Warn
 from power_loop.governance.rounds import REFUSED, Alike, Normalise, Round, RoundReader
@@ -57,7 +58,9 @@ class RepetitionGuard(Policy):
         Raises:
             UsageError: the degrees are not in order, or `polling` is no names.
         """
-        if not 1 <= warn <= refuse <= stop:
+        for degree, times in (("warn", warn), ("refuse", refuse), ("stop", stop)):
+            whole(degree, times)
+        if not warn <= refuse <= stop:
             raise UsageError(
                 f"a model is warned, then refused, then stopped, after 1 repeat or more; "
                 f"not after {warn}, {refuse} and {stop}"

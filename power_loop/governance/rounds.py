@@ -8,6 +8,7 @@ same in a long session.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from inspect import isawaitable
 from typing import Any, cast
 
 import msgspec
@@ -15,6 +16,8 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from llm_client.types import Message, Text, ToolCall, ToolResult
+from power_loop.errors import HookError
+from power_loop.governance.checks import function, kind, truth
 from power_loop.governance.matching import checked_names
 from power_loop.governance.policies import POLICY_META
 
@@ -81,14 +84,11 @@ class RoundReader:
             alike: of a tool's name and a result's text, what of it counts; all of it if None.
 
         Raises:
-            UsageError: `polling` is no names.
+            UsageError: `polling` is no names, or one of the others no function.
         """
-        names: frozenset[str] = frozenset()
-        if not callable(polling):
-            names = checked_names(given, "polling") if (given := list(polling)) else names
-        self._polls = polling if callable(polling) else names.__contains__
-        self._normalise = normalise
-        self._alike = alike
+        self._polls = _polls(polling)
+        self._normalise = None if normalise is None else function("normalise", normalise)
+        self._alike = None if alike is None else function("alike", alike)
         self._known: dict[str, _Known] = {}
 
     def read(self, session: str, messages: Sequence[Message], count: int) -> list[Round]:
@@ -163,8 +163,16 @@ class RoundReader:
             return _REFUSED_RESULT
         if self._alike is not None:
             text = self._alike(call.name, text)
+            if not isinstance(text, str):
+                raise HookError(f"alike must answer with a text, not {kind(text)}")
         others = tuple([part for part in result.content if not isinstance(part, Text)])
         return text, others, result.is_error
+
+
+def _polls(polling: Iterable[str] | Callable[[str], bool]) -> Callable[[str], bool]:
+    if callable(polling):
+        return lambda name: truth("what says which tools poll", polling(name))
+    return checked_names(polling, "polling", some=False).__contains__
 
 
 def arguments_key(name: str, arguments: str, normalise: Normalise | None = None) -> str:
@@ -175,6 +183,8 @@ def arguments_key(name: str, arguments: str, normalise: Normalise | None = None)
         return arguments
     if normalise is not None and isinstance(value, dict):
         value = normalise(name, cast("dict[str, Any]", value))
+        if isawaitable(value):
+            raise HookError(f"normalise must answer at once, not with {kind(value)}")
     try:
         return msgspec.json.encode(value, enc_hook=repr, order="deterministic").decode()
     except (ValueError, TypeError, RecursionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from power_loop.errors import UsageError
+from power_loop.governance.checks import whole
 from power_loop.governance.cycles import stale_rounds
 from power_loop.governance.policies import Policy, Stop
 from power_loop.governance.rounds import RoundReader
@@ -45,10 +45,8 @@ class NoProgress(Policy):
         Raises:
             UsageError: `window` is less than 1, or `polling` is no names.
         """
-        if window < 1:
-            raise UsageError(f"window must be a number of rounds from 1, not {window!r}")
         self.name = name
-        self._rounds = window
+        self._rounds = whole("window", window)
         self._reader = RoundReader(polling)
 
     def before_round(self, context: RoundStart[Any]) -> Stop | None:

@@ -121,7 +121,7 @@ async def test_a_condition_that_raises_stops_the_run(condition: ExitCondition) -
 def test_limits_that_cannot_be_are_refused(value: Any) -> None:
     """Zero, negative, not a number, not whole where it counts."""
     for make in (Exit.max_rounds, Exit.token_limit, Exit.stagnation):
-        with pytest.raises(UsageError, match="over 0"):
+        with pytest.raises(UsageError, match="whole number from 1"):
             make(value)
     if value != 1.5 or isinstance(value, bool):
         with pytest.raises(UsageError, match="over 0"):

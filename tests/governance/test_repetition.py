@@ -70,7 +70,7 @@ async def test_the_degrees_can_be_set() -> None:
     assert [step for step, _ in player.ran] == [1, 2, 3, 4, 5]
     with pytest.raises(UsageError, match="warned, then refused, then stopped"):
         RepetitionGuard(warn=3, refuse=2)
-    with pytest.raises(UsageError, match="not after 0"):
+    with pytest.raises(UsageError, match="warn must be a whole number from 1, not 0"):
         RepetitionGuard(warn=0)
 
 

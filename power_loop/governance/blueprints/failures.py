@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from power_loop.errors import UsageError
 from power_loop.governance.blueprints.processes import Ran, run_command
+from power_loop.governance.checks import over_zero
 from power_loop.governance.progress import MetricSnapshot
 
 __all__ = ["PYTEST", "PytestFailureMetric", "Report"]
@@ -71,10 +72,8 @@ class PytestFailureMetric:
             raise UsageError(f"the repository {str(repo)!r} is no directory")
         if not command or isinstance(command, str):
             raise UsageError("the test command is a sequence: the program, then its arguments")
-        if not 0 < timeout < float("inf"):
-            raise UsageError(f"timeout must be a finite number of seconds over 0, not {timeout!r}")
         self._command = tuple(command)
-        self._timeout = timeout
+        self._timeout = over_zero("timeout", timeout, "seconds")
         self._last: tuple[frozenset[tuple[str, int, int]], Report] | None = None
 
     async def measure(self) -> MetricSnapshot:
