@@ -57,7 +57,7 @@ async def opened_with_limits(
     )
     policies = Policies(
         RepetitionGuard(),
-        CostLimit(1e9, model=model, prices=prices),
+        CostLimit(1e9),
         ToolAllowlist(["weather"]),
         RequireApproval(_dangerous, "the place may not exist"),
         RateLimit({"weather": (10**6, 1.0)}),

@@ -48,7 +48,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         result_limit: characters of one tool result; the middle of a longer one is left out.
         run_budget: what one run may use, and those that carry it on, together.
         session_budget: what all runs of a session may use together.
-        prices: what tokens cost. Needed where cost is limited; GenAIPrices() if None.
+        prices: what tokens cost, recorded with each call. Needed where cost is limited; if None,
+            GenAIPrices() serves a budget, and nothing serves a `CostLimit`.
         budgeted_output: under a budget, tokens that an answer may have where `max_output_tokens`
             does not say: so many must be set aside.
         max_depth: how deep sessions of sub-agents may be nested below the first.

@@ -200,7 +200,8 @@ class Runner(Planner):
         """
         config = self.config
         given = config.run_budget or config.session_budget or self._meters or settings.delegates
-        given = given or "budget" in options or "extend" in options
+        # Where there are prices, what a call costs is recorded, limit or not.
+        given = given or config.prices is not None or "budget" in options or "extend" in options
         if not given and (below is None or not any("." in name for name in session.limits)):
             return settings
         meter = agent.spending.meter_for(

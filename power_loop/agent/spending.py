@@ -249,8 +249,8 @@ class RunPurse:
             self._measured = len(request.messages), sent
 
     def cost(self, model: str, usage: Usage) -> float:
-        """What tokens of a model cost in US dollars; 0 where nobody limits that."""
-        if not self.meter.limits_cost:
+        """What tokens of a model cost in US dollars; 0 where there is no price list."""
+        if self._prices is None and not self.meter.limits_cost:
             return 0.0
         return cost_of(self._prices, model, usage, ceiling=self.meter.ceiling)
 

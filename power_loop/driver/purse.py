@@ -34,7 +34,7 @@ class Purse(Protocol):
         ...
 
     def cost(self, model: str, usage: Usage) -> float:
-        """What tokens of a model cost in US dollars; 0 where nobody limits that."""
+        """What tokens of a model cost in US dollars; 0 where there is no price list."""
         ...
 
     def spend_tool_call(self, *, child: bool) -> BudgetExhausted | None:

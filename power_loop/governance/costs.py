@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
-from math import isfinite
 from typing import Any
 
-from llm_client.pricing import PriceBook
-from llm_client.types import Message, Usage
+from llm_client.types import Message
 from power_loop.errors import UsageError
+from power_loop.governance.checks import over_zero
 from power_loop.governance.policies import POLICY_META, Policy, Stop, Warn
 from power_loop.hooks import RoundStart
 from power_loop.session.outcome import BudgetExhausted
@@ -21,46 +19,40 @@ __all__ = ["CostLimit", "cost_of"]
 class CostLimit(Policy):
     """Ends a run `budget_exhausted` when its task has cost so much; before that, warns the model.
 
+    What counts is what `AgentConfig(prices=…)` says of each call, whichever model was asked, in
+    sub-agents too. A call of a model that is not in there costs nothing, unless its `PricePolicy`
+    has a `Ceiling`; where nothing has a price, the run is stopped.
+
     It is looked at between rounds, so the last round may go beyond; `Budget(cost=…)` is never
     passed, but does not tell the model that it is time to come to an end.
     """
 
     name = "cost_limit"
 
-    def __init__(
-        self,
-        usd: float,
-        *,
-        model: str,
-        prices: PriceBook,
-        warn_at: float = 0.8,
-        name: str = "cost_limit",
-    ) -> None:
+    def __init__(self, usd: float, *, warn_at: float = 0.8, name: str = "cost_limit") -> None:
         """Describes the rule.
 
         Args:
-            usd: US dollars that a task may cost, reckoned as `Exit.cost_limit` does.
-            model: whose prices count.
-            prices: where they stand.
+            usd: US dollars that a task may cost.
             warn_at: the share of `usd` from which the model is told, once a task; 1 for never.
             name: of the policy, where there are several of them.
 
         Raises:
             UsageError: `usd` is not over 0, or `warn_at` is not over 0 and up to 1.
         """
-        if not (isfinite(usd) and usd > 0):
-            raise UsageError(f"CostLimit must be a finite number of dollars over 0, not {usd!r}")
-        if not 0 < warn_at <= 1:
-            raise UsageError(f"warn_at must be a share over 0 and up to 1, not {warn_at!r}")
         self.name = name
-        self._most = usd
-        self._model = model
-        self._prices = prices
+        self._most = over_zero("CostLimit", usd, "dollars")
+        if over_zero("warn_at", warn_at) > 1:
+            raise UsageError(f"warn_at must be a share over 0 and up to 1, not {warn_at!r}")
         self._warned_from = usd * warn_at
 
     def before_round(self, context: RoundStart[Any]) -> Stop | Warn | None:
-        """Stops what has cost too much, and warns of it."""
-        cost = cost_of(context.spent, self._model, self._prices)
+        """Stops what has cost too much, and warns of it.
+
+        Raises:
+            UsageError: see `cost_of`.
+        """
+        cost = cost_of(context.spent)
         if cost >= self._most:
             used = f"{cost:g} of {self._most:g} US dollars used"
             return Stop(used, BudgetExhausted(f"policy.{self.name}", used))
@@ -72,17 +64,18 @@ class CostLimit(Policy):
         )
 
 
-def cost_of(spent: Spent, model: str, prices: PriceBook) -> float:
-    """US dollars that a task has cost at most: as if nothing had come from a cache.
+def cost_of(spent: Spent) -> float:
+    """US dollars that a task has cost, to a trillionth, as they are added up.
 
     Raises:
-        PriceUnknown: the price book refuses a model that it does not know.
-        UsageError: it gives no price for it.
+        UsageError: tokens were spent, and none of them had a price.
     """
-    price = prices.price(model, Usage(spent.input_tokens, spent.output_tokens))
-    if price is None:
-        raise UsageError(f"the price book gives no price for {model!r}, so none can limit")
-    return float(max(price.amount, Decimal(str(spent.cost))))
+    if spent.tokens and not spent.cost:
+        raise UsageError(
+            f"{spent.tokens} tokens were spent that have no price, so what they cost cannot be "
+            "limited; give AgentConfig(prices=…) a price list that has the model"
+        )
+    return round(spent.cost, 12)
 
 
 def _told(messages: Sequence[Message], policy: str) -> bool:

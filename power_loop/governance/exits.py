@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from llm_client.pricing import PriceBook
 from llm_client.types import Message
 from power_loop.agent.extensions import Extension
 from power_loop.driver.dispatch import Hooks
@@ -107,17 +106,16 @@ class Exit:
         return _Limit("tokens", whole("token_limit", tokens), _tokens)
 
     @staticmethod
-    def cost_limit(usd: float, *, model: str, prices: PriceBook) -> ExitCondition:
+    def cost_limit(usd: float) -> ExitCondition:
         """Ends the run `budget_exhausted` when a task has cost so many US dollars.
 
-        As `token_limit`, and reckoned as if nothing had come from a cache: what a task has cost is
-        not more than that. `evaluate` raises what the price book raises for a model without price.
+        As `token_limit`; what calls cost is reckoned as `CostLimit` says. `evaluate` raises
+        UsageError where nothing has a price.
 
         Raises:
             UsageError: it is not over 0.
         """
-        most = over_zero("cost_limit", usd)
-        return _Limit("cost", most, lambda spent: cost_of(spent, model, prices))
+        return _Limit("cost", over_zero("cost_limit", usd), cost_of)
 
 
 class Exits(Extension):

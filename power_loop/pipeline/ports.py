@@ -209,7 +209,7 @@ class Ports(Protocol):
 
     @property
     def limited(self) -> bool:
-        """Whether there is any budget; if not, nothing need be reserved."""
+        """Whether there is any budget, or prices; if not, nothing need be reserved."""
         ...
 
     @property
@@ -297,7 +297,7 @@ class Ports(Protocol):
         ...
 
     def cost(self, model: str, usage: Usage) -> float:
-        """What tokens of a model cost in US dollars, where that is limited; 0 otherwise."""
+        """What tokens of a model cost in US dollars; 0 where nobody has prices."""
         ...
 
     def spend_tool_call(self, call_id: str, *, child: bool) -> BudgetExhausted | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
-from decimal import Decimal
 from math import inf, nan
 from typing import Any
 
@@ -12,12 +10,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from llm_client.pricing import Rates, TablePrices
 from llm_client.types import Message, ToolResult
 from power_loop import AgentLoop, MemoryStore, approve, deny, tool
 from power_loop.errors import UsageError
 from power_loop.governance import (
-    CostLimit,
     Policies,
     Policy,
     RateLimit,
@@ -25,10 +21,8 @@ from power_loop.governance import (
     ToolAllowlist,
 )
 from power_loop.hooks import ToolBefore
-from power_loop.session.outcome import BudgetExhausted
 from tests.agent.scripted import Reply, Scripted, calls, says
 from tests.agent.support import check_log
-from tests.governance.traces import Call, Player, Step
 
 pytestmark = pytest.mark.anyio
 
@@ -237,59 +231,3 @@ async def test_a_call_that_is_judged_twice_counts_once() -> None:
         token = (await _waiting(loop, session)).token
         assert (await loop.resume(session, answers=[approve(token)])).status == "completed"
     assert till.paid == [9]
-
-
-# ── what a task may cost ──────────────────────────────────────────────────────────────────────────
-
-# Each round uses 10 + 5 tokens, which cost 0.006 US dollars.
-PRICES = TablePrices(
-    {"m": Rates(input=Decimal(100), output=Decimal(1000), as_of=date(2026, 1, 1))},
-    today=lambda: date(2026, 1, 2),
-)
-WORK: list[Step] = [[Call("work", {"n": n}, f"done {n}")] for n in range(30)]
-
-
-async def test_a_task_is_warned_once_of_what_it_costs_and_then_ended() -> None:
-    """A resumed run has cost what it had; the next task begins anew."""
-    player = Player(WORK)
-    limit = CostLimit(0.03, model="m", prices=PRICES, warn_at=0.6)
-    loop = AgentLoop(player.llm, tools=player.tools(), extensions=[Policies(limit)])
-    async with loop:
-        first = await loop.send("go")
-        assert first.outcome == BudgetExhausted("policy.cost_limit", "0.03 of 0.03 US dollars used")
-        assert player.asked == 5
-        told = [sum("of the 0.03" in str(m) for m in r.messages) for r in player.llm.requests]
-        assert told == [0, 0, 0, 1, 1]
-        again = await loop.resume(first.session_id)
-        assert again.status == "budget_exhausted"
-        assert player.asked == 5
-        await loop.send("another", first.session_id)
-        assert player.asked == 10
-        told = [sum("of the 0.03" in str(m) for m in r.messages) for r in player.llm.requests]
-        assert told[5:] == [1, 1, 1, 2, 2]
-        await check_log(loop, first.session_id)
-
-
-async def test_a_task_whose_cost_is_not_known_is_stopped() -> None:
-    """Rather than left to cost anything."""
-    player = Player(WORK)
-    limit = CostLimit(1, model="unknown", prices=PRICES)
-    async with AgentLoop(player.llm, tools=player.tools(), extensions=[Policies(limit)]) as loop:
-        result = await loop.send("go")
-    assert result.status == "stopped"
-    assert "cost_limit:round failed: PriceUnknown" in str(result.outcome)
-    assert player.asked == 0
-
-
-@pytest.mark.parametrize("usd", [0, -1, nan, inf])
-def test_a_cost_limit_that_cannot_be_is_refused(usd: float) -> None:
-    """Zero, negative, not a number, no end."""
-    with pytest.raises(UsageError, match="over 0"):
-        CostLimit(usd, model="m", prices=PRICES)
-
-
-@pytest.mark.parametrize("share", [0, -0.5, 1.5, nan])
-def test_a_share_to_warn_at_that_is_none_is_refused(share: float) -> None:
-    """It is a part of the limit."""
-    with pytest.raises(UsageError, match="warn_at"):
-        CostLimit(1, model="m", prices=PRICES, warn_at=share)

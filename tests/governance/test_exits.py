@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
-from decimal import Decimal
 from math import inf, nan
 from typing import Any
 
@@ -11,22 +9,17 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from llm_client.pricing import Rates, TablePrices
 from power_loop import AgentConfig, AgentLoop
 from power_loop.errors import UsageError
 from power_loop.governance import Exit, ExitCondition, Exits, ExitState
 from power_loop.hooks import HookEnding
 from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress, PlanFailed, Stopped
 from tests.agent.support import check_log
-from tests.governance.traces import Call, Player, Step, played
+from tests.governance.traces import PRICES, Call, Player, Step, played
 
 pytestmark = pytest.mark.anyio
 
 WORK: list[Step] = [[Call("work", {"n": n}, f"done {n}")] for n in range(30)]
-PRICES = TablePrices(
-    {"m": Rates(input=Decimal(100), output=Decimal(1000), as_of=date(2026, 1, 1))},
-    today=lambda: date(2026, 1, 2),
-)
 
 
 @pytest.mark.parametrize(
@@ -35,11 +28,7 @@ PRICES = TablePrices(
         (Exit.max_rounds(4), BudgetExhausted("exit.rounds", "4 of 4 used"), 4),
         # Each round uses 10 + 5 tokens.
         (Exit.token_limit(31), BudgetExhausted("exit.tokens", "45 of 31 used"), 3),
-        (
-            Exit.cost_limit(0.013, model="m", prices=PRICES),
-            BudgetExhausted("exit.cost", "0.018 of 0.013 used"),
-            3,
-        ),
+        (Exit.cost_limit(0.013), BudgetExhausted("exit.cost", "0.018 of 0.013 used"), 3),
         (Exit.success(lambda s: s.round == 2, "two are enough"), GoalReached("two are enough"), 2),
     ],
 )
@@ -47,7 +36,7 @@ async def test_a_run_ends_when_a_condition_says_so(
     condition: ExitCondition, ending: HookEnding, rounds: int
 ) -> None:
     """Before the round that would be one too many."""
-    result, player = await played(WORK, Exits(condition))
+    result, player = await played(WORK, Exits(condition), prices=PRICES)
     assert result.outcome == ending
     assert player.asked == rounds
 
@@ -105,16 +94,15 @@ class Raises:
         raise ValueError("no idea")
 
 
-@pytest.mark.parametrize(
-    "condition", [Raises(), Exit.cost_limit(1, model="unknown", prices=PRICES)]
-)
-async def test_a_condition_that_raises_stops_the_run(condition: ExitCondition) -> None:
-    """A limit of which nobody knows whether it is kept is no limit."""
+@pytest.mark.parametrize(("condition", "asked"), [(Raises(), 0), (Exit.cost_limit(1), 1)])
+async def test_a_condition_that_raises_stops_the_run(condition: ExitCondition, asked: int) -> None:
+    """A limit of which nobody knows whether it is kept is no limit. Before anything was spent, a
+    limit of cost is kept."""
     result, player = await played(WORK, Exits(condition))
     assert isinstance(result.outcome, Stopped)
     assert "exits failed" in result.outcome.reason
     assert result.resumable
-    assert player.asked == 0
+    assert player.asked == asked
 
 
 @pytest.mark.parametrize("value", [0, -1, nan, inf, True, 1.5, "3"])
@@ -125,7 +113,7 @@ def test_limits_that_cannot_be_are_refused(value: Any) -> None:
             make(value)
     if value != 1.5 or isinstance(value, bool):
         with pytest.raises(UsageError, match="over 0"):
-            Exit.cost_limit(value, model="m", prices=PRICES)
+            Exit.cost_limit(value)
 
 
 def test_exits_without_conditions_are_refused() -> None:

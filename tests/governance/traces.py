@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from llm_client.pricing import PriceBook, Rates, TablePrices
 from llm_client.types import LLMRequest
 from power_loop import AgentConfig, AgentLoop, Extension, Hooks, JsonSchemaTool
 from power_loop.agent.result import RunResult
@@ -16,7 +19,13 @@ from power_loop.session.records import Decided
 from tests.agent.scripted import Reply, Scripted, calls, says
 from tests.agent.support import check_log
 
-__all__ = ["Call", "GoOn", "Player", "Step", "played"]
+__all__ = ["PRICES", "Call", "GoOn", "Player", "Step", "played"]
+
+PRICES = TablePrices(
+    {"scripted": Rates(input=Decimal(100), output=Decimal(1000), as_of=date(2026, 1, 1))},
+    today=lambda: date(2026, 1, 2),
+)
+"""Those of the scripted model: a round uses 10 + 5 tokens, which cost 0.006 US dollars."""
 
 
 class Call(Struct, frozen=True):
@@ -105,13 +114,14 @@ async def played(
     *extensions: Extension,
     injected: Sequence[str] = ("Go on.",),
     max_rounds: int = 200,
+    prices: PriceBook | None = None,
 ) -> tuple[RunResult[None], Player]:
     """Plays a trace in a loop with these extensions: how it ended, and what was done."""
     player = Player(steps)
     loop = AgentLoop(
         player.llm,
         tools=player.tools(),
-        config=AgentConfig(max_rounds=max_rounds),
+        config=AgentConfig(max_rounds=max_rounds, prices=prices),
         extensions=(*extensions, GoOn(player, injected)),
     )
     async with loop:
