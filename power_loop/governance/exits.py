@@ -25,6 +25,8 @@ __all__ = ["Exit", "ExitCondition", "ExitState", "Exits", "checked_conditions", 
 
 _LOOKED_AT = 32
 """Rounds in which something must have been there before to be nothing new."""
+_BEFORE = 16
+"""At least so many of them are before those that a condition counts."""
 
 
 class ExitState(Struct, frozen=True, kw_only=True):
@@ -36,7 +38,8 @@ class ExitState(Struct, frozen=True, kw_only=True):
         messages: the view.
         spent: what has been used since the task's input.
         unchanged: rounds in a row without any change of what is measured; where nothing is
-            measured, rounds that have brought nothing new.
+            measured, rounds that have brought nothing new among the last 32, or more if there is an
+            `Exit.stagnation` that counts more.
         snapshot: what was measured just now; None where nothing is.
         trend: whether that was nearer to the goal than the one before.
         deps: what the caller of `send` passed.
@@ -136,6 +139,8 @@ class Exits(Extension):
             raise UsageError("Exits needs conditions, such as Exit.max_rounds(50)")
         self._conditions = checked_conditions(conditions)
         self._order = order
+        counted = [each.rounds for each in conditions if isinstance(each, _Stagnation)]
+        self._looked_at = max(_LOOKED_AT, max(counted, default=0) + _BEFORE)
         self._reader = RoundReader()
 
     def hooks(self, hooks: Hooks) -> None:
@@ -143,7 +148,7 @@ class Exits(Extension):
         hooks.on(ROUND_START, self._begin, name="exits", order=self._order, on_error="close")
 
     async def _begin(self, context: RoundStart[Any]) -> Break | None:
-        count = min(context.round, _LOOKED_AT)
+        count = min(context.round, self._looked_at)
         rounds = self._reader.read(context.session_id, context.messages, count)
         state = ExitState(
             session_id=context.session_id,

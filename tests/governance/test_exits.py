@@ -50,6 +50,15 @@ async def test_stagnation_is_rounds_that_bring_nothing_new() -> None:
     assert player.asked == 6
 
 
+@pytest.mark.parametrize("rounds", [1, 16, 31, 32, 33, 50, 100])
+async def test_stagnation_is_noticed_however_long_it_is_to_last(rounds: int) -> None:
+    """After just so many rounds."""
+    same: Step = [Call("read", {}, "same")]
+    result, player = await played([*WORK, *([same] * 120)], Exits(Exit.stagnation(rounds)))
+    assert result.outcome == NoProgress(f"{rounds} rounds in a row have changed nothing")
+    assert player.asked == len(WORK) + 1 + rounds
+
+
 class Own:
     """A condition of one's own; asynchronous."""
 
