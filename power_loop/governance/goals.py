@@ -42,7 +42,7 @@ from power_loop.hooks import (
     SessionEnd,
     replace,
 )
-from power_loop.session.outcome import GoalReached, NoProgress, Stopped
+from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress, Stopped
 from power_loop.session.text import repaired_text
 
 __all__ = ["GOAL_META", "GoalDriven"]
@@ -98,8 +98,8 @@ class GoalDriven(Extension):
             max_observation: bytes of an observation; the middle of a longer one is left out, and a
                 digest of it is told.
             timeout: seconds that each of the metric's answers, and that `observe` may take.
-            extra_rounds: rounds that the run has left after the model has said wrongly that it is
-                done.
+            extra_rounds: rounds that the run has left after the model has first said wrongly that
+                it is done; saying so again gives no more of them. Then it ends `budget_exhausted`.
             below: whether it is the goal of sub-agents as well; they have a task of their own, and
                 cannot answer before it is reached.
             order: of its handlers among all others of the loop.
@@ -121,7 +121,7 @@ class GoalDriven(Extension):
         self._below = below
         self._plans = ValidPlans(below=below)
         # Between a model's answer and the question whether the run is complete; by session.
-        self._claims: dict[str, MetricSnapshot] = {}
+        self._claims: dict[str, Continue] = {}
 
     def hooks(self, hooks: Hooks) -> None:
         """Registers its handlers."""
@@ -158,8 +158,11 @@ class GoalDriven(Extension):
             observed = await self._observed()
         except MeasuringFailed as error:
             return Break(str(error), Stopped(str(error)))
+        claimed = 0 if before is None else _claimed(before, context.round)
+        if plan is not None and not plan.calls:
+            claimed = claimed or context.round
         step = advanced(before, snapshot, plan)
-        now = step.progress
+        now = replace(step.progress, claimed=claimed)
         if now.streak >= self._window:
             reason = f"{now.streak} rounds in a row have changed nothing; {snapshot}"
             return Break(reason, NoProgress(reason))
@@ -177,7 +180,7 @@ class GoalDriven(Extension):
         ending = await first_exit(self._exits, state)
         if ending is not None:
             return ending
-        said = self._message(observed, snapshot, step)
+        said = self._message(observed, snapshot, replace(step, progress=now))
         return replace(context, append=(*context.append, said))
 
     async def _answered(self, context: LlmAfter[Any]) -> Break | None:
@@ -190,18 +193,26 @@ class GoalDriven(Extension):
             return Break(str(error), Stopped(str(error)))
         if reached:
             return Break("goal reached", GoalReached(str(snapshot)))
-        self._claims[context.session_id] = snapshot
+        left = self._left(context)
+        if left < 1:
+            used = f"wrongly said to be done, {self._extra} rounds ago and again; {snapshot}"
+            return Break(used, BudgetExhausted(f"{self.name}.extra_rounds", used))
+        told = f"You have made no further call, but the goal is not reached: {snapshot}."
+        self._claims[context.session_id] = Continue(repaired_text(told), left)
         return None
+
+    def _left(self, context: LlmAfter[Any]) -> int:
+        """Rounds that the run has left, as the model says that it is done."""
+        known = _newest(context.request.messages)
+        first = 0 if known is None else _claimed(known[1], context.round)
+        return self._extra - (context.round - first if first else 0)
 
     def _complete(self, context: CompleteDecide[Any]) -> Continue | None:
         if context.reason != "completed" or not self._is_meant(context):
             return None
-        snapshot = self._claims.pop(context.session_id, None)
-        if snapshot is None:
-            # Answered in a former process. The next round begins by measuring.
-            return Continue("Whether the goal is reached is measured now.", self._extra)
-        told = f"You have made no further call, but the goal is not reached: {snapshot}."
-        return Continue(repaired_text(told), self._extra)
+        # Without a claim it was answered in a former process. The next round begins by measuring.
+        measures = Continue("Whether the goal is reached is measured now.", self._extra)
+        return self._claims.pop(context.session_id, measures)
 
     def _forget(self, context: SessionEnd[Any]) -> None:
         self._claims.pop(context.session_id, None)
@@ -270,16 +281,27 @@ def _story(context: RoundStart[Any], *, invalid: bool) -> tuple[GoalProgress | N
     """How far the task was, and what the model has done since; None for nothing."""
     if context.spent.rounds == 0:
         return None, None  # what was measured before is another task's
-    newest: Message | None = None
-    for at in range(len(context.messages) - 1, -1, -1):
-        message = context.messages[at]
-        if message.role == "assistant":
-            # Older ones since the measurement were given back, and did nothing.
-            newest = newest or message
-        elif message.meta is not None and GOAL_META in message.meta:
-            before = msgspec.json.decode(message.meta[GOAL_META], type=GoalProgress)
-            return before, None if newest is None else _plan(newest, invalid=invalid)
-    return None, None
+    known = _newest(context.messages)
+    if known is None:
+        return None, None
+    at, before = known
+    # Older ones since the measurement were given back, and did nothing.
+    answers = [message for message in context.messages[at:] if message.role == "assistant"]
+    return before, _plan(answers[-1], invalid=invalid) if answers else None
+
+
+def _newest(messages: Sequence[Message]) -> tuple[int, GoalProgress] | None:
+    """Where the newest observation is, and what it tells."""
+    for at in range(len(messages) - 1, -1, -1):
+        meta = messages[at].meta
+        if meta is not None and GOAL_META in meta:
+            return at, msgspec.json.decode(meta[GOAL_META], type=GoalProgress)
+    return None
+
+
+def _claimed(known: GoalProgress, round: int) -> int:
+    """When the model first said that it was done, among the rounds that are counted up to this."""
+    return known.claimed if known.claimed <= round else 0
 
 
 def _plan(answer: Message, *, invalid: bool) -> Plan:

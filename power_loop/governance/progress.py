@@ -93,6 +93,7 @@ class GoalProgress(Struct, frozen=True, omit_defaults=True):
         unchanged: measurements in a row without any change, whatever was done.
         calls: digests of what was called before the newest one.
         failed: approaches after which something was worse than before, newest last.
+        claimed: the round in which the model first made no call, as if it were done; 0 for none.
     """
 
     value: float | None = None
@@ -102,6 +103,7 @@ class GoalProgress(Struct, frozen=True, omit_defaults=True):
     unchanged: int = 0
     calls: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    claimed: int = 0
 
 
 class Advance(Struct, frozen=True):

@@ -100,6 +100,8 @@ class BudgetExhausted(_Ending, frozen=True, omit_defaults=True, tag="budget_exha
                 where = "AgentLoop(budget=…)"
             case "exit":
                 where = "the condition of Exits(…)"
+            case "goal":
+                where = "GoalDriven(…)"
             case "policy":
                 return f"raise the limit of the policy {name!r}, then resume the session"
             case _ if scope.startswith("child."):

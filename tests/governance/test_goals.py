@@ -25,7 +25,7 @@ from power_loop.governance import (
 )
 from power_loop.governance.goals import GOAL_META
 from power_loop.runtime.stores.base import Store
-from power_loop.session.outcome import GoalReached, NoProgress, PlanFailed, Stopped
+from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress, PlanFailed, Stopped
 from tests.agent.scripted import Reply, Scripted, calls, says
 from tests.agent.support import check_log
 
@@ -215,6 +215,35 @@ async def test_the_next_task_begins_anew() -> None:
     assert (first.status, again.status) == ("no_progress", "no_progress")
     assert len(llm.requests) == 6
     assert [p.streak for p in progress(llm.requests[-1])] == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize(("extra", "claims", "asked"), [(2, 1, 3), (5, 4, 9), (5, 9, 14)])
+async def test_saying_again_and_again_that_it_is_done_gives_no_more_rounds(
+    extra: int, claims: int, asked: int
+) -> None:
+    """They count from the first time, also where another process goes on, and whatever the model
+    tries in between; `claims` is the round of that time."""
+    world, store = World("a"), MemoryStore()
+    made: list[int] = []
+
+    def reply(_: LLMRequest) -> Reply:
+        made.append(len(made) + 1)
+        tries = made[-1] < claims or (made[-1] - claims) % 2
+        # One that says so in the last round of all has no other ending left.
+        return mend(made[-1], f"z{made[-1]}") if tries and made[-1] < asked else says("Done!")
+
+    stop = Exits(Exit.max_rounds(claims + 1))
+    llm = Scripted(by=reply)
+    first, _ = await _sent(world, llm, GoalDriven(world, extra_rounds=extra), stop, store=store)
+    goal = GoalDriven(world, extra_rounds=extra, window=99)
+    with anyio.fail_after(10):
+        async with AgentLoop(llm, tools=[world.tool], extensions=[goal], store=store) as loop:
+            result = await loop.resume(first.session_id) if first.resumable else first
+            await check_log(loop, first.session_id, does_the_same=False)
+    assert isinstance(result.outcome, BudgetExhausted)
+    assert result.outcome.limit == "goal.extra_rounds"
+    assert f"wrongly said to be done, {extra} rounds ago and again" in result.outcome.reason
+    assert len(made) == asked
 
 
 async def test_a_long_observation_is_cut_in_its_middle_with_a_digest() -> None:

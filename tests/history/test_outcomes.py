@@ -77,6 +77,7 @@ async def test_an_outcome_can_be_resumed_exactly_if_it_says_so(status: str) -> N
             "policy.cost_limit",
             "raise the limit of the policy 'cost_limit', then resume the session",
         ),
+        ("goal.extra_rounds", "raise extra_rounds in GoalDriven(…), then resume the session"),
         ("tenant.tokens", "raise tokens in the budget 'tenant', then resume the session"),
         ("mine", "raise mine in the budget that limits it, then resume the session"),
     ],
