@@ -9,6 +9,7 @@ repetition.py  RepetitionGuard, by degrees   stalled.py  NoProgress, bluntly
 rounds.py      what the last rounds were, as the transcript tells it; cycles.py whether they repeat
 exits.py       Exit and Exits: conditions under which a run ends
 progress.py    what is measured, and whether that was progress
+kept.py        what has to be there in the end, as it was in the beginning
 plans.py       ValidPlans: calls that cannot be made are given back
 goals.py       GoalDriven: runs that end when their goal is measured to be reached
 blueprints/    whole set-ups: a test suite is to be mended

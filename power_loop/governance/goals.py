@@ -17,6 +17,7 @@ from power_loop.driver.dispatch import Hooks
 from power_loop.errors import HookError, PowerLoopError
 from power_loop.governance.checks import function, over_zero, truth, whole
 from power_loop.governance.exits import ExitCondition, ExitState, checked_conditions, first_exit
+from power_loop.governance.kept import Kept, held
 from power_loop.governance.plans import STRIKES, ValidPlans, rejections
 from power_loop.governance.progress import (
     Advance,
@@ -120,6 +121,7 @@ class GoalDriven(Extension):
         self._order = order
         self._below = below
         self._plans = ValidPlans(below=below)
+        self._kept = Kept()
         # Between a model's answer and the question whether the run is complete; by session.
         self._claims: dict[str, Continue] = {}
 
@@ -151,9 +153,11 @@ class GoalDriven(Extension):
         if rejected % STRIKES:
             return None  # nothing has happened; the model may mend its plan
         before, plan = _story(context, invalid=rejected > 0)
+        begins = context.spent.rounds == 0
         try:
-            snapshot = await self._measured()
-            if await self._is_success(snapshot):
+            kept = frozenset[str]() if begins else self._of(context, context.messages)
+            snapshot, reached = await self._judged(kept)
+            if reached:
                 return Break("goal reached", GoalReached(str(snapshot)))
             observed = await self._observed()
         except MeasuringFailed as error:
@@ -181,14 +185,16 @@ class GoalDriven(Extension):
         if ending is not None:
             return ending
         said = self._message(observed, snapshot, replace(step, progress=now))
+        more = self._kept.meta(context.session_id, snapshot, begins=begins)
+        said = replace(said, meta={**(said.meta or {}), **more})
         return replace(context, append=(*context.append, said))
 
     async def _answered(self, context: LlmAfter[Any]) -> Break | None:
         if context.response.tool_calls or not self._is_meant(context):
             return None
         try:
-            snapshot = await self._measured()
-            reached = await self._is_success(snapshot)
+            kept = self._of(context, context.request.messages)
+            snapshot, reached = await self._judged(kept)
         except MeasuringFailed as error:
             return Break(str(error), Stopped(str(error)))
         if reached:
@@ -216,11 +222,20 @@ class GoalDriven(Extension):
 
     def _forget(self, context: SessionEnd[Any]) -> None:
         self._claims.pop(context.session_id, None)
+        self._kept.forget(context.session_id)
+
+    def _of(self, context: HookContext[Any], messages: Sequence[Message]) -> frozenset[str]:
+        return self._kept.of(context.session_id, messages)
 
     def _is_meant(self, context: HookContext[Any]) -> bool:
         return self._below or context.depth == 0
 
     # ── the world ──
+
+    async def _judged(self, kept: frozenset[str]) -> tuple[MetricSnapshot, bool]:
+        """What is measured, and whether it is the goal; nothing of `kept` may be missing."""
+        snapshot, lacks = held(await self._measured(), kept)
+        return snapshot, not lacks and await self._is_success(snapshot)
 
     async def _measured(self) -> MetricSnapshot:
         snapshot = await self._asked("the metric", self._metric.measure)

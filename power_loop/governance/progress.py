@@ -35,6 +35,9 @@ class MetricSnapshot(Struct, frozen=True):
         value: how far the goal is; less is better. None if that is no number.
         items: what is still open, each by a name that stays its own: failing tests, say.
         detail: more about it, for the model to read.
+        there: all that was looked at, open or not, each by its name; None if that is not known.
+            What was there when the task was first measured and is not there any more is open, too:
+            no goal is reached by doing away with what it is measured by.
 
     Raises:
         UsageError: the value is not a number.
@@ -43,6 +46,7 @@ class MetricSnapshot(Struct, frozen=True):
     value: float | None = None
     items: frozenset[str] = frozenset()
     detail: str = ""
+    there: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if self.value is not None and isnan(self.value):

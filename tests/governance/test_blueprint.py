@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from llm_client.types import LLMRequest, Message, ToolResult
 from power_loop import AgentConfig, AgentLoop, MemoryStore
 from power_loop.errors import UsageError
+from power_loop.governance import Exit
 from power_loop.governance.blueprints.test_fix import TestFixBlueprint
 from power_loop.governance.goals import GOAL_META
 from power_loop.session.outcome import Cancelled, Crashed, GoalReached
@@ -57,6 +58,14 @@ def repository(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder
+
+
+def mend(repo: Path) -> None:
+    """All of it, as somebody else would."""
+    (repo / "shop/prices.py").write_text("total = sum\n")
+    (repo / "shop/words.py").write_text("title = str.capitalize\n")
+    bill = (repo / "shop/bill.py").read_text()
+    (repo / "shop/bill.py").write_text(bill.replace("len(prices) + 1", "len(prices)"))
 
 
 def read(n: int, path: str) -> Reply:
@@ -139,6 +148,76 @@ async def test_a_suite_is_mended_step_by_step_through_a_regression(tmp_path: Pat
     assert "Mend the code" in llm.requests[0].system
 
 
+def away_with(old: str, new: str) -> Callable[[Path], None]:
+    """Mends everything but the test of the prices, in whose file `old` becomes `new`."""
+
+    def done(repo: Path) -> None:
+        mend(repo)
+        (repo / "shop/prices.py").write_text(FILES["shop/prices.py"])
+        file = repo / "tests/test_prices.py"
+        file.write_text(file.read_text().replace(old, new))
+
+    return done
+
+
+def without_the_file(repo: Path) -> None:
+    mend(repo)
+    (repo / "tests/test_prices.py").unlink()
+
+
+def deselected(repo: Path) -> None:
+    away_with("", "")(repo)
+    (repo / "pytest.ini").write_text('[pytest]\naddopts = -k "not test_total"\n')
+
+
+_MARKED = "import pytest\n\n\n@pytest.mark.{}\ndef test_total"
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        away_with("def test_total", "def skipped_total"),
+        away_with("def test_total", "def test_sum"),
+        away_with("def test_total", _MARKED.format("skip")),
+        away_with("def test_total", _MARKED.format("xfail")),
+        away_with("    assert", "    import pytest; pytest.skip()\n    assert"),
+        without_the_file,
+        deselected,
+    ],
+)
+async def test_a_goal_is_not_reached_by_doing_away_with_a_test(
+    tmp_path: Path, cheat: Callable[[Path], None]
+) -> None:
+    """Renamed, skipped, removed, left out: also where another process goes on, it is open; and not
+    any more once it runs again and passes."""
+    repo, store = repository(tmp_path), MemoryStore()
+    test = FILES["tests/test_prices.py"]
+
+    def cheats(request: LLMRequest) -> Reply:
+        cheat(repo)
+        return says("All tests pass.")
+
+    def mends(request: LLMRequest) -> Reply:
+        mend(repo)
+        (repo / "tests/test_prices.py").write_text(test)
+        (repo / "pytest.ini").unlink(missing_ok=True)
+        return says("Now they do.")
+
+    first = TestFixBlueprint(repo, test_command=QUICK, exits=[Exit.max_rounds(1)])
+    llm, other = Scripted(by=cheats), Scripted(by=mends)
+    with anyio.fail_after(60):
+        async with AgentLoop(llm, store=store, extensions=[first]) as loop:
+            result = await loop.send("Make the tests pass.")
+        assert result.status == "budget_exhausted"
+        async with loop_of(other, repo, store) as loop:
+            result = await loop.resume(result.session_id)
+            await check_log(loop, result.session_id, does_the_same=False)
+    gone = "tests/test_prices.py::test_total (gone, or not run)"
+    assert gone in told(other.requests[0].messages)[-1]
+    assert result.outcome == GoalReached("nothing is open")
+    assert len(other.requests) == 1
+
+
 async def test_another_process_goes_on_where_one_has_died(tmp_path: Path) -> None:
     """In the middle of a model call, after a regression: what failed is still known."""
     repo, gate = repository(tmp_path), Gate()
@@ -203,10 +282,7 @@ async def test_the_tools_do_not_leave_the_repository(tmp_path: Path) -> None:
 
     def reply(request: LLMRequest) -> Reply:
         if len(request.messages) > 3:
-            for name in ("shop/prices.py", "shop/words.py", "shop/bill.py"):
-                (repo / name).unlink()
-            for file in (repo / "tests").glob("test_*.py"):
-                file.write_text("def test_nothing():\n    pass\n")
+            mend(repo)
             return says("Somebody has mended it.")
         return attempts
 

@@ -56,9 +56,25 @@ async def test_failures_are_named_as_pytest_names_them(tmp_path: Path) -> None:
         assert snapshot.items == {"test_a.py::TestB::TestC::test_d[a - b]", "test_a.py::test_e"}
         assert not metric.is_success(snapshot)
         (tmp_path / "test_b.py").write_text("import nothing_of_that_name\n")
+        again = await metric.measure()
+    assert again.items == snapshot.items | {"test_b.py"}
+    assert "exit status: 1" in again.detail
+
+
+async def test_what_has_run_is_known_by_test_and_file(tmp_path: Path) -> None:
+    """Not what was skipped, by whatever name; one that could not be collected is there as well."""
+    skips = "import pytest\n\n@pytest.mark.{}\ndef test_{}():\n    assert False\n"
+    metric = suite(
+        tmp_path,
+        a="def test_a():\n    pass\n\ndef test_b():\n    assert False\n",
+        b=skips.format("skip", "c"),
+        c=skips.format("xfail", "d"),
+        d="import nothing_of_that_name\n",
+    )
+    with anyio.fail_after(60):
         snapshot = await metric.measure()
-    assert snapshot.items == {"test_b.py"}
-    assert "exit status: 2" in snapshot.detail
+    assert snapshot.items == {"test_a.py::test_b", "test_d.py"}
+    assert snapshot.there == {"test_a.py", "test_a.py::test_a", "test_a.py::test_b", "test_d.py"}
 
 
 async def test_whatever_keeps_a_suite_from_its_end_is_a_failure(tmp_path: Path) -> None:
@@ -67,7 +83,9 @@ async def test_whatever_keeps_a_suite_from_its_end_is_a_failure(tmp_path: Path) 
     with anyio.fail_after(60):
         assert (await metric.measure()).items == {"<pytest ended with status 5>"}
         (tmp_path / "test_a.py").write_text("import os\n\ndef test_a():\n    os.abort()\n")
-        assert (await metric.measure()).items == {f"<pytest ended with status {-signal.SIGABRT}>"}
+        died = await metric.measure()
+        assert died.items == {f"<pytest ended with status {-signal.SIGABRT}>"}
+        assert died.there is None
         other = PytestFailureMetric(tmp_path, (sys.executable, "-c", "raise SystemExit(1)"))
         assert (await other.measure()).items == {"<pytest ended with status 1>"}
         (tmp_path / "test_a.py").write_text("import time\n\ndef test_a():\n    time.sleep(999)\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -35,10 +35,13 @@ class Report(Struct, frozen=True):
         failing: tests that fail and files that cannot be collected, each as pytest names it; and
             `<…>` for whatever kept the suite from running to its end.
         ran: what became of the process.
+        there: tests that were run and not skipped, and their files; None if the suite did not run
+            to its end.
     """
 
     failing: frozenset[str]
     ran: Ran
+    there: frozenset[str] | None = None
 
     @property
     def text(self) -> str:
@@ -51,7 +54,8 @@ class Report(Struct, frozen=True):
 class PytestFailureMetric:
     """A `GoalMetric`: a suite is mended when nothing fails and pytest exits with 0.
 
-    It is run again only if a file of the repository has changed since.
+    It is run again only if a file of the repository has changed since. A test that ran when the
+    task began and is renamed, removed or skipped since is open until it runs again and passes.
     """
 
     def __init__(
@@ -87,7 +91,8 @@ class PytestFailureMetric:
             report = await self.run()
         else:
             report = self._last[1]
-        return MetricSnapshot(float(len(report.failing)), report.failing, report.text)
+        failing = report.failing
+        return MetricSnapshot(float(len(failing)), failing, report.text, report.there)
 
     def is_success(self, snapshot: MetricSnapshot) -> bool:
         """Whether nothing fails; an exit status other than 0 is a failure of its own."""
@@ -102,12 +107,14 @@ class PytestFailureMetric:
         before = await anyio.to_thread.run_sync(_tree, self.repo)
         with tempfile.TemporaryDirectory() as folder:
             found = Path(folder) / "report.xml"
-            # With the older family each test comes with its file.
-            options = ("-o", "junit_family=xunit1")
+            # With the older family each test comes with its file. One file that cannot be read must
+            # not hide which tests there are in the others.
+            options = ("-o", "junit_family=xunit1", "--continue-on-collection-errors")
             command = (*self._command, *options, f"--junitxml={found}", *only)
             ran = await run_command(command, cwd=self.repo, seconds=self._timeout)
-            failing = frozenset(_failing(found))
-        report = Report(failing | _mishaps(ran, failing), ran)
+            failing, there = _told(found)
+        mishaps = _mishaps(ran, failing)
+        report = Report(failing | mishaps, ran, None if mishaps else there)
         if not only:
             self._last = (before, report)
         return report
@@ -127,14 +134,21 @@ def _ended(status: int) -> str:
     return f"<pytest ended with status {status}>"
 
 
-def _failing(found: Path) -> Iterator[str]:
+def _told(found: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """What fails, and what was run."""
+    failing, there = set[str](), set[str]()
     try:
         root = ET.parse(found).getroot()  # noqa: S314  written by the suite, whose code runs anyway
     except (OSError, ET.ParseError):
-        return
+        return frozenset(), frozenset()
     for case in root.iter("testcase"):
+        name = _identity(case)
         if case.find("failure") is not None or case.find("error") is not None:
-            yield _identity(case)
+            failing.add(name)
+        elif case.find("skipped") is not None:
+            continue
+        there |= {name, case.get("file") or name}
+    return frozenset(failing), frozenset(there)
 
 
 def _identity(case: ET.Element) -> str:

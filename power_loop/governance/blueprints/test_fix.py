@@ -24,14 +24,16 @@ __all__ = ["TestFixBlueprint"]
 _PROMPT = """\
 The test suite of the repository in front of you fails. Mend the code until every test passes.
 Before each step you are told which tests fail; that is measured, and nothing else counts as done.
-Read what you mean to change. Change the code and not the tests, unless a test itself is wrong."""
+Read what you mean to change. Change the code and not the tests, unless a test itself is wrong.
+A test that is renamed, removed or skipped counts as one that fails."""
 
 
 class TestFixBlueprint(Extension):
     """Three tools confined to a repository, and the goal that no test of it fails.
 
     run_tests runs the suite, or a part of it; read_file and edit_file are those of a workspace. The
-    run ends `goal_reached` when pytest reports no failure and exits with 0.
+    run ends `goal_reached` when pytest reports no failure and exits with 0, and every test that ran
+    in the beginning has run.
     """
 
     __test__ = False
