@@ -112,16 +112,18 @@ class BudgetExhausted(_Ending, frozen=True, omit_defaults=True, tag="budget_exha
 
 
 class NoProgress(_Ending, frozen=True, tag="no_progress"):
-    """The run repeated itself."""
+    """The run repeated itself, and would go on to: only a message changes what it goes by."""
 
     reason: str
+    resumable: ClassVar[bool] = False
     _action: ClassVar[str] = "send a message that says what to do differently"
 
 
 class PlanFailed(_Ending, frozen=True, tag="plan_failed"):
-    """The model could not produce a valid plan."""
+    """The model could not produce a valid plan, and none is new until somebody says something."""
 
     reason: str
+    resumable: ClassVar[bool] = False
     _action: ClassVar[str] = "send a message that says what to do differently"
 
 

@@ -153,7 +153,7 @@ async def test_a_model_that_only_talks_is_stopped() -> None:
     result, _ = await _sent(world, llm, GoalDriven(world, window=4))
     assert result.outcome == NoProgress("4 rounds in a row have changed nothing; 1 open: a")
     assert len(llm.requests) == 4
-    assert result.resumable
+    assert not result.resumable
 
 
 async def test_a_model_that_repeats_itself_is_stopped_and_one_that_tries_is_not() -> None:

@@ -42,7 +42,7 @@ async def test_a_model_is_warned_then_refused_then_stopped() -> None:
     result, player = await played([READ] * 9, Policies(RepetitionGuard()))
     told = 'the same call with the same result: read({"path":"a"})'
     assert result.outcome == outcome.NoProgress(f"{told}, 3 times over")
-    assert result.resumable
+    assert not result.resumable
     assert player.asked == 5
     assert [step for step, _ in player.ran] == [1, 2, 3]
     seen = player.llm.requests[-1].messages
