@@ -134,11 +134,13 @@ class SessionEnd(HookContext[DepsT], frozen=True, kw_only=True):
 class RoundStart(HookContext[DepsT], frozen=True, kw_only=True):
     """A round begins. Messages added to `append` are durable. A skipped round counts.
 
-    `spent` is what has been used since the task's input.
+    `spent` is what has been used since the task's input, `polling` the names of the tools that say
+    that they are called again and again on purpose.
     """
 
     messages: Sequence[Message]
     spent: Spent = Spent()
+    polling: frozenset[str] = frozenset()
     append: tuple[Message, ...] = ()  # may be rewritten
 
 
@@ -202,7 +204,8 @@ class ToolsBatchAfter(HookContext[DepsT], frozen=True, kw_only=True):
 class ToolBefore(HookContext[DepsT], frozen=True, kw_only=True):
     """A call is about to run. `name` and `arguments` (JSON text) say what really runs.
 
-    `messages` is the view, with the answer that holds the call at its end.
+    `messages` is the view, with the answer that holds the call at its end; `polling` as in
+    `RoundStart`.
     An `attempt` over 1 runs again what had begun when its process died: a rewrite is not taken
     then, and a Skip tells the model that the outcome is unknown.
     """
@@ -212,6 +215,7 @@ class ToolBefore(HookContext[DepsT], frozen=True, kw_only=True):
     arguments: str  # may be rewritten
     attempt: int = 1
     messages: Sequence[Message] = ()
+    polling: frozenset[str] = frozenset()
 
 
 class ToolAfter(HookContext[DepsT], frozen=True, kw_only=True):

@@ -107,6 +107,7 @@ class Planner:
             output_reasks=config.output_reasks,
             round_limit_prompt=config.round_limit_prompt,
             in_doubt=config.in_doubt,
+            polling=tools.polling,
         )
         timeout = options.get("timeout")
         limits = {"rounds": float(max_rounds)}

@@ -27,6 +27,7 @@ class Toolset:
         self._external: dict[str, ToolSpec] = {}
         self._specs: tuple[ToolSpec, ...] = ()
         self._seen: tuple[ToolSpec, ...] | None = None
+        self._polling: frozenset[str] = frozenset()
         if isinstance(tools, ToolRegistry):
             self.registry = tools
             return
@@ -71,8 +72,18 @@ class Toolset:
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
         """All tools, as the model sees them."""
+        self._look()
+        return self._specs
+
+    @property
+    def polling(self) -> frozenset[str]:
+        """The names of those that are called again and again on purpose."""
+        self._look()
+        return self._polling
+
+    def _look(self) -> None:
         current = self.registry.specs
         if current is not self._seen:
             self._seen = current
             self._specs = (*current, *self._external.values())
-        return self._specs
+            self._polling = frozenset([tool.name for tool in self.registry if tool.polling])

@@ -149,7 +149,7 @@ class Exits(Extension):
 
     async def _begin(self, context: RoundStart[Any]) -> Break | None:
         count = min(context.round, self._looked_at)
-        rounds = self._reader.read(context.session_id, context.messages, count)
+        rounds = self._reader.read_of(context, count)
         state = ExitState(
             session_id=context.session_id,
             run_id=context.run_id,

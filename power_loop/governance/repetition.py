@@ -46,8 +46,9 @@ class RepetitionGuard(Policy):
         """Describes the rule.
 
         Args:
-            polling: tools whose calls are made again and again on purpose, or a function of a name;
-                they are not looked at.
+            polling: tools whose calls are made again and again on purpose, or a function of a name,
+                besides those that say so themselves, as by `@tool(polling=True)`; no call of them
+                is looked at.
             warn: repeats after which the model is told.
             refuse: repeats after which it is refused the calls that would be the next one.
             stop: repeats after which the run ends `no_progress`, naming what was repeated.
@@ -74,7 +75,7 @@ class RepetitionGuard(Policy):
         """Warns of a repetition, and ends one that has no call that could be refused."""
         # As many as the task has had: what was said to another one is no repetition.
         count = min(context.round, self._window)
-        found = repetition(self._reader.read(context.session_id, context.messages, count))
+        found = repetition(self._reader.read_of(context, count))
         if found is None:
             return None
         if found.repeats >= self._stop and not found.refused:
@@ -90,7 +91,7 @@ class RepetitionGuard(Policy):
         if context.attempt > 1:
             return None  # it is not the model that makes it again
         count = min(context.round, self._window + 1)
-        rounds = self._reader.read(context.session_id, context.messages, count)
+        rounds = self._reader.read_of(context, count)
         if not rounds or rounds[-1].results is not None or not rounds[-1].calls:
             return None
         found = repetition(rounds[:-1], rounds[-1])

@@ -20,6 +20,7 @@ from power_loop.errors import HookError
 from power_loop.governance.checks import function, kind, truth
 from power_loop.governance.matching import checked_names
 from power_loop.governance.policies import POLICY_META
+from power_loop.hooks import RoundStart, ToolBefore
 
 __all__ = ["REFUSED", "Round", "RoundReader", "ToolKey", "arguments_key"]
 
@@ -79,7 +80,8 @@ class RoundReader:
         """Says what counts as the same.
 
         Args:
-            polling: tools whose calls are made again and again on purpose, or a function of a name.
+            polling: tools whose calls are made again and again on purpose, or a function of a name;
+                besides those that say so themselves.
             normalise: of a tool's name and arguments, what of them counts; all of them if None.
             alike: of a tool's name and a result's text, what of it counts; all of it if None.
 
@@ -91,13 +93,31 @@ class RoundReader:
         self._alike = None if alike is None else function("alike", alike)
         self._known: dict[str, _Known] = {}
 
-    def read(self, session: str, messages: Sequence[Message], count: int) -> list[Round]:
-        """The last `count` rounds of a transcript, oldest first, without those that only polled."""
+    def read_of(self, context: RoundStart[Any] | ToolBefore[Any], count: int) -> list[Round]:
+        """See `read`."""
+        return self.read(context.session_id, context.messages, count, context.polling)
+
+    def read(
+        self,
+        session: str,
+        messages: Sequence[Message],
+        count: int,
+        polling: frozenset[str] = frozenset(),
+    ) -> list[Round]:
+        """The last `count` rounds of a transcript, oldest first, without those that only polled.
+
+        `polling` are the tools that say so themselves.
+        """
         known = self._known.get(session)
-        if known is None or not known.goes_on_in(messages) or known.lacks(count):
+        if (
+            known is None
+            or known.polling != polling
+            or not known.goes_on_in(messages)
+            or known.lacks(count)
+        ):
             # More than is asked for: with every round of a task, one more will be.
             start = _start(messages, 2 * max(count, _LEAST))
-            known = _Known(start, start)
+            known = _Known(start, start, polling)
             while len(self._known) >= _SESSIONS:
                 del self._known[next(iter(self._known))]
             self._known[session] = known
@@ -117,7 +137,7 @@ class RoundReader:
             if messages[at].role == "assistant":
                 self._read_newest(known, messages, at)
                 answer = messages[at]
-                calls = [call for call in answer.tool_calls if not self._polls(call.name)]
+                calls = [each for each in answer.tool_calls if not self._is_poll(known, each)]
                 known.newest, known.calls = at, [(call, self._key(call)) for call in calls]
                 known.rounds.append(None)
         self._read_newest(known, messages, end)
@@ -125,6 +145,9 @@ class RoundReader:
         if len(known.rounds) > 2 * most:
             known.begin = known.newest  # there were rounds before those that are kept
             del known.rounds[:-most]
+
+    def _is_poll(self, known: _Known, call: ToolCall) -> bool:
+        return call.name in known.polling or self._polls(call.name)
 
     def _read_newest(self, known: _Known, messages: Sequence[Message], stop: int) -> None:
         """Reads the newest round, which what follows its answer, up to `stop`, belongs to."""
@@ -194,15 +217,16 @@ def arguments_key(name: str, arguments: str, normalise: Normalise | None = None)
 class _Known:
     """What was read of a session: the rounds whose answers are among the messages from `begin` to
     `length`, the last of which has the id `last`, and the first of all `first`. The newest answer
-    is at `newest`."""
+    is at `newest`. Calls of the tools in `polling` were left out."""
 
-    __slots__ = ("begin", "calls", "first", "last", "length", "newest", "rounds")
+    __slots__ = ("begin", "calls", "first", "last", "length", "newest", "polling", "rounds")
 
-    def __init__(self, begin: int, length: int) -> None:
+    def __init__(self, begin: int, length: int, polling: frozenset[str]) -> None:
         self.begin = begin
         self.length = length
         self.first = self.last = ""
         self.newest = -1
+        self.polling = polling
         self.calls: list[tuple[ToolCall, ToolKey]] = []
         self.rounds: list[Round | None] = []
 

@@ -38,8 +38,9 @@ class NoProgress(Policy):
 
         Args:
             window: rounds in a row.
-            polling: tools whose calls are made again and again on purpose, or a function of a name;
-                they are not looked at.
+            polling: tools whose calls are made again and again on purpose, or a function of a name,
+                besides those that say so themselves, as by `@tool(polling=True)`; no call of them
+                is looked at.
             name: of the policy, where there are several of them.
 
         Raises:
@@ -52,7 +53,7 @@ class NoProgress(Policy):
     def before_round(self, context: RoundStart[Any]) -> Stop | None:
         """Stops a run that goes nowhere."""
         count = min(context.round, self._rounds + _LOOKED_AT)
-        rounds = self._reader.read(context.session_id, context.messages, count)
+        rounds = self._reader.read_of(context, count)
         if stale_rounds(rounds) < self._rounds:
             return None
         reason = f"{self._rounds} rounds in a row have brought nothing new"

@@ -108,6 +108,7 @@ def _to_judge(io: Ports, open_call: OpenCall) -> ToolBefore[Any]:
         arguments=arguments,
         attempt=open_call.attempt + 1,
         messages=io.session.view,
+        polling=io.plan.polling,
     )
 
 

@@ -105,7 +105,7 @@ async def _start_round(io: Ports) -> Break | Skip | None:
     io.emit(RoundStarted(s.round + 1))
     if not io.listens(ROUND_START):
         return None
-    context = RoundStart(**where(io), messages=s.view, spent=s.task_spent)
+    context = RoundStart(**where(io), messages=s.view, spent=s.task_spent, polling=io.plan.polling)
     result = await heard(io, ROUND_START, context)
     if not isinstance(result, RoundStart):
         return result

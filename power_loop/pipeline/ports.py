@@ -89,6 +89,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
             asked.
         taken: inbox items that the run's input came from; the commit that opens it takes them.
         depth: how far the run is below the one at the root of its tree.
+        polling: names of the tools that are called again and again on purpose.
     """
 
     template: LLMRequest
@@ -104,6 +105,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     in_doubt: Literal["tell", "ask"] = "tell"
     taken: tuple[str, ...] = ()
     depth: int = 0
+    polling: frozenset[str] = frozenset()
 
 
 class ToolTraits(Struct, frozen=True):

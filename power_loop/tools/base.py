@@ -132,6 +132,14 @@ class Tool(Protocol):
         ...
 
     @property
+    def polling(self) -> bool:
+        """Whether it is called again and again on purpose, as one that asks how far a job is.
+
+        Its calls are no repetition and no lack of progress.
+        """
+        ...
+
+    @property
     def reconcile(self) -> Reconciler | None:
         """Asked first about a call with an unknown outcome; None if the tool cannot be asked.
 

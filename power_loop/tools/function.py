@@ -54,6 +54,7 @@ class FunctionTool(Generic[P, R_co]):
         *,
         exclusive: bool,
         idempotent: bool,
+        polling: bool,
         timeout: float | None,
         threads: Threads | None,
         reconcile: Reconcile | None,
@@ -63,6 +64,7 @@ class FunctionTool(Generic[P, R_co]):
         self.name = spec.name
         self.exclusive = exclusive
         self.idempotent = idempotent
+        self.polling = polling
         label = function_label(function)
         self.timeout = check_timeout(timeout, label)
         self.on_cancel: OnCancel = check_on_cancel(on_cancel, label)
@@ -154,6 +156,7 @@ class FunctionTool(Generic[P, R_co]):
             self._spec,
             exclusive=self.exclusive,
             idempotent=self.idempotent,
+            polling=self.polling,
             timeout=self.timeout,
             threads=self._shared_threads,
             reconcile=self._ask,
@@ -182,6 +185,7 @@ def tool(
     description: str | None = None,
     exclusive: bool = False,
     idempotent: bool = False,
+    polling: bool = False,
     reconcile: Reconcile | None = None,
     timeout: float | None = None,
     strict: bool | None = None,
@@ -197,6 +201,7 @@ def tool(
     description: str | None = None,
     exclusive: bool = False,
     idempotent: bool = False,
+    polling: bool = False,
     reconcile: Reconcile | None = None,
     timeout: float | None = None,
     strict: bool | None = None,
@@ -206,10 +211,9 @@ def tool(
 ) -> FunctionTool[..., Any] | ToolDecorator:
     """Makes a typed function, synchronous or asynchronous, a tool: `@tool` or `@tool(…)`.
 
-    The schema comes from the type hints and the docstring (its first paragraph, and what it says
-    of each parameter in Google, NumPy or reST form). A parameter annotated `ToolContext` or
-    `ToolContext[Deps]` is filled in by the loop. What it returns reaches the model as `to_output`
-    describes; None is told as "ok" if the function is declared to return nothing, else as "null".
+    The schema comes from the type hints and the docstring (its first paragraph, and its parameters
+    in Google, NumPy or reST form). A parameter annotated `ToolContext[Deps]` is filled in by the
+    loop. `to_output` makes a result of what it returns; of None "ok" if that is declared.
 
     Args:
         function: what to make a tool.
@@ -217,8 +221,8 @@ def tool(
         description: what the model is told of it; the docstring's first paragraph unless given.
         exclusive: it must run alone, with no other tool of the same answer beside it.
         idempotent: a call with an unknown outcome, as after a crash, may simply be made again.
-        reconcile: asked first what became of such a call, by its idempotency key: its `Result`,
-            "never_happened", so that it is made, or "cannot_tell".
+        polling: it is called again and again on purpose, so that no guard takes it for repetition.
+        reconcile: asked first what became of such a call: its `Result`, or an `Unsettled`.
         timeout: seconds after which the loop cancels a call; None for the loop's own limit.
         strict: ask the provider to hold the model to the schema.
         threads: where a synchronous function runs; its own bound of 32 threads unless given.
@@ -232,8 +236,7 @@ def tool(
 
     def decorate(function: Callable[..., Any], /) -> FunctionTool[..., Any]:
         signature = read_signature(function, names)
-        summary, arguments = _read(function, signature)
-        told = summary if description is None else description
+        told, arguments = _read(function, signature, description)
         return FunctionTool(
             function,
             signature,
@@ -241,6 +244,7 @@ def tool(
             _spec(function, name, told, arguments.schema, strict=strict),
             exclusive=exclusive,
             idempotent=idempotent,
+            polling=polling,
             timeout=timeout,
             threads=threads,
             reconcile=reconcile,
@@ -251,12 +255,14 @@ def tool(
     return decorate if function is None else decorate(function)
 
 
-def _read(function: Callable[..., Any], signature: Signature) -> tuple[str, Arguments]:
-    """What the docstring says of a function, and what its parameters take."""
+def _read(
+    function: Callable[..., Any], signature: Signature, description: str | None
+) -> tuple[str, Arguments]:
+    """What a function is said to do, and what its parameters take."""
     # Through the door: what reads functions, pydantic above all, is loaded with the first one.
     documentation = door.parse_docstring(function.__doc__)
     arguments = door.Arguments(function, signature.parameters, documentation.parameters)
-    return documentation.summary, arguments
+    return documentation.summary if description is None else description, arguments
 
 
 def _names_of_caller() -> Mapping[str, Any]:

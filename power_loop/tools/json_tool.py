@@ -43,6 +43,7 @@ class JsonSchemaTool:
         *,
         exclusive: bool = False,
         idempotent: bool = False,
+        polling: bool = False,
         reconcile: Reconcile | None = None,
         timeout: float | None = None,
         strict: bool | None = None,
@@ -73,6 +74,7 @@ class JsonSchemaTool:
         self.spec = ToolSpec(name, description.strip(), schema, strict)
         self.exclusive = exclusive
         self.idempotent = idempotent
+        self.polling = polling
         self.timeout = check_timeout(timeout, owner)
         self.on_cancel: OnCancel = check_on_cancel(on_cancel, owner)
         self.grace = check_grace(grace, owner)

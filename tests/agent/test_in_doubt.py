@@ -244,6 +244,7 @@ class Foreign:
     name = "pay"
     exclusive = False
     idempotent = False
+    polling = False
     timeout: float | None = None
     on_cancel: OnCancel = "abort"
     grace = 5.0

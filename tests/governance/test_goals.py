@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from llm_client.types import LLMRequest, Message, ToolResult
-from power_loop import AgentConfig, AgentLoop, JsonSchemaTool, MemoryStore
+from power_loop import AgentConfig, AgentLoop, Extension, Hooks, JsonSchemaTool, MemoryStore
 from power_loop.agent.result import RunResult
 from power_loop.errors import UsageError
 from power_loop.governance import (
@@ -24,6 +24,7 @@ from power_loop.governance import (
     ValidPlans,
 )
 from power_loop.governance.goals import GOAL_META
+from power_loop.hooks import ROUND_START, RoundStart
 from power_loop.runtime.stores.base import Store
 from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress, PlanFailed, Stopped
 from tests.agent.scripted import Reply, Scripted, calls, says
@@ -358,6 +359,38 @@ def test_numbers_that_cannot_be_are_refused(numbers: dict[str, Any]) -> None:
     """At once."""
     with pytest.raises(UsageError):
         GoalDriven(World(), **numbers)
+
+
+def exits(world: World, order: int) -> Exits:
+    return Exits(Exit.max_rounds(1), order=order)
+
+
+def goal(world: World, order: int) -> GoalDriven:
+    return GoalDriven(world, order=order)
+
+
+@pytest.mark.parametrize("made", [exits, goal])
+async def test_the_order_of_handlers_can_be_chosen(
+    made: Callable[[World, int], Extension],
+) -> None:
+    """Among those of others: whoever comes first has ended the run before the other is asked."""
+    asked: list[str] = []
+
+    def note(context: RoundStart[Any]) -> None:
+        asked.append(f"round {context.round}")
+
+    for order, rounds in ((-1, 1), (1, 2)):
+        asked.clear()
+        world, hooks = World("a"), Hooks()
+        hooks.on(ROUND_START, note, name="note")
+        llm = Scripted(mend(1, "a"), says("unasked"))
+        made_now = made(world, order)
+        loop = AgentLoop(llm, tools=[world.tool], hooks=hooks, extensions=[made_now])
+        with anyio.fail_after(10):
+            async with loop:
+                await loop.send("go")
+        assert len(asked) == rounds
+        assert len(llm.requests) == 1
 
 
 # ── plans ─────────────────────────────────────────────────────────────────────────────────────────

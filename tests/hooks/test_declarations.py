@@ -56,7 +56,7 @@ DESIGN: Mapping[str, tuple[str, set[str], set[str]]] = {
 FIELDS: Mapping[str, set[str]] = {
     "session.start": {"messages", "append"},
     "session.end": {"outcome", "final_text", "messages"},
-    "round.start": {"messages", "spent", "append"},
+    "round.start": {"messages", "spent", "polling", "append"},
     "round.end": {"response_text", "has_tools", "usage", "spent"},
     "llm.before": {"request"},
     "llm.after": {"request", "response"},
@@ -65,7 +65,7 @@ FIELDS: Mapping[str, set[str]] = {
     "complete.decide": {"reason", "final_text", "fire_count"},
     "tools.batch.before": {"tool_calls"},
     "tools.batch.after": {"results"},
-    "tool.before": {"call", "name", "arguments", "attempt", "messages"},
+    "tool.before": {"call", "name", "arguments", "attempt", "messages", "polling"},
     "tool.after": {"call", "name", "arguments", "result"},
     "tool.error": {"call", "name", "arguments", "error"},
     "compact.before": {"messages"},

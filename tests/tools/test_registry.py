@@ -44,6 +44,7 @@ class Foreign:
     name = "foreign"
     exclusive = False
     idempotent = False
+    polling = False
     reconcile = None
     timeout: float | None = None
     on_cancel: OnCancel = "abort"

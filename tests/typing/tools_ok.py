@@ -96,6 +96,7 @@ class Own:
     name = "own"
     exclusive = False
     idempotent = True
+    polling = False
     reconcile: Reconciler | None = None
     timeout: float | None = None
     on_cancel: OnCancel = "abort"
@@ -110,6 +111,7 @@ class Knowing:
     name = "knowing"
     exclusive = False
     idempotent = False
+    polling = False
     timeout: float | None = None
     on_cancel: OnCancel = "abort"
     grace = 5.0

@@ -93,6 +93,7 @@ class Unfinished:
     name = "unfinished"
     exclusive = False
     idempotent = False
+    polling = False
     reconcile: Reconciler | None = None
     timeout: float | None = None
     on_cancel: OnCancel = "abort"
