@@ -14,6 +14,7 @@ import msgspec
 from llm_client.types import Message, Text
 from power_loop.agent.extensions import Extension
 from power_loop.driver.dispatch import Hooks
+from power_loop.driver.hints import is_async
 from power_loop.errors import HookError, PowerLoopError
 from power_loop.governance.checks import function, over_zero, truth, whole
 from power_loop.governance.exits import ExitCondition, ExitState, checked_conditions, first_exit
@@ -43,8 +44,10 @@ from power_loop.hooks import (
     SessionEnd,
     replace,
 )
+from power_loop.log import logger
 from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress, Stopped
 from power_loop.session.text import repaired_text
+from power_loop.tools.threads import Threads
 
 __all__ = ["GOAL_META", "GoalDriven"]
 
@@ -98,7 +101,9 @@ class GoalDriven(Extension):
                 before, called nothing or could not be made, after which the run ends.
             max_observation: bytes of an observation; the middle of a longer one is left out, and a
                 digest of it is told.
-            timeout: seconds that each of the metric's answers, and that `observe` may take.
+            timeout: seconds that each of the metric's answers, and that `observe` may take. What is
+                synchronous runs in a thread, which is left behind then: nothing can stop it but
+                itself, where it asks `anyio.from_thread.check_cancelled()`.
             extra_rounds: rounds that the run has left after the model has first said wrongly that
                 it is done; saying so again gives no more of them. Then it ends `budget_exhausted`.
             below: whether it is the goal of sub-agents as well; they have a task of their own, and
@@ -122,6 +127,7 @@ class GoalDriven(Extension):
         self._below = below
         self._plans = ValidPlans(below=below)
         self._kept = Kept()
+        self._threads = Threads()
         # Between a model's answer and the question whether the run is complete; by session.
         self._claims: dict[str, Continue] = {}
 
@@ -238,7 +244,7 @@ class GoalDriven(Extension):
         return snapshot, not lacks and await self._is_success(snapshot)
 
     async def _measured(self) -> MetricSnapshot:
-        snapshot = await self._asked("the metric", self._metric.measure)
+        snapshot = await self._apart("the metric", self._metric.measure)
         if not isinstance(snapshot, MetricSnapshot):
             kind = type(snapshot).__name__
             raise MeasuringFailed(f"the metric gave a {kind}; it must give a MetricSnapshot")
@@ -255,10 +261,20 @@ class GoalDriven(Extension):
     async def _observed(self) -> str:
         if self._observe is None:
             return ""
-        observed = await self._asked("observe", self._observe)
+        observed = await self._apart("observe", self._observe)
         if not isinstance(observed, str):
             raise MeasuringFailed(f"observe gave a {type(observed).__name__}; it must give a text")
         return observed
+
+    async def _apart(self, what: str, ask: Callable[[], object]) -> object:
+        """As `_asked`, in a thread if it is synchronous: looking at the world can take its time."""
+
+        def left() -> None:
+            logger.warning("%s did not answer in time, and still runs in its thread", what)
+
+        apart = ask if is_async(ask) else partial(self._threads.work, ask, what, left)
+        value = await self._asked(what, apart)
+        return await self._asked(what, lambda: value) if isawaitable(value) else value
 
     async def _asked(self, what: str, ask: Callable[[], object]) -> object:
         with anyio.move_on_after(self._timeout) as bound:

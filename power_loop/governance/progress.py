@@ -63,11 +63,11 @@ class GoalMetric(Protocol):
     """**Protocol** of what says how far a goal is. No model has a say in it."""
 
     def measure(self) -> MetricSnapshot | Awaitable[MetricSnapshot]:
-        """Looks at the world. May be asynchronous; if it takes time, it should be."""
+        """Looks at the world. May be asynchronous; if it is not, it is called in a thread."""
         ...
 
     def is_success(self, snapshot: MetricSnapshot) -> bool | Awaitable[bool]:
-        """Whether this is the goal. May be asynchronous."""
+        """Whether this is the goal. May be asynchronous; if it is not, it must answer at once."""
         ...
 
 

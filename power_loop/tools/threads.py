@@ -62,10 +62,24 @@ class Threads:
         Raises:
             ToolError: too many threads of earlier calls hang.
         """
+
+        def left() -> None:
+            context.abandon(context.cancel_reason or "nobody waits for it any more")
+
+        return await self.work(function, f"tool {context.tool!r}", left)
+
+    async def work(self, function: Callable[[], T], who: str, left: Callable[[], None]) -> T:
+        """The same for what is no call of a tool: `left` is called if it is left behind.
+
+        `anyio.from_thread.check_cancelled()` raises there from then on.
+
+        Raises:
+            ToolError: too many threads of earlier calls hang; `who` names what they are of.
+        """
         if self._abandoned >= self.limit:
             raise ToolError(
-                f"tool {context.tool!r} is not available: {self._abandoned} earlier calls "
-                "were given up and still run"
+                f"{who} is not available: {self._abandoned} earlier calls were given up and still "
+                "run"
             )
         job = _Job()
 
@@ -89,16 +103,16 @@ class Threads:
             returned = True
         finally:
             if not returned:
-                self._give_up(job, context)
+                self._give_up(job, left)
         return result  # pyright: ignore[reportReturnType]  # None only when nobody waits
 
-    def _give_up(self, job: _Job, context: ToolContext[object]) -> None:
+    def _give_up(self, job: _Job, left: Callable[[], None]) -> None:
         with self._lock:
             job.given_up = True
             still_runs = job.running
             self._abandoned += still_runs
         if still_runs:
-            context.abandon(context.cancel_reason or "nobody waits for it any more")
+            left()
 
     def _limiter(self) -> anyio.CapacityLimiter:
         limiter = self._limiters.get(None)

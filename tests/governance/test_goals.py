@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
+import anyio.to_thread
 import msgspec
 import pytest
 
@@ -341,6 +344,49 @@ async def test_an_observation_that_fails_stops_the_run(
     assert result.outcome == Stopped(why)
     async with loop:
         assert len(await loop.get_messages(result.session_id)) == 1
+
+
+class Blocked:
+    """A synchronous metric that answers when it is let go, unless it is told to give up."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.begun = 0
+        self.gave_up = threading.Semaphore(0)
+
+    def measure(self) -> MetricSnapshot:
+        self.begun += 1
+        self.let_go.wait(20)
+        try:
+            anyio.from_thread.check_cancelled()
+        except BaseException:
+            self.gave_up.release()
+            raise
+        return MetricSnapshot(0.0)
+
+    def is_success(self, snapshot: MetricSnapshot) -> bool:
+        return True
+
+
+async def test_a_synchronous_metric_that_hangs_holds_nobody_up() -> None:
+    """It is left behind, and hears of that where it asks; not so many of them that the process is
+    full of threads."""
+    metric, said = Blocked(), list[str]()
+    loop = AgentLoop(Scripted(), extensions=[GoalDriven(metric, timeout=0.05)])
+    with anyio.fail_after(20):
+        async with loop:
+            try:
+                for _ in range(34):
+                    result = await loop.send("Mend it.")
+                    said.append(str(result.outcome))
+            finally:
+                metric.let_go.set()
+            for _ in range(metric.begun):
+                assert await anyio.to_thread.run_sync(metric.gave_up.acquire)
+            assert (await loop.send("Mend it.")).status == "goal_reached"
+    assert metric.begun == 33
+    assert set(said[:32]) == {str(Stopped("the metric did not answer within 0.05 s"))}
+    assert "32 earlier calls were given up and still run" in said[33]
 
 
 @pytest.mark.parametrize(
