@@ -199,12 +199,12 @@ def _ended(
 
 async def spent_below(sessions: Sessions, session: Session) -> dict[str, Spent]:
     """What the sessions below open calls have used, which the session itself has not heard of, by
-    call.
+    call; without their time, which does not count above.
     """
     found: dict[str, Spent] = {}
     async for call_id, child in _waiting(sessions, session):
         deeper = await spent_below(sessions, child)
-        found[call_id] = sum(deeper.values(), child.spent + lost(child))
+        found[call_id] = sum(deeper.values(), child.spent.without_times + lost(child))
     return found
 
 

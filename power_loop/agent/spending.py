@@ -259,10 +259,6 @@ class RunPurse:
         short = self.meter.spend(_CHILD if child else _CALL)
         return None if short is None else BudgetExhausted(short.limit, short.reason)
 
-    def charge_time(self, wall: float, working: float) -> None:
-        """Counts how long the run was open."""
-        self.meter.charge(Spent(wall_seconds=wall, working_seconds=working))
-
     def close(self) -> None:
         """Charges what nobody has settled as it was set aside."""
         for _, hold in self._asked.values():
@@ -271,5 +267,9 @@ class RunPurse:
 
 
 def time_limits(meter: Meter) -> Mapping[str, float]:
-    """Seconds that are left, by the name of their limit."""
-    return {name: left for name, left in meter.left().items() if name.endswith("_seconds")}
+    """Seconds that are left to a run, by the name of their limit: of its own, and of its session's.
+    Those of runs above are measured there.
+    """
+    own = (f"{meter.scope}.", "session.") if meter.scope == "run" else (f"{meter.scope}.",)
+    left = meter.left()
+    return {n: left[n] for n in left if n.endswith("_seconds") and n.startswith(own)}

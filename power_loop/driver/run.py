@@ -53,7 +53,7 @@ class Run:
         session_id: the id of its session.
         follows_a_crash: whether it carries on what was under way when a process died.
         outcome: how it ended; None while it has not, and for good if an error kept it from opening.
-        opened: whether it is in the session's log. One cancelled early enough is not.
+        opened: whether it is in the session's log. One that is stopped early enough is not.
         error: the exception that ended it, to be raised to the caller; None if none did.
     """
 
@@ -238,7 +238,6 @@ class Run:
             cost = purse.cost(asked.model, spent)
             purse.settle(asked.attempt, spent, cost)
         purse.close()
-        purse.charge_time(ports.stopwatch.wall, ports.stopwatch.working)
         return cost
 
     async def _settle(self, ending: Outcome) -> None:
@@ -248,7 +247,7 @@ class Run:
             self.error = self.error or committer.failure
             return
         if session.last_run != self.run_id:
-            self.outcome = ending if isinstance(ending, Cancelled) else None
+            self.outcome = ending if isinstance(ending, Cancelled | BudgetExhausted) else None
             return
         self.opened = True
         self.outcome = session.last_outcome

@@ -157,7 +157,7 @@ def _unheard(session: Session, below: Mapping[str, tuple[Explanation, Below]]) -
     for call in session.open_calls.values():
         if call.kind == "child" and call.state == "waiting":
             found = below[call.token][1] if call.token in below else Below(complete=False)
-            spent, complete = spent + found.spent, complete and found.complete
+            spent, complete = spent + found.spent.without_times, complete and found.complete
     return Below(spent, complete)
 
 

@@ -317,6 +317,17 @@ async def test_time_that_is_used_up_ends_the_run_and_is_counted_when_it_goes_on(
         assert closed.wall_seconds >= 0.2 > 0.1 > closed.working_seconds
 
 
+async def test_a_run_whose_time_is_up_before_it_opens_ends_like_any_other() -> None:
+    """Whether it has come to its opening by then is a matter of luck."""
+    gate = Gate()
+    config = AgentConfig(run_budget=Budget(wall_seconds=1e-9))
+    async with AgentLoop(Scripted(by=lambda _: hangs(gate)), config=config) as loop:
+        for _ in range(20):
+            result = await loop.send("go")
+            assert isinstance(result.outcome, BudgetExhausted)
+            assert result.outcome.limit == "run.wall_seconds"
+
+
 async def test_a_timeout_is_no_budget() -> None:
     """It cancels, as it always has."""
     gate = Gate()
