@@ -184,7 +184,7 @@ class Run:
         ports, over = self.ports, self._over
         # This task's own context: it ends with the run, and all hooks and tools inherit it.
         INSIDE.set((*INSIDE.get(), self.run_id))
-        if ports.stopwatch.limits:
+        if ports.stopwatch.matters:
             WAITING.set(ports.stopwatch.paused)
         ending: Outcome = Cancelled("the program is ending")
         try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import inf
 
 from power_loop.driver.patience import Patience
 
-__all__ = ["Stopwatch"]
+__all__ = ["Pauses", "Stopwatch"]
+
+Pauses = Callable[[], AbstractContextManager[object]]
+"""Makes a context in which a run waits for people, rates or budgets."""
 
 _WALL = "wall_seconds"
 
@@ -19,9 +22,11 @@ class Stopwatch:
     Attributes:
         limits: seconds left, by the name of the limit, `run.wall_seconds` for one. Those of
             `wall_seconds` pass all the time, those of `working_seconds` not while it is paused.
+        matters: whether anybody goes by its pauses.
     """
 
     __slots__ = (
+        "_above",
         "_began",
         "_now",
         "_patience",
@@ -30,10 +35,19 @@ class Stopwatch:
         "_timeout",
         "_waited",
         "limits",
+        "matters",
     )
 
-    def __init__(self, limits: Mapping[str, float], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, float],
+        now: Callable[[], float],
+        above: Pauses | None = None,
+    ) -> None:
+        """`above` pauses the stopwatch of the run above, which waits for the same."""
         self.limits = dict(limits)
+        self.matters = bool(limits) or above is not None
+        self._above = above or nullcontext
         self._now = now
         self._began = self._since = now()
         self._waited = 0.0
@@ -62,6 +76,10 @@ class Stopwatch:
     @contextmanager
     def paused(self) -> Generator[None]:
         """While the run waits for people, rates or budgets. May be nested, and overlap."""
+        with self._above():
+            yield from self._paused()
+
+    def _paused(self) -> Generator[None]:
         if not self._pauses:
             self._since = self._now()
         self._pauses += 1
