@@ -15,7 +15,6 @@ from power_loop.agent.options import RunOptions
 from power_loop.agent.planning import Place, Settings
 from power_loop.agent.result import RunResult, result_of
 from power_loop.agent.sessions import Owned, Sessions
-from power_loop.agent.spending import lost
 from power_loop.agent.subagent import SubAgent
 from power_loop.driver.stopwatch import Pauses
 from power_loop.errors import InvalidInput, SessionNotFound
@@ -158,7 +157,7 @@ class Children:
         scope = f"child.{self._depth}"
         meters = () if self._meter is None else (self._meter,)
         resumes = session.last_run is not None or session.run is not None
-        spent = sum(below.values(), session.task_spent + lost(session)) if resumes else Spent()
+        spent = sum(below.values(), session.task_spent + session.uncounted) if resumes else Spent()
         meter = Meter(scope, agent.budget or Budget(), meters, spent)
         limits = {**settings.limits, **(agent.budget or Budget()).as_limits(scope)}
         return replace(
@@ -207,7 +206,7 @@ async def spent_below(sessions: Sessions, session: Session) -> dict[str, Spent]:
     found: dict[str, Spent] = {}
     async for call_id, child in _waiting(sessions, session):
         deeper = await spent_below(sessions, child)
-        found[call_id] = sum(deeper.values(), child.spent.without_times + lost(child))
+        found[call_id] = sum(deeper.values(), child.spent.without_times + child.uncounted)
     return found
 
 

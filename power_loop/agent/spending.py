@@ -33,7 +33,6 @@ __all__ = [
     "RunPurse",
     "announced",
     "checked_budget",
-    "lost",
     "meter_for",
     "meters_of",
     "purse_of",
@@ -98,7 +97,7 @@ def meter_for(
     Raises:
         UsageError: the run is to be given less than it had.
     """
-    unheard = lost(session) + (below or Spent())
+    unheard = session.uncounted + (below or Spent())
     budget = options.get("budget") or config.run_budget or Budget()
     spent = Spent()
     if below is not None:
@@ -158,17 +157,6 @@ def announced(meter: Meter) -> dict[str, float]:
     for account in reversed(meter.chain):
         found |= account.budget.as_limits(account.scope)
     return found
-
-
-def lost(session: Session) -> Spent:
-    """What a model call must be taken to have used during which the session's process died."""
-    asked = session.asked
-    if asked is None:
-        return Spent()
-    output = asked.reserved_output
-    return Spent(
-        input_tokens=asked.reserved - output, output_tokens=output, cost=asked.reserved_cost
-    )
 
 
 class RunPurse:

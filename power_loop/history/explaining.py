@@ -12,7 +12,7 @@ from power_loop.events import Stamped, is_record
 from power_loop.history.chain import Chain
 from power_loop.history.endings import Ending, rule_of, under_way
 from power_loop.history.explanation import Explanation
-from power_loop.history.limits import Below, limits_left, lost
+from power_loop.history.limits import Below, limits_left
 from power_loop.history.words import cut
 from power_loop.session.machine import IllegalRecord, Session
 from power_loop.session.outcome import status_of
@@ -112,7 +112,7 @@ def _explained(
         below=tuple(explained.values()),
         unread=unread,
     )
-    return explanation, Below(session.spent + lost(session) + unheard.spent, unheard.complete)
+    return explanation, Below(session.spent + session.uncounted + unheard.spent, unheard.complete)
 
 
 # ── the sessions below ────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from power_loop.driver.dispatch import Hooks
 from power_loop.errors import ToolError
 from power_loop.events import Transient
 from power_loop.history.hearing import Hearing
-from power_loop.history.outcomes import failure, ran_to_its_end, response, result_of_call
+from power_loop.history.outcomes import failure, ran_to_its_end, refused, response, result_of_call
 from power_loop.history.script import BrokenOff, Cut, Script, call_of
 from power_loop.history.turns import Turns
 from power_loop.hooks import (
@@ -199,9 +199,8 @@ class ReplayPorts:
     def spend_tool_call(self, call_id: str, *, child: bool) -> BudgetExhausted | None:
         """Whether there had been enough."""
         del child
-        after, outcome = self._script.of_call(call_id), self._script.outcome
-        refused = isinstance(after, ToolSettled) and after.how == "not_run"
-        return outcome if refused and isinstance(outcome, BudgetExhausted) else None
+        short, outcome = refused(self._script.of_call(call_id)), self._script.outcome
+        return outcome if short and isinstance(outcome, BudgetExhausted) else None
 
     async def respond(self, waiting: CallWaiting) -> Answer | None:
         """Nobody is asked."""
