@@ -66,18 +66,16 @@ def checked_budget(name: str, value: object) -> None:
         raise UsageError(f"{name} is a Budget, not a value of type {type(value).__name__}")
 
 
-def _resumed_budget(
-    limits: Mapping[str, float], rules: Budget, extend: Budget | None, scope: str
-) -> Budget:
-    """What a run may use that carries on one which was opened with these `limits`.
-
-    Raises:
-        UsageError: `extend` allows less than was allowed before.
-    """
-    before = Budget.from_limits(limits, scope)
-    kept: dict[str, Any] = {name: getattr(before, name) for name in (*rules.limits, *before.limits)}
-    budget = replace(rules, **kept)
-    return budget if extend is None else budget.extended(extend)
+def _refuse_extension(session: Session) -> None:
+    """Raises UsageError: what ended the last run was no limit of its own."""
+    outcome = session.last_outcome
+    if session.run is not None or not isinstance(outcome, BudgetExhausted):
+        return
+    if not outcome.limit.startswith("run."):
+        raise UsageError(
+            f"extend raises limits of the run, but {outcome.limit} had ended it; leave extend out, "
+            f"and {outcome.recommended_action}"
+        )
 
 
 def meter_for(
@@ -95,16 +93,20 @@ def meter_for(
     A run that `delegates` is bounded in that in any case.
 
     Raises:
-        UsageError: the run is to be given less than it had.
+        UsageError: `extend` allows less than was allowed before, limits what was not limited, or
+            does not raise what had ended the run.
     """
     unheard = session.uncounted + (below or Spent())
     budget = options.get("budget") or config.run_budget or Budget()
     spent = Spent()
     if below is not None:
-        budget = _resumed_budget(session.limits, budget, options.get("extend"), "run")
+        budget = budget.bounded(Budget.from_limits(session.limits, "run"))
         spent = session.task_spent + unheard
     if delegates and budget.children is None:
         budget = replace(budget, children=config.max_children)
+    if (extend := options.get("extend")) is not None:
+        _refuse_extension(session)
+        budget = budget.extended(extend)
     if config.session_budget is not None:
         above = [Meter("session", config.session_budget, above, session.spent + unheard)]
     return Meter("run", budget, above, spent)
