@@ -15,6 +15,7 @@ from power_loop.agent.options import RunOptions
 from power_loop.agent.planning import Place, Settings
 from power_loop.agent.result import RunResult, result_of
 from power_loop.agent.sessions import Owned, Sessions
+from power_loop.agent.spending import announced
 from power_loop.agent.subagent import SubAgent
 from power_loop.driver.stopwatch import Pauses
 from power_loop.errors import InvalidInput, SessionNotFound
@@ -159,7 +160,7 @@ class Children:
         resumes = session.last_run is not None or session.run is not None
         spent = sum(below.values(), session.task_spent + session.uncounted) if resumes else Spent()
         meter = Meter(scope, agent.budget or Budget(), meters, spent)
-        limits = {**settings.limits, **(agent.budget or Budget()).as_limits(scope)}
+        limits = {**settings.limits, **announced(meter)}
         return replace(
             settings, plan=plan, meter=meter, limits=limits, place=place, below=dict(below)
         )

@@ -15,7 +15,7 @@ from power_loop.history.explanation import Explanation
 from power_loop.history.limits import Below, limits_left
 from power_loop.history.words import cut
 from power_loop.session.machine import IllegalRecord, Session
-from power_loop.session.outcome import status_of
+from power_loop.session.outcome import BudgetExhausted, status_of
 from power_loop.session.records import (
     CallWaiting,
     Decided,
@@ -254,4 +254,9 @@ def _action(ending: Ending, followed: RunOpened | None, unread: str) -> str:
     if followed is not None:
         what = "carried it on" if followed.resumes is not None else "came after it"
         return f"nothing: run {cut(followed.run)} {what}"
-    return _UNDER_WAY if ending.outcome is None else ending.outcome.recommended_action
+    outcome = ending.outcome
+    here = (f"child.{ending.depth}.", "exit.", "policy.")
+    if ending.depth and isinstance(outcome, BudgetExhausted) and not outcome.limit.startswith(here):
+        # It was set for the whole tree, and goes on with that.
+        return outcome.action_for(f"session {cut(ending.records[0].root)}, above this one,")
+    return _UNDER_WAY if outcome is None else outcome.recommended_action

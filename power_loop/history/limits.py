@@ -43,11 +43,9 @@ def _left_of(name: str, allowed: float, ending: Ending, rounds: int, below: Belo
         return _left(name, allowed, _seconds(ending.records))
     scope, _, what = name.rpartition(".")
     session = ending.session
-    own: Mapping[str, Spent] = {
-        "run": session.task_spent,
-        "session": session.spent,
-        f"child.{ending.depth}": session.task_spent,
-    }
+    own: Mapping[str, Spent] = {f"child.{ending.depth}": session.task_spent}
+    if not ending.depth:
+        own = {"run": session.task_spent, "session": session.spent}
     if scope not in own:
         return LimitLeft(name, allowed, None, None, _SHARED)
     amount: Any = getattr(own[scope] + session.uncounted + below.spent, what, None)
