@@ -95,11 +95,13 @@ class Stopwatch:
     @property
     def exceeded(self) -> str | None:
         """The limit that has been reached first; None if the run has only been timed out."""
-        left = self._left()
+        left = self.left
         name = min(left, key=lambda each: left[each], default=None)
         return name if name is not None and left[name] <= max(0.0, self._until_timeout()) else None
 
-    def _left(self) -> dict[str, float]:
+    @property
+    def left(self) -> dict[str, float]:
+        """Seconds left now, by the name of the limit; negative where it has been passed."""
         passed = {True: self.wall, False: self.working}
         return {
             name: seconds - passed[name.endswith(_WALL)] for name, seconds in self.limits.items()
@@ -111,8 +113,6 @@ class Stopwatch:
     def _set_deadline(self) -> None:
         if self._patience is None:
             return
-        due = [
-            left for name, left in self._left().items() if name.endswith(_WALL) or not self._pauses
-        ]
+        due = [left for name, left in self.left.items() if name.endswith(_WALL) or not self._pauses]
         left = min([self._until_timeout(), *due])
         self._patience.limited_to(left)

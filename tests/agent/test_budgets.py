@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -303,8 +304,16 @@ async def test_time_that_is_used_up_ends_the_run_and_is_counted_when_it_goes_on(
         closed = (await check_log(loop, result.session_id))[-1]
         assert isinstance(closed, RunClosed)
         assert closed.wall_seconds >= 0.05
-        again = await loop.resume(result.session_id)
+        assert re.fullmatch(r"0\.05 s allowed, [\d.]+ s used", result.outcome.reason)
+        again = await loop.resume(result.session_id, extend=Budget(wall_seconds=0.15))
         assert isinstance(again.outcome, BudgetExhausted)
+        # Not only what was left, or what this run has used.
+        used = re.fullmatch(r"0\.15 s allowed, ([\d.]+) s used", again.outcome.reason)
+        assert used is not None
+        assert float(used[1]) >= 0.15
+        none_left = await loop.resume(result.session_id)
+        assert isinstance(none_left.outcome, BudgetExhausted)
+        assert none_left.outcome.reason.startswith("0.15 s allowed, ")
     error = ServerError("busy", status=503, retry_after=0.2)
     config = AgentConfig(
         retry=RetryPolicy(initial=0.0, jitter=0.0), run_budget=Budget(working_seconds=0.1)
