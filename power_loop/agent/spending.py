@@ -48,14 +48,23 @@ LoopBudget = Budget | SharedBudget | Sequence[Budget | SharedBudget]
 
 
 def meters_of(budget: LoopBudget) -> tuple[Meter, ...]:
-    """The meters of a loop's budgets."""
-    budgets = (budget,) if isinstance(budget, Budget | SharedBudget) else tuple(budget)
+    """The meters of a loop's budgets.
+
+    Raises:
+        UsageError: something is no budget, or limits time.
+    """
+    budgets = budget if isinstance(budget, Sequence) else (budget,)
     return tuple([_loop_meter(each) for each in budgets])
 
 
-def _loop_meter(budget: Budget | SharedBudget) -> Meter:
+def _loop_meter(budget: object) -> Meter:
     if isinstance(budget, SharedBudget):
         return budget.meter
+    if not isinstance(budget, Budget):
+        raise UsageError(
+            "AgentLoop(budget=…) is a Budget, a SharedBudget or a list of these, not a value of "
+            f"type {type(budget).__name__}"
+        )
     budget.refuse_times("a loop")
     return Meter("loop", budget)
 

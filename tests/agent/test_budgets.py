@@ -382,6 +382,9 @@ async def test_answers_are_bound_only_where_that_is_limited() -> None:
         (lambda: AgentConfig(run_budget=5), "run_budget is a Budget"),  # type: ignore[arg-type]
         (lambda: AgentLoop(Scripted(), budget=Budget(wall_seconds=1)), "no time of its own"),
         (lambda: AgentConfig(budgeted_output=0), "budgeted_output"),
+        (lambda: AgentLoop(Scripted(), budget=5), "a SharedBudget or a list"),  # type: ignore[arg-type]
+        (lambda: AgentLoop(Scripted(), budget=[5]), "not a value of type int"),  # type: ignore[list-item]
+        (lambda: SharedBudget(None), "are a Budget, not a value of type NoneType"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_a_budget_is_refused_where_it_is_given(make: Any, told: str) -> None:

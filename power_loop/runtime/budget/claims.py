@@ -100,7 +100,9 @@ class Claim:
     def __init__(self, chain: Sequence[Account], need: Need, rate: Rate) -> None:
         self.chain = chain
         self._want = need.output_tokens
-        least = max([account.budget.least_output for account in chain])
+        # Of an answer that may have no more, no more can be wanted.
+        most = [each.limits["output_tokens"] for each in chain if "output_tokens" in each.limits]
+        least = min([max([account.budget.least_output for account in chain]), *most])
         self._least = least if self._want is None else min(least, self._want)
         # Some time must be left, however little.
         self._base: Amounts = {

@@ -55,7 +55,8 @@ class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True):
             the run ends. "wait": as "shrink", but where calls under way may still give back
             enough, the run waits for them first.
         least_output: tokens; a shorter answer than that is not worth asking for. Of several
-            budgets that a call counts for, the largest number holds.
+            budgets that a call counts for, the largest number holds, or what `output_tokens` allows
+            if that is less.
         unknown_price: what happens under a limit of `cost` where the price of a call is not known:
             the call is refused, or taken to cost a `Ceiling`.
 
