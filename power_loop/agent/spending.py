@@ -25,6 +25,7 @@ from power_loop.runtime.budget.rates import NO_PRICES, cost_of, worst_rate
 from power_loop.runtime.budget.shared import SharedBudget
 from power_loop.session.machine import Session
 from power_loop.session.outcome import BudgetExhausted
+from power_loop.session.records import AT_BUDGET, Decided
 from power_loop.session.spent import Spent
 
 __all__ = [
@@ -217,7 +218,9 @@ class RunPurse:
         if found.output != request.max_output_tokens:
             bounded = replace(request, max_output_tokens=found.output)
         self._asked[attempt] = bounded, found
-        return Grant(bounded, found.tokens, found.output or 0, found.cost)
+        short = found.shortened
+        told = None if short is None else Decided(AT_BUDGET, short.limit, "bounded", short.reason)
+        return Grant(bounded, found.tokens, found.output or 0, found.cost, told)
 
     async def _count(self, request: LLMRequest) -> int:
         """Tokens of a request: as counted, and no fewer than a shorter one was measured to have."""

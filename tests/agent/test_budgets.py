@@ -16,7 +16,7 @@ from llm_client.errors import ServerError
 from llm_client.pricing import Ceiling, Rates
 from llm_client.retry import RetryPolicy
 from llm_client.tokens import ModelTokens
-from llm_client.types import LLMRequest, Usage
+from llm_client.types import LLMRequest, StopReason, Text, Usage
 from power_loop import (
     AgentConfig,
     AgentLoop,
@@ -32,6 +32,7 @@ from power_loop.runtime.budget.amounts import in_units
 from power_loop.session.machine import Session
 from power_loop.session.outcome import BudgetExhausted, Cancelled, Completed
 from power_loop.session.records import (
+    Decided,
     ModelAsked,
     ModelEnded,
     Record,
@@ -168,6 +169,58 @@ async def test_a_session_and_a_loop_and_a_tenant_have_budgets_of_their_own() -> 
         assert isinstance(opened, RunOpened)
         assert opened.limits["loop.llm_calls"] == 9.0
         assert opened.limits["tenant.llm_calls"] == 5.0
+
+
+async def test_an_answer_that_a_budget_has_shortened_is_said_to_be() -> None:
+    """Once for each attempt, with the limit and its figures; the ending is what it is."""
+    error = ServerError("busy", status=503)
+
+    def model(request: LLMRequest) -> Reply:
+        if len(llm.requests) == 1:
+            return fails(error)
+        usage = Usage(10, request.max_output_tokens)
+        return Reply((Text("cut o"),), StopReason.LENGTH, usage)
+
+    llm = Scripted(by=model)
+    retry = RetryPolicy(initial=0.0, jitter=0.0)
+    config = AgentConfig(retry=retry, max_output_tokens=500, session_budget=Budget(tokens=9_000))
+    async with AgentLoop(llm, config=config) as loop:
+        result = await loop.send("go", budget=Budget(tokens=100))
+        assert result.status == "completed"
+        told = await loop.explain(result.session_id)
+        log = await check_log(loop, result.session_id)
+        decided = [r for r in log if isinstance(r, Decided)]
+        bounds = [r.max_output_tokens or 0 for r in llm.requests]
+        assert [(r.at, r.by, r.what, r.reason) for r in decided] == [
+            (
+                "budget",
+                "run.tokens",
+                "bounded",
+                f"100 allowed, {used} used; {bound} of 500 tokens are left for the answer",
+            )
+            for used, bound in zip((0, decided_used(log)), bounds, strict=True)
+        ]
+        assert all(isinstance(log[log.index(r) + 1], ModelAsked) for r in decided)
+        assert told.rule == (
+            "the model answered, but was cut off at what limit run.tokens had left for it "
+            f"({decided[-1].reason}), and nobody objected"
+        )
+        # Where there is as much as was asked for, there is nothing to say.
+        await loop.send("go", result.session_id, budget=Budget(tokens=5_000))
+        log = await check_log(loop, result.session_id)
+        assert [r for r in log if isinstance(r, Decided)] == decided
+        told = await loop.explain(result.session_id)
+        assert "but was cut off at the output limit" in told.rule
+        # A copy that ends between what was said of a call and the call asks anew.
+        copy = await loop.fork(result.session_id, log.index(decided[0]) + 1)
+        assert (await loop.resume(copy)).status == "completed"
+        await check_log(loop, copy)
+
+
+def decided_used(log: Any) -> int:
+    """Tokens that the first model call has used."""
+    ended = next(r for r in log if isinstance(r, ModelEnded))
+    return ended.usage.total_tokens or 0
 
 
 async def test_every_attempt_is_paid_for_also_one_that_failed() -> None:
