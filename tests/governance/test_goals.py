@@ -339,7 +339,9 @@ async def test_an_observation_that_fails_stops_the_run(
 ) -> None:
     """Nothing is appended to the transcript."""
     world = World("a")
-    goal = GoalDriven(world, observe=observe, timeout=0.02)
+    # Nobody waits long for what never comes; what comes from a thread may take its time.
+    bound = 0.02 if observe is anyio.sleep_forever else 10
+    goal = GoalDriven(world, observe=observe, timeout=bound)
     result, loop = await _sent(world, Scripted(), goal)
     assert result.outcome == Stopped(why)
     async with loop:
@@ -376,7 +378,8 @@ async def test_a_synchronous_metric_that_hangs_holds_nobody_up() -> None:
     with anyio.fail_after(20):
         async with loop:
             try:
-                for _ in range(34):
+                # One whose thread has not begun in time does not hang.
+                while not said or "did not answer" in said[-1]:
                     result = await loop.send("Mend it.")
                     said.append(str(result.outcome))
             finally:
@@ -385,8 +388,8 @@ async def test_a_synchronous_metric_that_hangs_holds_nobody_up() -> None:
                 assert await anyio.to_thread.run_sync(metric.gave_up.acquire)
             assert (await loop.send("Mend it.")).status == "goal_reached"
     assert metric.begun == 33
-    assert set(said[:32]) == {str(Stopped("the metric did not answer within 0.05 s"))}
-    assert "32 earlier calls were given up and still run" in said[33]
+    assert set(said[:-1]) == {str(Stopped("the metric did not answer within 0.05 s"))}
+    assert "32 earlier calls were given up and still run" in said[-1]
 
 
 @pytest.mark.parametrize(
