@@ -73,7 +73,10 @@ class ShortCircuit(Struct, frozen=True):
 
 
 class Retry(Struct, frozen=True):
-    """Do the failed step again, once."""
+    """Do the failed step again, once.
+
+    A call is judged by all handlers of `tool.before` before that; who had it approved asks anew.
+    """
 
 
 class Suspend(Struct, frozen=True):

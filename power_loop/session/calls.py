@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llm_client.types import ToolCall
-from power_loop.session.records import CallWaiting, ToolStarted
+from power_loop.session.records import CallAnswered, CallWaiting, ToolStarted
 
 __all__ = ["CallState", "OpenCall"]
 
@@ -20,7 +21,8 @@ class OpenCall(Struct):
     `started` is the newest start of it, which says what really ran. `waiting` is what it waits for,
     `grants` are the approvals it has been given, with the arguments that were approved; `edited`
     are those, where a person had changed them. `refusal` is why a person said no. `lapsed` is what
-    was asked for last, if nothing can come of it any more although nobody has said no.
+    was asked for last, if nothing can come of it any more although nobody has said no. `failed`
+    says that its newest start has failed, and that it is to be started again.
     """
 
     call: ToolCall
@@ -35,6 +37,7 @@ class OpenCall(Struct):
     edited: str = ""
     refusal: str = ""
     lapsed: CallWaiting | None = None
+    failed: bool = False
 
     @property
     def begun(self) -> bool:
@@ -44,6 +47,8 @@ class OpenCall(Struct):
     @property
     def lost(self) -> bool:
         """Whether it had begun in a run whose process died, and has not been begun again since."""
+        if self.failed:
+            return False
         waits_for_leave = self.kind == "approval" and self.state in ("waiting", "granted")
         return self.state == "in_doubt" or (self.begun and waits_for_leave)
 
@@ -58,6 +63,24 @@ class OpenCall(Struct):
         self.waiting, self.lapsed = waiting, None
         # Who asks anew has done with what it was given: that stays dead, also if the world turns.
         self.grants = tuple([grant for grant in self.grants if grant.by != waiting.by])
+
+    def hear(self, r: CallAnswered) -> None:
+        """What the call waited for has come."""
+        waited, self.waiting = self.waiting, None
+        self.token, self.answer = "", r.answer
+        if self.kind != "approval":
+            self.state = "answered"
+        elif r.answer == "approve":
+            self.state = "granted"
+            assert waited is not None
+            if r.arguments:
+                waited = replace(waited, arguments=r.arguments, args_hash=r.args_hash)
+                self.edited = r.arguments
+            self.grants = (*self.grants, waited)
+        elif r.answer == "expired":
+            self.state, self.kind, self.lapsed = "in_doubt" if self.begun else "asked", "", waited
+        else:
+            self.state, self.refusal = "answered", r.note
 
     def lose_leaves(self) -> None:
         """The call is a copy: a leave is for one execution, and that one is the original's."""

@@ -207,7 +207,8 @@ class CallAnswered(Struct, frozen=True, omit_defaults=True, gc=False, tag="call_
 
 
 class Decided(Struct, frozen=True, omit_defaults=True, gc=False, tag="decided"):
-    """Something beside the model has decided how the session goes on. It changes nothing itself.
+    """Something beside the model has decided how the session goes on. It changes nothing itself;
+    a call that is to `retry` may wait for leave to be run again.
 
     `at` is where: a hook point, `budget`, `approval`. `by` is who: a handler, a policy, a limit.
     `what` is its word: `break`, `skip`, `suspend`, `refused` …

@@ -163,7 +163,8 @@ def _check_waiting(s: State, r: CallWaiting) -> str | None:
     call = s.open_calls.get(r.call_id)
     if call is None:
         return f"no call {r.call_id!r} is open"
-    if call.state not in _MAY_WAIT[r.kind]:
+    tried_again = r.kind == "approval" and call.state == "started" and call.failed
+    if call.state not in _MAY_WAIT[r.kind] and not tried_again:
         return (
             f"a call waits for {r.kind} from {' or '.join(_MAY_WAIT[r.kind])}; it is {call.state}"
         )

@@ -85,6 +85,7 @@ class _CallTrack:
         self.kind = ""
         self.answer: str | None = None
         self.leave = False
+        self.retried = False
         self.settled: ToolSettled | None = None
 
     @property
@@ -215,7 +216,7 @@ class _Log:
             lost = self.run not in track.runs
             if lost and not track.leave and not self._idempotent(r.name):
                 self.bad(f"{r.call_id!r} was in doubt and is run again")
-        track.leave = False
+        track.leave = track.retried = False
         track.starts.append(r)
         track.runs.append(self.run or "")
 
@@ -258,7 +259,8 @@ class _Log:
         if track.waiting is not None or (track.answer is not None and not track.granted):
             self.bad(f"{r.call_id!r} waits twice")
         runs = self.run in track.runs
-        right = {"approval": not runs, "input": runs or not track.starts, "child": runs}
+        fits = not runs or track.retried
+        right = {"approval": fits, "input": runs or not track.starts, "child": runs}
         if not right[r.kind]:
             self.bad(f"{r.call_id!r} waits for {r.kind} at the wrong time")
         if r.token in self.tokens or not r.token:
@@ -297,6 +299,8 @@ class _Log:
     def _decided(self, r: Decided) -> None:
         if not r.at or not r.what:
             self.bad("it says neither where nor what was decided")
+        if (r.at, r.what) == ("tool.error", "retry") and r.call_id in self.open:
+            self.open[r.call_id].retried = True
 
     def _rewound(self, r: Rewound) -> None:
         self._between_calls("a rewind")
