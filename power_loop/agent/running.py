@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from llm_client.service import LLMService
 from llm_client.types import Message, new_id
 from power_loop import agent
-from power_loop.agent.answers import by_token, checked_answers
+from power_loop.agent.answers import by_token, refusal
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.deciding import check_decided, verdicts
 from power_loop.agent.follow_up import own_or_steer
@@ -34,7 +34,6 @@ from power_loop.driver.inbox import is_interrupt
 from power_loop.driver.run import INSIDE, Run
 from power_loop.driver.setup import RunSetup
 from power_loop.errors import (
-    AnswerRefused,
     SessionBusy,
     SessionError,
     SessionNotFound,
@@ -45,7 +44,7 @@ from power_loop.events import Stamped
 from power_loop.log import logger
 from power_loop.pipeline.ports import Answer
 from power_loop.runtime.stores.base import CancelRequested, Store
-from power_loop.session.records import Decided, Record, RunOpened
+from power_loop.session.records import Record, RunOpened
 from power_loop.session.spent import Spent
 
 if TYPE_CHECKING:
@@ -232,16 +231,15 @@ class Runner(Planner):
     async def _check_answers(self, owned: Owned, answers: Mapping[str, Answer]) -> None:
         """Raises AnswerRefused: one is to nothing that waits for it; its log says so."""
         session = owned.session
-        try:
-            waiting = waited_for(session)
-            if answers and any(each.kind == "child" for each in waiting.values()):
-                below = await agent.children.waited_for_below(self.sessions, session)
-                waiting = {**waiting, **below}
-            checked_answers(session.id, answers, waiting)
-        except AnswerRefused:
-            refused = Decided("approval", "resume", "refused", "an answer that nothing waits for")
-            await self.append(owned, (*after_crash(session), refused))
-            raise
+        waiting = waited_for(session)
+        if answers and any(each.kind == "child" for each in waiting.values()):
+            below = await agent.children.waited_for_below(self.sessions, session)
+            waiting = {**waiting, **below}
+        refused = refusal(session.id, answers, waiting)
+        if refused is not None:
+            error, record = refused
+            await self.append(owned, (*after_crash(session), record))
+            raise error
 
     async def _discard_if_empty(self, session_id: str) -> None:
         """Deletes a session that was made for a run which could not open, if the store still can.
