@@ -199,9 +199,8 @@ class ReplayPorts:
     def spend_tool_call(self, call_id: str, *, child: bool) -> BudgetExhausted | None:
         """Whether there had been enough."""
         del child
-        after, outcome = self._script.of_call(call_id), self._script.outcome
-        refused = isinstance(after, ToolSettled) and after.how == "not_run"
-        return outcome if refused and isinstance(outcome, BudgetExhausted) else None
+        refused = self._script.decided("budget", call_id)
+        return None if refused is None else BudgetExhausted(refused.by, refused.reason)
 
     async def respond(self, waiting: CallWaiting) -> Answer | None:
         """Nobody is asked."""

@@ -28,7 +28,7 @@ from power_loop.pipeline.progress import Progress, arguments_fault, filtered, re
 from power_loop.session.closing import not_again, settled_by_answer, told
 from power_loop.session.machine import OpenCall
 from power_loop.session.outcome import BudgetExhausted
-from power_loop.session.records import CallAnswered, CallWaiting, ToolSettled, ToolStarted
+from power_loop.session.records import CallAnswered, CallWaiting, Decided, ToolSettled, ToolStarted
 from power_loop.session.state import child_id, result_id
 from power_loop.session.text import repaired_text
 
@@ -189,7 +189,7 @@ async def _run_call(
     async with io.slot():
         if io.interrupted():
             return True
-        short = _over_budget(io, started.call_id)
+        short = await _over_budget(io, started.call_id)
         if short is not None:
             return await _refused(io, progress, started.call_id, short)
         await io.commit(started)
@@ -246,7 +246,7 @@ async def _failed(
 
 async def _tried_again(io: Ports, started: ToolStarted, failed: Used) -> Used:
     """What another try of a call gives, or that it has failed if there can be none."""
-    if io.interrupted() or _over_budget(io, started.call_id) is not None:
+    if io.interrupted() or await _over_budget(io, started.call_id) is not None:
         return failed
     again = replace(started, attempt=started.attempt + 1)
     async with io.slot():
@@ -262,7 +262,7 @@ async def _run_child(
         if io.interrupted():
             return True
         if open_call.state != "waiting":
-            short = _over_budget(io, started.call_id, child=True)
+            short = await _over_budget(io, started.call_id, child=True)
             if short is not None:
                 return await _refused(io, progress, started.call_id, short)
             below = child_id(io.session.id, started.call_id)
@@ -290,12 +290,16 @@ async def _reopened(io: Ports, progress: Progress, open_call: OpenCall) -> Job |
     return None
 
 
-def _over_budget(io: Ports, call_id: str, *, child: bool = False) -> BudgetExhausted | None:
-    return io.spend_tool_call(call_id, child=child) if io.limited else None
+async def _over_budget(io: Ports, call_id: str, *, child: bool = False) -> BudgetExhausted | None:
+    short = io.spend_tool_call(call_id, child=child) if io.limited else None
+    if short is not None:
+        refused = Decided("budget", short.limit, "refused", short.reason, call_id)
+        await io.commit(refused, later=True)
+    return short
 
 
 async def _refused(io: Ports, progress: Progress, call_id: str, short: BudgetExhausted) -> bool:
-    """A call that nobody can pay for is not run and ends the run; its siblings go on."""
-    progress.ending = progress.ending or short
+    """A call that nobody can pay for is not run; its siblings go on, and then the run ends."""
+    progress.short = progress.short or short
     await settle_as(io, told(call_id, "not_run", f"The budget {short.limit} is used up."))
     return True

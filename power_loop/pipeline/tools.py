@@ -59,6 +59,7 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
     jobs = await _jobs(io, progress)
     if jobs:
         await io.each(jobs)
+    progress.ending = progress.ending or progress.denied
     if progress.ending is not None or io.interrupted():
         await _give_up(io)
     if progress.ending is not None:
@@ -66,6 +67,8 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
     if s.open_calls:
         progress.suspended = True
         return _suspension(progress, s.open_calls)
+    if progress.short is not None:
+        return progress.short
     await _end_batch(io, order, text)
     return None
 
