@@ -168,8 +168,8 @@ class ReplayPorts:
     def wall_clock(self) -> float:
         """When what comes next was asked for, or whenever it is late enough for it."""
         match self._script.next:
-            case CallAnswered(answer="expired"):
-                return inf
+            case CallAnswered(answer="expired", call_id=call_id):
+                return self._script.too_late_for(call_id)
             case Decided(at="approval", reason=reason) if reason.endswith(TIME_IS_OVER):
                 return inf
             case CallWaiting(created=created):

@@ -180,7 +180,7 @@ class _Player:
     def _ports(self, opened: RunOpened, records: list[Record], script: Script) -> ReplayPorts:
         configured = next((r for r in records[:4] if isinstance(r, ModelConfigured)), None)
         plan = self._plan_of(configured or self._session.configured, opened)
-        answers = given_answers(records)
+        answers = given_answers(self._session, records)
         decisions = decided(self._session, records, self._traits)
         given = {message.id: message for message in opened.input}
         given |= {

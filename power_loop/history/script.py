@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from math import inf, nextafter
 
 from msgspec import Struct
 
@@ -105,6 +106,12 @@ class Script:
         """The records that are still to come, in order."""
         for index in range(self._place, len(self._records)):
             yield self._records[index]
+
+    def too_late_for(self, call_id: str) -> float:
+        """When what a call waits for has just expired; others may have been given longer."""
+        call = self._session.open_calls.get(call_id)
+        expires = None if call is None or call.waiting is None else call.waiting.expires
+        return self.at if expires is None else nextafter(expires, inf)
 
     # ── taking records ────────────────────────────────────────────────────────────────────────────
 
