@@ -16,6 +16,7 @@ from power_loop.driver.people import Respond
 from power_loop.errors import AnswerRefused, UsageError
 from power_loop.log import logger
 from power_loop.pipeline.ports import Answer
+from power_loop.session.machine import Session
 from power_loop.session.records import CallWaiting
 
 __all__ = ["CallbackResponder", "Responder", "respond_with"]
@@ -38,11 +39,12 @@ class Responder(Protocol):
         ...
 
 
-def respond_with(responder: Responder, session_id: str, run_id: str) -> Respond:
-    """What a run puts to a responder."""
+def respond_with(responder: Responder, session: Session) -> Respond:
+    """What a run of `session` puts to a responder."""
 
     async def respond(waiting: CallWaiting) -> Answer | None:
-        request = request_of(waiting, session_id, run_id)
+        asked_in = session.open_calls[waiting.call_id].waits_in
+        request = request_of(waiting, session.id, asked_in)
         assert request is not None
         given = cast("object", await responder(request))
         if given is None:

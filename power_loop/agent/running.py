@@ -44,7 +44,7 @@ from power_loop.events import Stamped
 from power_loop.log import logger
 from power_loop.pipeline.ports import Answer
 from power_loop.runtime.stores.base import CancelRequested, Store
-from power_loop.session.records import Record, RunOpened
+from power_loop.session.records import Record
 from power_loop.session.spent import Spent
 
 if TYPE_CHECKING:
@@ -272,8 +272,7 @@ class Runner(Planner):
             purse = agent.spending.purse_of(meter, config, settings.plan.model, counters)
         respond = None
         if self._responder is not None:
-            run_id = next(r.run for r in opening if isinstance(r, RunOpened))
-            respond = respond_with(self._responder, session.id, run_id)
+            respond = respond_with(self._responder, session)
         setup = RunSetup(
             session=session,
             store=self.store,

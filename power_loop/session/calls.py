@@ -19,10 +19,10 @@ class OpenCall(Struct):
     """A call without a result yet. `token` names what it waits for, `answer` what came.
 
     `started` is the newest start of it, which says what really ran. `waiting` is what it waits for,
-    `grants` are the approvals it has been given, with the arguments that were approved; `edited`
-    are those, where a person had changed them. `refusal` is why a person said no. `lapsed` is what
-    was asked for last, if nothing can come of it any more although nobody has said no. `failed`
-    says that its newest start has failed, and that it is to be started again.
+    since the run `waits_in`. `grants` are the approvals it has been given, with the arguments that
+    were approved; `edited` are those, where a person had changed them. `refusal` is why a person
+    said no. `lapsed` is what was asked for last, if nothing can come of it any more although nobody
+    has said no. `failed` says that its newest start has failed, and is to be tried again.
     """
 
     call: ToolCall
@@ -33,6 +33,7 @@ class OpenCall(Struct):
     kind: str = ""
     answer: str = ""
     waiting: CallWaiting | None = None
+    waits_in: str = ""
     grants: tuple[CallWaiting, ...] = ()
     edited: str = ""
     refusal: str = ""
@@ -57,10 +58,10 @@ class OpenCall(Struct):
         """Whether a result of it can exist."""
         return self.begun and self.state != "waiting"
 
-    def wait_for(self, waiting: CallWaiting) -> None:
-        """The call waits from now on."""
+    def wait_for(self, waiting: CallWaiting, run: str) -> None:
+        """The call waits from now on, in this run first."""
         self.state, self.token, self.kind = "waiting", waiting.token, waiting.kind
-        self.waiting, self.lapsed = waiting, None
+        self.waiting, self.waits_in, self.lapsed = waiting, run, None
         # Who asks anew has done with what it was given: that stays dead, also if the world turns.
         self.grants = tuple([grant for grant in self.grants if grant.by != waiting.by])
 

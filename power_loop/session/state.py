@@ -295,7 +295,7 @@ def _move_settled(s: State, r: ToolSettled) -> None:
 
 def _move_waiting(s: State, r: CallWaiting) -> None:
     call = s.open_calls[r.call_id]
-    call.wait_for(r)
+    call.wait_for(r, s.run or "")
     s.ids.add(r.token)
     if r.kind == "child":
         _spend(s, _CHILD)
