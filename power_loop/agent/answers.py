@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -41,7 +42,7 @@ def approve(token: str, arguments: Mapping[str, Any] | None = None, *, by: str =
         by: who says so; recorded.
 
     Raises:
-        UsageError: the arguments are no JSON object.
+        UsageError: the arguments are no JSON object; NaN and infinite numbers are no JSON.
     """
     if arguments is None:
         return Answer(token, "approve", by=by)
@@ -67,7 +68,7 @@ def answer(token: str, value: object, *, by: str = "") -> Answer:
         by: who says so; recorded.
 
     Raises:
-        UsageError: the value is no JSON.
+        UsageError: the value is no JSON, as NaN is none.
     """
     text = value if isinstance(value, str) else _json(value, "the answer")
     return Answer(token, "answer", text, by)
@@ -75,6 +76,8 @@ def answer(token: str, value: object, *, by: str = "") -> Answer:
 
 def _json(value: object, what: str) -> str:
     try:
+        # What msgspec would write as null is refused.
+        json.dumps(msgspec.to_builtins(value, str_keys=True), allow_nan=False)
         return msgspec.json.encode(value).decode()
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{what} cannot be written as JSON: {error}") from error

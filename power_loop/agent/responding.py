@@ -19,7 +19,7 @@ from power_loop.pipeline.ports import Answer
 from power_loop.session.machine import Session
 from power_loop.session.records import CallWaiting
 
-__all__ = ["CallbackResponder", "Responder", "respond_with"]
+__all__ = ["CallbackResponder", "Responder", "checked_responder", "respond_with"]
 
 
 class Responder(Protocol):
@@ -62,6 +62,17 @@ def respond_with(responder: Responder, session: Session) -> Respond:
     return respond
 
 
+def checked_responder(responder: Responder | None) -> Responder | None:
+    """`responder` as it is.
+
+    Raises:
+        UsageError: it cannot be called.
+    """
+    if responder is None or callable(cast("object", responder)):
+        return responder
+    raise UsageError(f"responder is called with a request, which cannot be done with {responder!r}")
+
+
 Callback = Callable[[ApprovalRequest | InputRequest], object]
 
 
@@ -84,9 +95,12 @@ class CallbackResponder:
             by: who answers, for the record, unless its `Answer` says otherwise.
 
         Raises:
-            UsageError: `timeout` is not a finite number over 0.
+            UsageError: `function` cannot be called, or `timeout` is not a finite number over 0.
         """
-        if not (isfinite(timeout) and timeout > 0):
+        if not callable(cast("object", function)):
+            raise UsageError(f"a CallbackResponder asks a function, not {function!r}")
+        number = isinstance(cast("object", timeout), int | float)
+        if not (number and isfinite(timeout) and timeout > 0):
             raise UsageError(f"timeout must be a finite number of seconds over 0, not {timeout!r}")
         self._function = function
         self._timeout = timeout

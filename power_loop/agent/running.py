@@ -22,7 +22,7 @@ from power_loop.agent.opening import after_crash, for_input, for_resume, text_me
 from power_loop.agent.options import ResumeOptions, RunOptions
 from power_loop.agent.planning import Planner, Settings
 from power_loop.agent.prepared import PreparedRun
-from power_loop.agent.responding import Responder, respond_with
+from power_loop.agent.responding import Responder, checked_responder, respond_with
 from power_loop.agent.runs import Runs
 from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
 from power_loop.agent.toolset import Toolset
@@ -84,7 +84,7 @@ class Runner(Planner):
         self.hub = hub
         self._hooks = hooks
         self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
-        self._responder = responder
+        self._responder = checked_responder(responder)
         self._counters: dict[str, ModelTokens] = {}
         self._runs = Runs()
         self._open = False

@@ -144,6 +144,16 @@ async def test_a_reason_to_cancel_from_elsewhere_is_stored_in_a_sound_form(
             await check_log(here, "s")
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_does_not_have_is_refused_where_it_is_given(number: float) -> None:
+    """It would have become null on its way."""
+    with pytest.raises(UsageError, match="the arguments cannot be written as JSON"):
+        approve("t", {"amount": number})
+    with pytest.raises(UsageError, match="the answer cannot be written as JSON"):
+        answer("t", [{"amount": number}])
+    assert approve("t", {"amount": 1.5}).arguments == '{"amount":1.5}'
+
+
 async def test_a_refused_answer_is_on_record_with_its_author_kind_token_and_reason() -> None:
     """As long as it may be, and with whatever in it."""
     ask = calls(("a", "request_user_input", {"question": "How many?"}))

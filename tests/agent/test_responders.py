@@ -482,8 +482,17 @@ async def test_a_function_answers_a_question_or_leaves_it_open(
         await check_log(loop, result.session_id)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
-def test_a_function_has_a_finite_time(timeout: float) -> None:
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "x", None])
+def test_a_function_has_a_finite_time(timeout: Any) -> None:
     """Said when it is made."""
     with pytest.raises(UsageError, match="timeout must be a finite number"):
         CallbackResponder(yes, timeout=timeout)
+
+
+def test_what_cannot_be_called_answers_nothing() -> None:
+    """Said when it is made, not when the first call waits."""
+    nobody: Any = 5
+    with pytest.raises(UsageError, match="a CallbackResponder asks a function, not 5"):
+        CallbackResponder(nobody)
+    with pytest.raises(UsageError, match="cannot be done with 5"):
+        AgentLoop(paying(), responder=nobody)

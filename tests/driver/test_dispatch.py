@@ -254,7 +254,7 @@ async def test_a_question_that_nobody_could_answer_is_refused_on_return(schema: 
     """By the name of the handler, before anything waits."""
     hooks = Hooks()
     hooks.on(TOOL_BEFORE, lambda _: RequestInput("How many?", schema), name="mine")
-    with pytest.raises(HookError, match="'mine' of tool.before asks what nobody could answer"):
+    with pytest.raises(HookError, match=r"'mine' of tool\.before asks what nobody could answer"):
         await fired(hooks, TOOL_BEFORE, before())
     hooks.replace("mine", lambda _: RequestInput("How many?", {"type": "integer"}))
     asks = await fired(hooks, TOOL_BEFORE, before())
