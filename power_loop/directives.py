@@ -83,7 +83,8 @@ class Suspend(Struct, frozen=True):
 
     The run ends `awaiting_approval` when its siblings have settled, unless somebody answers at
     once. When the call has been approved, all handlers judge it once more; the one that had asked
-    does not ask again as long as it says the same: same arguments, `version` and `world`.
+    does not ask again as long as it says the same: same arguments, `version` and `world`. The tool
+    is known by its name: whose definition may change says so in `version`.
 
     Attributes:
         reason: what a person is told.
