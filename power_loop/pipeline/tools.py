@@ -30,6 +30,7 @@ from power_loop.session.machine import OpenCall
 from power_loop.session.outcome import (
     ApprovalExpired,
     AwaitingApproval,
+    BudgetExhausted,
     Cancelled,
     Outcome,
     PendingTools,
@@ -118,6 +119,8 @@ def _suspension(progress: Progress, calls: Mapping[str, OpenCall]) -> Outcome:
                 approvals += tokens
             case WaitingForInput(tokens=tokens):
                 questions += tokens
+            case BudgetExhausted():
+                progress.short = outcome
             case _:
                 others += 1
     if others:
@@ -125,7 +128,9 @@ def _suspension(progress: Progress, calls: Mapping[str, OpenCall]) -> Outcome:
     # In a replay each session below has come to what the whole run has: all of its tokens.
     if approvals:
         return AwaitingApproval(tuple(dict.fromkeys(approvals)))
-    return WaitingForInput(tuple(dict.fromkeys(questions)))
+    if questions or progress.short is None:
+        return WaitingForInput(tuple(dict.fromkeys(questions)))
+    return progress.short
 
 
 async def _end_batch(io: Ports, order: Iterable[str], text: str) -> None:

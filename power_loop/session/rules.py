@@ -12,6 +12,7 @@ from llm_client.types import Message, ToolResult
 from power_loop.session.outcome import (
     ApprovalExpired,
     AwaitingApproval,
+    BudgetExhausted,
     Completed,
     Crashed,
     KeepsCallsOpen,
@@ -231,6 +232,10 @@ def _check_closed(s: State, r: RunClosed) -> str | None:
         return "a model call is under way"
     if isinstance(outcome, Completed) and s.phase is not Phase.SETTLE:
         return "a run completes with an answer, from phase SETTLE"
+    if isinstance(outcome, BudgetExhausted):
+        # What a session below could not pay for is carried on with more.
+        below = all(c.kind == "child" and c.state == "waiting" for c in s.open_calls.values())
+        return None if below else "calls are open that are not worked on in a session below"
     if not isinstance(outcome, KeepsCallsOpen):
         return "calls are open" if s.open_calls else None
     return _suspension_fault(s, outcome)

@@ -14,6 +14,7 @@ from llm_client.types import Message, ToolCall, ToolResult
 from power_loop.session.outcome import (
     ApprovalExpired,
     AwaitingApproval,
+    BudgetExhausted,
     Completed,
     Crashed,
     PendingTools,
@@ -332,7 +333,9 @@ class _Log:
         outcome = r.outcome
         if self.asked is not None and not isinstance(outcome, Crashed):
             self.bad("the run closes while the model is being asked")
-        if self.open and not isinstance(outcome, _KEEP_OPEN):
+        below = all(t.waiting and t.waiting.kind == "child" for t in self.open.values())
+        keeps = below if isinstance(outcome, BudgetExhausted) else isinstance(outcome, _KEEP_OPEN)
+        if self.open and not keeps:
             self.bad(f"{type(outcome).__name__} leaves calls open: {', '.join(self.open)}")
         if isinstance(outcome, Completed) and (self.open or self.last_role != "assistant"):
             self.bad("completed without an answer")
