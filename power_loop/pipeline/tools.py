@@ -51,6 +51,9 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
     if progress.suspended and not io.interrupted():
         # The run could not close at once; hooks have had their say about these calls.
         return _suspension(progress, s.open_calls)
+    # A message that could not wait may have taken a batch before this one out of its suspension.
+    progress.suspended, progress.expired, progress.short = False, None, None
+    progress.below.clear()
     order = s.order
     text = s.messages[-1].text
     if not io.interrupted() and all(call.state == "asked" for call in s.open_calls.values()):

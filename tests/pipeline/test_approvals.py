@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from llm_client.types import LLMResponse
+from llm_client.types import LLMResponse, Message
 from power_loop.agent.answers import approve, by_token, deny
 from power_loop.hooks import (
     APPROVAL_REQUESTED,
@@ -19,6 +19,7 @@ from power_loop.hooks import (
     ToolBefore,
 )
 from power_loop.pipeline.ports import Answer, ToolTraits
+from power_loop.runtime.stores.base import Steer
 from power_loop.session.outcome import (
     ApprovalDenied,
     AwaitingApproval,
@@ -318,3 +319,19 @@ def test_a_call_that_waits_outlives_a_sibling_that_nobody_can_pay_for() -> None:
             ("run.tool_calls", "refused")
         ] * (2 - affordable)
         assert violations(again.log, closed=True) == []
+
+
+def test_a_batch_after_one_that_was_interrupted_as_it_waited_is_run() -> None:
+    """Wherever the message that could not wait comes in."""
+    next_batch = calls(call("d1", "list"), call("d2", "list"))
+    interrupted_as_it_waited = False
+    for step in range(1, 40):
+        io = FakePorts([TWO, next_batch, text("ok")], tools(), SUSPEND)
+        io.arrives = {step: Steer(Message.user("stop that"), mode="interrupt")}
+        outcome = send(io)
+        assert isinstance(outcome, AwaitingApproval | Completed)
+        if how(io).get("c1") == "not_run" and "d1" in how(io):
+            interrupted_as_it_waited = True
+            assert how(io)["d1"] in ("finished", "interrupted", "not_run")
+        assert violations(io.log, closed=True) == []
+    assert interrupted_as_it_waited
