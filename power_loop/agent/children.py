@@ -15,8 +15,9 @@ from power_loop.agent.options import RunOptions
 from power_loop.agent.planning import Place, Settings
 from power_loop.agent.result import RunResult, result_of
 from power_loop.agent.sessions import Owned, Sessions
-from power_loop.agent.spending import lost
+from power_loop.agent.spending import announced
 from power_loop.agent.subagent import SubAgent
+from power_loop.driver.stopwatch import Pauses
 from power_loop.errors import InvalidInput, SessionNotFound
 from power_loop.pipeline.ports import ChildEnded, Used
 from power_loop.runtime.budget.limits import Budget
@@ -74,7 +75,9 @@ class Children:
         spent = sum(given_up, spent)
         return None if spent == Spent() else spent
 
-    async def run(self, started: ToolStarted, above: Callable[[], str | None]) -> ChildEnded:
+    async def run(
+        self, started: ToolStarted, above: Callable[[], str | None], pauses: Pauses
+    ) -> ChildEnded:
         """See `power_loop.driver.below.Below`.
 
         Raises:
@@ -104,7 +107,8 @@ class Children:
                 self._waiting.pop(started.call_id, None)
                 return _ended(started, agent, session, settled, _last_text(session))
             below = await spent_below(self._runner.sessions, session)
-            settings = self._planned(agent, session, below, above)
+            place = Place(self._root, self._depth, above, pauses)
+            settings = self._planned(agent, session, below, place)
             if session.last_run is None and session.run is None:
                 caller = self._session_id, started.call_id
                 opening = for_input(session, new_id(), message, settings.limits, parent=caller)
@@ -152,7 +156,7 @@ class Children:
         agent: SubAgent,
         session: Session,
         below: Mapping[str, Spent],
-        above: Callable[[], str | None],
+        place: Place,
     ) -> Settings:
         """What the session below is to do; `below` is what those below its open calls have used."""
         own = self._settings
@@ -167,10 +171,9 @@ class Children:
         scope = f"child.{self._depth}"
         meters = () if self._meter is None else (self._meter,)
         resumes = session.last_run is not None or session.run is not None
-        spent = sum(below.values(), session.task_spent + lost(session)) if resumes else Spent()
+        spent = sum(below.values(), session.task_spent + session.uncounted) if resumes else Spent()
         meter = Meter(scope, agent.budget or Budget(), meters, spent)
-        limits = {**settings.limits, **(agent.budget or Budget()).as_limits(scope)}
-        place = Place(self._root, self._depth, above)
+        limits = {**settings.limits, **announced(meter)}
         return replace(
             settings, plan=plan, meter=meter, limits=limits, place=place, below=dict(below)
         )
@@ -210,12 +213,12 @@ def _ended(
 
 async def spent_below(sessions: Sessions, session: Session) -> dict[str, Spent]:
     """What the sessions below open calls have used, which the session itself has not heard of, by
-    call.
+    call; without their time, which does not count above.
     """
     found: dict[str, Spent] = {}
     async for call_id, child in _waiting(sessions, session):
         deeper = await spent_below(sessions, child)
-        found[call_id] = sum(deeper.values(), child.spent + lost(child))
+        found[call_id] = sum(deeper.values(), child.spent.without_times + child.uncounted)
     return found
 
 

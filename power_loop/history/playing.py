@@ -51,10 +51,10 @@ from power_loop.session.outcome import (
     WaitingForInput,
 )
 from power_loop.session.records import (
+    AT_BUDGET,
     CallAnswered,
     CallWaiting,
     Decided,
-    ModelAsked,
     ModelEnded,
     Recalled,
     Record,
@@ -122,8 +122,7 @@ class ReplayPorts:
 
     def random(self) -> float:
         """What makes a policy that depends on it do what was done."""
-        asked = self._script.next
-        return 0.0 if isinstance(asked, ModelAsked) else _ALWAYS
+        return 0.0 if self._script.asking() != (None, None) else _ALWAYS
 
     def new_id(self) -> str:
         """The next id that the run had given out."""
@@ -182,14 +181,15 @@ class ReplayPorts:
     ) -> Grant | BudgetExhausted:
         """What had been set aside."""
         del attempt, new_round
+        asked, bounded = self._script.asking()
+        if asked is not None:
+            reserved, output = asked.reserved, asked.reserved_output
+            return Grant(request, reserved, output, asked.reserved_cost, bounded)
         match self._script.next:
-            case ModelAsked() as asked:
-                reserved, output = asked.reserved, asked.reserved_output
-                return Grant(request, reserved, output, asked.reserved_cost)
             case RunClosed(outcome=BudgetExhausted() as outcome):
                 return outcome
             case _:
-                return Grant(request)
+                return Grant(request, bounded=bounded)
 
     def cost(self, model: str, usage: Usage) -> float:
         """What it had been said to cost."""
@@ -199,7 +199,7 @@ class ReplayPorts:
     def spend_tool_call(self, call_id: str, *, child: bool) -> BudgetExhausted | None:
         """Whether there had been enough."""
         del child
-        refused = self._script.decided("budget", call_id)
+        refused = self._script.decided(AT_BUDGET, call_id)
         return None if refused is None else BudgetExhausted(refused.by, refused.reason)
 
     async def respond(self, waiting: CallWaiting) -> Answer | None:

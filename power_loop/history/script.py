@@ -17,6 +17,7 @@ from power_loop.session.closing import closing, closing_calls, goes_on
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import (
+    AT_BUDGET,
     CallAnswered,
     CallWaiting,
     Decided,
@@ -112,6 +113,13 @@ class Script:
         call = self._session.open_calls.get(call_id)
         expires = None if call is None or call.waiting is None else call.waiting.expires
         return self.at if expires is None else nextafter(expires, inf)
+
+    def asking(self) -> tuple[ModelAsked | None, Decided | None]:
+        """The model call that comes next, if it does, and what a budget had said of it."""
+        first, second = (*islice(self.coming(), 2), None, None)[:2]
+        if isinstance(first, Decided) and first.at == AT_BUDGET and not first.call_id:
+            return second if isinstance(second, ModelAsked) else None, first
+        return first if isinstance(first, ModelAsked) else None, None
 
     # ── taking records ────────────────────────────────────────────────────────────────────────────
 

@@ -28,7 +28,14 @@ from power_loop.pipeline.progress import Progress, arguments_fault, filtered, re
 from power_loop.session.closing import not_again, settled_by_answer, told
 from power_loop.session.machine import OpenCall
 from power_loop.session.outcome import BudgetExhausted
-from power_loop.session.records import CallAnswered, CallWaiting, Decided, ToolSettled, ToolStarted
+from power_loop.session.records import (
+    AT_BUDGET,
+    CallAnswered,
+    CallWaiting,
+    Decided,
+    ToolSettled,
+    ToolStarted,
+)
 from power_loop.session.state import child_id, result_id
 from power_loop.session.text import repaired_text
 
@@ -42,6 +49,7 @@ approved would have them say yes for ever."""
 async def admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | None:
     """What is to be done about a call: a job that runs it, or None when it is settled or waits."""
     again = False
+    paid = open_call.call.id in io.session.handed_over
     match open_call.state:
         case "answered":
             await settle_as(io, settled_by_answer(open_call))
@@ -57,15 +65,15 @@ async def admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | Non
         if not await may_run_again(io, progress, open_call):
             return None
         again = True
-    return await _allowed(io, progress, open_call, again=again or open_call.begun)
+    return await _allowed(io, progress, open_call, again=again or open_call.begun, paid=paid)
 
 
 async def _allowed(
-    io: Ports, progress: Progress, open_call: OpenCall, *, again: bool
+    io: Ports, progress: Progress, open_call: OpenCall, *, again: bool, paid: bool
 ) -> Job | None:
     match await _judged(io, progress, open_call, again=again):
         case ToolBefore(name=name, arguments=arguments):
-            return await _job(io, progress, open_call, name, arguments or "{}")
+            return await _job(io, progress, open_call, name, arguments or "{}", paid=paid)
         case Skip(output=output):
             await _skipped(io, open_call, output)
         case Break() as broken:
@@ -145,8 +153,11 @@ async def _skipped(io: Ports, open_call: OpenCall, output: str) -> None:
 
 
 async def _job(
-    io: Ports, progress: Progress, open_call: OpenCall, name: str, arguments: str
+    io: Ports, progress: Progress, open_call: OpenCall, name: str, arguments: str, *, paid: bool
 ) -> Job | None:
+    """The job that runs a call; None if it is settled, or left to the program. `paid` says that it
+    was left before.
+    """
     call_id, traits = open_call.call.id, io.tool(name)
     if traits is None:
         gone = f"There is no tool {name!r}."
@@ -169,10 +180,16 @@ async def _job(
     )
     given = io.plan.decisions.get(call_id)
     if isinstance(given, ToolResult):
+        if io.limited and not paid:
+            # What has been done is told also where it could not be afforded: the next step cannot.
+            io.spend_tool_call(call_id, child=False)
         (result,) = repaired(io, "tool", (given,))
         message = Message("tool", (result,), id=result_id(call_id))
         await io.commit(started, ToolSettled(await filtered(io, message)))
         return None
+    short = await _over_budget(io, call_id) if traits.external and not paid else None
+    if short is not None:
+        return Job(partial(_refused, io, progress, call_id, short))
     if traits.external:
         return None
     run = _run_child if traits.child else _run_call
@@ -293,7 +310,7 @@ async def _reopened(io: Ports, progress: Progress, open_call: OpenCall) -> Job |
 async def _over_budget(io: Ports, call_id: str, *, child: bool = False) -> BudgetExhausted | None:
     short = io.spend_tool_call(call_id, child=child) if io.limited else None
     if short is not None:
-        refused = Decided("budget", short.limit, "refused", short.reason, call_id)
+        refused = Decided(AT_BUDGET, short.limit, "refused", short.reason, call_id)
         await io.commit(refused, later=True)
     return short
 

@@ -64,6 +64,8 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
     if jobs:
         await io.each(jobs)
     progress.ending = progress.ending or progress.denied
+    if not any(call.state == "waiting" for call in s.open_calls.values()):
+        progress.ending = progress.ending or progress.short
     if progress.ending is not None or io.interrupted():
         await _give_up(io)
     if progress.ending is not None:
@@ -71,8 +73,6 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
     if s.open_calls:
         progress.suspended = True
         return _suspension(progress, s.open_calls)
-    if progress.short is not None:
-        return progress.short
     await _end_batch(io, order, text)
     return None
 

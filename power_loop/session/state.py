@@ -304,7 +304,7 @@ def _move_waiting(s: State, r: CallWaiting) -> None:
 def _move_answered(s: State, r: CallAnswered) -> None:
     s.open_calls[r.call_id].hear(r)
     if r.spent is not None:
-        _spend(s, r.spent)
+        _spend(s, r.spent.without_times)
 
 
 def _move_decided(s: State, r: Decided) -> None:
@@ -354,7 +354,7 @@ def _move_closed(s: State, r: RunClosed) -> None:
     if r.wall_seconds:
         _spend(s, Spent(wall_seconds=r.wall_seconds, working_seconds=r.working_seconds))
     if r.unheard is not None:
-        _spend(s, r.unheard)
+        _spend(s, r.unheard.without_times)
     for call in s.open_calls.values():
         # An answer that has come is durable: whoever resumes settles the call by it.
         if call.state == "started":
