@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic, cast, get_args
 
-import msgspec
 from msgspec import Struct
 from typing_extensions import TypeVar
 
@@ -73,7 +72,10 @@ class ShortCircuit(Struct, frozen=True):
 
 
 class Retry(Struct, frozen=True):
-    """Do the failed step again, once."""
+    """Do the failed step again, once.
+
+    A call is judged by all handlers of `tool.before` before that; who had it approved asks anew.
+    """
 
 
 class Suspend(Struct, frozen=True):
@@ -81,7 +83,8 @@ class Suspend(Struct, frozen=True):
 
     The run ends `awaiting_approval` when its siblings have settled, unless somebody answers at
     once. When the call has been approved, all handlers judge it once more; the one that had asked
-    does not ask again as long as it says the same: same arguments, `version` and `world`.
+    does not ask again as long as it says the same: same arguments, `version` and `world`. The tool
+    is known by its name: whose definition may change says so in `version`.
 
     Attributes:
         reason: what a person is told.
@@ -91,7 +94,7 @@ class Suspend(Struct, frozen=True):
         end_on_denial: a no ends the run `approval_denied`; otherwise the model is told.
 
     Raises:
-        ValueError: `ttl` is not a number over 0.
+        ValueError: `ttl` is not a number over 0, or one of the texts is none.
     """
 
     reason: str = "approval required"
@@ -101,30 +104,31 @@ class Suspend(Struct, frozen=True):
     end_on_denial: bool = False
 
     def __post_init__(self) -> None:
-        if self.ttl is not None and not self.ttl > 0:
-            raise ValueError(f"ttl must be a number of seconds over 0, not {self.ttl!r}")
+        for name in ("reason", "version", "world"):
+            _need_text(self, name)
+        ttl = cast("object", self.ttl)
+        if ttl is not None and not (isinstance(ttl, int | float) and ttl > 0):
+            raise ValueError(f"ttl must be a number of seconds over 0, not {ttl!r}")
 
 
 class RequestInput(Struct, frozen=True):
     """Put `question` to a person, and give the answer to the model as the call's result.
 
     The tool does not run. The run ends `waiting_for_input` when the call's siblings have settled,
-    unless somebody answers at once. `schema` is the JSON Schema of the answer; text if None.
+    unless somebody answers at once. `schema` is the JSON Schema of the answer; text if None. One
+    that cannot be used is refused where the handler returns it.
 
     Raises:
-        ValueError: `question` is blank, or `schema` is no JSON.
+        ValueError: `question` is no text or blank.
     """
 
     question: str
     schema: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        _need_text(self, "question")
         if not self.question.strip():
             raise ValueError("a question must not be blank")
-        try:
-            msgspec.json.encode(self.schema)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"the schema of a question must be JSON: {error}") from error
 
 
 class Continue(Struct, frozen=True):
@@ -142,6 +146,13 @@ class Continue(Struct, frozen=True):
             raise ValueError("Continue needs a text to inject: without one nothing would change")
         if self.extra_rounds < 1:
             raise ValueError(f"extra_rounds must be at least 1, not {self.extra_rounds}")
+
+
+def _need_text(directive: Struct, field: str) -> None:
+    value = getattr(directive, field)
+    if not isinstance(value, str):
+        kind = type(directive).__name__
+        raise ValueError(f"{field} of {kind} is a text, not a value of type {type(value).__name__}")  # noqa: TRY004  as for what else is wrong with it
 
 
 class Diverted(Struct, Generic[C, R], frozen=True):

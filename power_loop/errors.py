@@ -80,7 +80,8 @@ class HookError(UsageError):
 class AnswerRefused(UsageError):
     """Nothing in the session waits for this token, or not for such an answer.
 
-    That it was tried is in the session's log, without the token; nothing else has changed.
+    That it was tried is in the session's log: by whom, with what, and why it was refused. Nothing
+    else has changed.
     """
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -14,8 +15,8 @@ from llm_client.types import Text
 from power_loop.errors import AnswerRefused, UsageError
 from power_loop.pipeline.ports import Answer
 from power_loop.pipeline.progress import arguments_fault
-from power_loop.session.records import CallWaiting
-from power_loop.session.text import is_sound
+from power_loop.session.records import CallWaiting, Decided
+from power_loop.session.text import is_sound, repaired_text
 
 __all__ = [
     "answer",
@@ -23,9 +24,13 @@ __all__ = [
     "by_token",
     "check_answer",
     "check_answer_to",
-    "checked_answers",
     "deny",
+    "refusal",
 ]
+
+_TOKEN = 100
+_REASON = 500
+"""Characters of what was refused, in the log."""
 
 
 def approve(token: str, arguments: Mapping[str, Any] | None = None, *, by: str = "") -> Answer:
@@ -37,7 +42,7 @@ def approve(token: str, arguments: Mapping[str, Any] | None = None, *, by: str =
         by: who says so; recorded.
 
     Raises:
-        UsageError: the arguments are no JSON object.
+        UsageError: the arguments are no JSON object; NaN and infinite numbers are no JSON.
     """
     if arguments is None:
         return Answer(token, "approve", by=by)
@@ -63,7 +68,7 @@ def answer(token: str, value: object, *, by: str = "") -> Answer:
         by: who says so; recorded.
 
     Raises:
-        UsageError: the value is no JSON.
+        UsageError: the value is no JSON, as NaN is none.
     """
     text = value if isinstance(value, str) else _json(value, "the answer")
     return Answer(token, "answer", text, by)
@@ -71,6 +76,8 @@ def answer(token: str, value: object, *, by: str = "") -> Answer:
 
 def _json(value: object, what: str) -> str:
     try:
+        # What msgspec would write as null is refused.
+        json.dumps(msgspec.to_builtins(value, str_keys=True), allow_nan=False)
         return msgspec.json.encode(value).decode()
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{what} cannot be written as JSON: {error}") from error
@@ -98,21 +105,32 @@ def by_token(answers: Sequence[Answer]) -> dict[str, Answer]:
     return found
 
 
-def checked_answers(
+def refusal(
     session_id: str, answers: Mapping[str, Answer], waiting: Mapping[str, CallWaiting]
-) -> None:
-    """Raises AnswerRefused: nothing waits for it, or not for such an answer.
+) -> tuple[AnswerRefused, Decided] | None:
+    """The first answer that nothing waits for, or not for such an answer: the error, and what the
+    log is to say of it; None if all fit.
 
     `waiting` is what calls of the session wait for, and those below it, by token.
     """
     for token, given in answers.items():
-        asked = waiting.get(token)
-        if asked is None:
-            raise AnswerRefused(
-                f"no call of session {session_id!r} waits for {token!r}; "
-                f"waited for: {', '.join(map(repr, waiting)) or 'nothing'}"
-            )
-        check_answer(asked, given)
+        try:
+            _check_waited_for(session_id, token, waiting)
+            check_answer(waiting[token], given)
+        except AnswerRefused as error:
+            # A token that was made up may be anything.
+            told = repaired_text(f"{given.kind} to {token[:_TOKEN]!r}: {error}")[:_REASON]
+            by = repaired_text(given.by)[:_TOKEN] or "resume"
+            return error, Decided("approval", by, "refused", told)
+    return None
+
+
+def _check_waited_for(session_id: str, token: str, waiting: Collection[str]) -> None:
+    if token not in waiting:
+        raise AnswerRefused(
+            f"no call of session {session_id!r} waits for {token!r}; "
+            f"waited for: {', '.join(map(repr, waiting)) or 'nothing'}"
+        )
 
 
 def check_answer(asked: CallWaiting, given: Answer) -> None:

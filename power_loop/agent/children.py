@@ -26,6 +26,7 @@ from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     ApprovalExpired,
     AwaitingApproval,
+    BudgetExhausted,
     Completed,
     GoalReached,
     Outcome,
@@ -119,11 +120,23 @@ class Children:
             result, error = await self._result(owned, opening, settings, id)
             if error is not None and agent.on_failure == "fail":
                 raise error
-            if isinstance(result.outcome, _WAITS):
+            if self._goes_on(result.outcome):
                 below = await spent_below(self._runner.sessions, session)
                 self._waiting[started.call_id] = sum(below.values(), session.spent)
+                del self._under_way[started.call_id]
+                return ChildEnded(result.outcome, session.spent)
             del self._under_way[started.call_id]
             return _ended(started, agent, session, result.outcome, result.final_text)
+
+    def _goes_on(self, outcome: Outcome) -> bool:
+        """Whether a session below is to be carried on: somebody must answer, or give more to those
+        above it. What its own agent may use is never more.
+        """
+        if not isinstance(outcome, BudgetExhausted):
+            return isinstance(outcome, _WAITS)
+        scope = outcome.limit.rpartition(".")[0]
+        above = () if self._meter is None else self._meter.chain
+        return not scope.startswith("child.") and any(each.scope == scope for each in above)
 
     async def _result(
         self, owned: Owned, opening: tuple[Record, ...], settings: Settings, id: str
@@ -187,8 +200,6 @@ def _refused(started: ToolStarted, why: str) -> ChildEnded:
 def _ended(
     started: ToolStarted, agent: SubAgent, session: Session, outcome: Outcome, text: str
 ) -> ChildEnded:
-    if isinstance(outcome, _WAITS):
-        return ChildEnded(outcome, session.spent)
     if isinstance(outcome, Completed | GoalReached):
         result = ToolResult(started.call_id, (Text(text or str(outcome)),))
     else:

@@ -85,7 +85,8 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
             responder: asked what calls wait for, while the run goes on; without one the run ends.
 
         Raises:
-            UsageError: the service retries by itself, or two extensions have one name.
+            UsageError: the service retries by itself, two extensions have one name, or `responder`
+                cannot be called.
             ToolDefinitionError: two tools have one name, or something cannot be a tool.
             ConfigError: a model string is unknown, its key is missing, or `llm` is neither.
         """
@@ -355,8 +356,9 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
             NothingToResume: the last run ended for good.
             SessionPendingError: calls are in doubt, and only the host can decide (see
                 `SessionPendingError.undecided`); nothing was changed.
-            UsageError: an answer or a decision is for nothing that waits for it, or does not fit;
-                nothing was stored.
+            AnswerRefused: an answer is to nothing that waits for it, or does not fit; that, and
+                nothing else, is recorded.
+            UsageError: a decision or an option does not fit; nothing was stored.
             SessionNotFound, SessionBusy: nothing was changed.
         """
         async with self._runner.resumed(session_id, output_type, options) as run:

@@ -63,8 +63,7 @@ def pending_calls(session: Session) -> tuple[PendingCall, ...]:
 
 
 def _pending(session: Session, call: OpenCall) -> PendingCall:
-    waiting, run = call.waiting, session.run or session.last_run or ""
-    begun = call.started
+    waiting, begun = call.waiting, call.started
     what = call.call if begun is None else begun
     return PendingCall(
         call.call.id,
@@ -74,7 +73,7 @@ def _pending(session: Session, call: OpenCall) -> PendingCall:
         call.attempt,
         call.token,
         "" if begun is None else begun.idempotency_key,
-        None if waiting is None else request_of(waiting, session.id, run),
+        None if waiting is None else request_of(waiting, session.id, call.waits_in),
         session.id,
     )
 

@@ -18,7 +18,7 @@ class ApprovalRequest(Struct, frozen=True):
 
     Attributes:
         token: names the request, for `approve` and `deny`; it is good for one answer.
-        session_id, run_id, call_id: whose call it is, and the run in which it waits.
+        session_id, run_id, call_id: whose call it is, and the run in which it was asked for.
         tool, arguments: what is to run; the arguments are the JSON text of an object.
         args_hash: tells these arguments from others, whatever their spelling.
         reason: why it is asked for.
@@ -50,7 +50,7 @@ class InputRequest(Struct, frozen=True):
 
     Attributes:
         token: names the question, for `answer`; it is good for one answer.
-        session_id, run_id, call_id: whose call it is, and the run in which it waits.
+        session_id, run_id, call_id: whose call it is, and the run in which it was asked.
         tool: what the call is of.
         question: in words. A model may have written it.
         schema: the JSON Schema of the answer; None where any text will do.

@@ -16,9 +16,10 @@ from power_loop.driver.people import Respond
 from power_loop.errors import AnswerRefused, UsageError
 from power_loop.log import logger
 from power_loop.pipeline.ports import Answer
+from power_loop.session.machine import Session
 from power_loop.session.records import CallWaiting
 
-__all__ = ["CallbackResponder", "Responder", "respond_with"]
+__all__ = ["CallbackResponder", "Responder", "checked_responder", "respond_with"]
 
 
 class Responder(Protocol):
@@ -38,11 +39,12 @@ class Responder(Protocol):
         ...
 
 
-def respond_with(responder: Responder, session_id: str, run_id: str) -> Respond:
-    """What a run puts to a responder."""
+def respond_with(responder: Responder, session: Session) -> Respond:
+    """What a run of `session` puts to a responder."""
 
     async def respond(waiting: CallWaiting) -> Answer | None:
-        request = request_of(waiting, session_id, run_id)
+        asked_in = session.open_calls[waiting.call_id].waits_in
+        request = request_of(waiting, session.id, asked_in)
         assert request is not None
         given = cast("object", await responder(request))
         if given is None:
@@ -58,6 +60,17 @@ def respond_with(responder: Responder, session_id: str, run_id: str) -> Respond:
         return given
 
     return respond
+
+
+def checked_responder(responder: Responder | None) -> Responder | None:
+    """`responder` as it is.
+
+    Raises:
+        UsageError: it cannot be called.
+    """
+    if responder is None or callable(cast("object", responder)):
+        return responder
+    raise UsageError(f"responder is called with a request, which cannot be done with {responder!r}")
 
 
 Callback = Callable[[ApprovalRequest | InputRequest], object]
@@ -82,9 +95,12 @@ class CallbackResponder:
             by: who answers, for the record, unless its `Answer` says otherwise.
 
         Raises:
-            UsageError: `timeout` is not a finite number over 0.
+            UsageError: `function` cannot be called, or `timeout` is not a finite number over 0.
         """
-        if not (isfinite(timeout) and timeout > 0):
+        if not callable(cast("object", function)):
+            raise UsageError(f"a CallbackResponder asks a function, not {function!r}")
+        number = isinstance(cast("object", timeout), int | float)
+        if not (number and isfinite(timeout) and timeout > 0):
             raise UsageError(f"timeout must be a finite number of seconds over 0, not {timeout!r}")
         self._function = function
         self._timeout = timeout

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from llm_client.service import LLMService
 from llm_client.types import Message, new_id
 from power_loop import agent
-from power_loop.agent.answers import by_token, checked_answers
+from power_loop.agent.answers import by_token, refusal
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.deciding import check_decided, verdicts
 from power_loop.agent.follow_up import own_or_steer
@@ -22,7 +22,7 @@ from power_loop.agent.opening import after_crash, for_input, for_resume, text_me
 from power_loop.agent.options import ResumeOptions, RunOptions
 from power_loop.agent.planning import Planner, Settings
 from power_loop.agent.prepared import PreparedRun
-from power_loop.agent.responding import Responder, respond_with
+from power_loop.agent.responding import Responder, checked_responder, respond_with
 from power_loop.agent.runs import Runs
 from power_loop.agent.sessions import Owned, Sessions, WaitOrFail
 from power_loop.agent.toolset import Toolset
@@ -34,7 +34,6 @@ from power_loop.driver.inbox import is_interrupt
 from power_loop.driver.run import INSIDE, Run
 from power_loop.driver.setup import RunSetup
 from power_loop.errors import (
-    AnswerRefused,
     SessionBusy,
     SessionError,
     SessionNotFound,
@@ -45,7 +44,7 @@ from power_loop.events import Stamped
 from power_loop.log import logger
 from power_loop.pipeline.ports import Answer
 from power_loop.runtime.stores.base import CancelRequested, Store
-from power_loop.session.records import Decided, Record, RunOpened
+from power_loop.session.records import Record
 from power_loop.session.spent import Spent
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class Runner(Planner):
         self.hub = hub
         self._hooks = hooks
         self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
-        self._responder = responder
+        self._responder = checked_responder(responder)
         self._counters: dict[str, ModelTokens] = {}
         self._runs = Runs()
         self._open = False
@@ -233,16 +232,15 @@ class Runner(Planner):
     async def _check_answers(self, owned: Owned, answers: Mapping[str, Answer]) -> None:
         """Raises AnswerRefused: one is to nothing that waits for it; its log says so."""
         session = owned.session
-        try:
-            waiting = waited_for(session)
-            if answers and any(each.kind == "child" for each in waiting.values()):
-                below = await agent.children.waited_for_below(self.sessions, session)
-                waiting = {**waiting, **below}
-            checked_answers(session.id, answers, waiting)
-        except AnswerRefused:
-            refused = Decided("approval", "resume", "refused", "an answer that nothing waits for")
-            await self.append(owned, (*after_crash(session), refused))
-            raise
+        waiting = waited_for(session)
+        if answers and any(each.kind == "child" for each in waiting.values()):
+            below = await agent.children.waited_for_below(self.sessions, session)
+            waiting = {**waiting, **below}
+        refused = refusal(session.id, answers, waiting)
+        if refused is not None:
+            error, record = refused
+            await self.append(owned, (*after_crash(session), record))
+            raise error
 
     async def _discard_if_empty(self, session_id: str) -> None:
         """Deletes a session that was made for a run which could not open, if the store still can.
@@ -275,8 +273,7 @@ class Runner(Planner):
             purse = agent.spending.purse_of(meter, config, settings.plan.model, counters)
         respond = None
         if self._responder is not None:
-            run_id = next(r.run for r in opening if isinstance(r, RunOpened))
-            respond = respond_with(self._responder, session.id, run_id)
+            respond = respond_with(self._responder, session)
         setup = RunSetup(
             session=session,
             store=self.store,

@@ -13,7 +13,8 @@ from power_loop.driver.hints import check_hints, is_async
 from power_loop.driver.shield import own_cancellation
 from power_loop.errors import HookError
 from power_loop.events import HookFailed
-from power_loop.hooks import POINTS, Break, Diverted, HookPoint, Skip, Suspend
+from power_loop.hooks import POINTS, Break, Diverted, HookPoint, RequestInput, Skip, Suspend
+from power_loop.tools.asking import checked_schema
 
 __all__ = ["DEFAULT_TIMEOUT", "Handler", "Hooks", "OnError"]
 
@@ -174,6 +175,8 @@ class Hooks:
                 _check_rewrite(point, entry, context, value)
                 context = value
             elif isinstance(value, point.directives):
+                if isinstance(value, RequestInput):
+                    _check_question(point, entry, value)
                 diverted = Diverted(cast("R", value), entry.name, context)
                 if passes is None or not passes(diverted):
                     return diverted
@@ -264,6 +267,14 @@ def _check_rewrite(point: HookPoint[Any, Any], entry: _Entry, old: Any, new: Any
     ]
     if changed:
         raise HookError(f"{_who(point, entry)} changed {', '.join(changed)}; {_legal(point)}")
+
+
+def _check_question(point: HookPoint[Any, Any], entry: _Entry, asks: RequestInput) -> None:
+    try:
+        if asks.schema is not None:
+            checked_schema(asks.schema)
+    except ValueError as error:
+        raise HookError(f"{_who(point, entry)} asks what nobody could answer: {error}") from error
 
 
 def _who(point: HookPoint[Any, Any], entry: _Entry) -> str:

@@ -11,6 +11,7 @@ from power_loop.session.closing import TRUTH
 from power_loop.session.machine import Session
 from power_loop.session.records import (
     CallAnswered,
+    CallWaiting,
     Decided,
     Record,
     ToolSettled,
@@ -46,22 +47,24 @@ def decided(
     return verdicts
 
 
-def given_answers(records: Sequence[Record]) -> dict[str, Answer]:
-    """What must have been answered in a run, by token."""
+def given_answers(session: Session, records: Sequence[Record]) -> dict[str, Answer]:
+    """What must have been answered in a run, by token. `session` is as the run found it."""
+    approvals = {call.token for call in session.open_calls.values() if call.kind == "approval"}
+    approvals |= {r.token for r in records if isinstance(r, CallWaiting) and r.kind == "approval"}
     late = {r.call_id for r in records if isinstance(r, Decided) and _is_too_late(r)}
     found: dict[str, Answer] = {}
     for record in records:
         if not isinstance(record, CallAnswered):
             continue
         token, by, note = record.token, record.by, record.note
-        if record.answer == "expired":
-            if record.call_id in late:
-                found[token] = Answer(token, "approve")
-        elif record.answer in ("approve", "deny"):
+        if token not in approvals:
+            # Whatever its words are.
+            found[token] = Answer(token, "answer", record.answer, by, note)
+        elif record.answer != "expired":
             kind = "approve" if record.answer == "approve" else "deny"
             found[token] = Answer(token, kind, record.answer, by, note, record.arguments)
-        else:
-            found[token] = Answer(token, "answer", record.answer, by, note)
+        elif record.call_id in late:
+            found[token] = Answer(token, "approve")
     return found
 
 

@@ -164,7 +164,7 @@ def _bounded(ending: Ending) -> Decided | None:
     of_call = said = None
     for each in ending.records:
         match each.event:
-            case Decided() as decided if decided.at == AT_BUDGET:
+            case Decided() as decided if decided.at == AT_BUDGET and not decided.call_id:
                 said = decided
             case ModelAsked():
                 of_call, said = said, None

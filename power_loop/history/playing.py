@@ -15,7 +15,7 @@ from power_loop.driver.dispatch import Hooks
 from power_loop.errors import ToolError
 from power_loop.events import Transient
 from power_loop.history.hearing import Hearing
-from power_loop.history.outcomes import failure, ran_to_its_end, refused, response, result_of_call
+from power_loop.history.outcomes import failure, ran_to_its_end, response, result_of_call
 from power_loop.history.script import BrokenOff, Cut, Script, call_of
 from power_loop.history.turns import Turns
 from power_loop.hooks import (
@@ -51,6 +51,7 @@ from power_loop.session.outcome import (
     WaitingForInput,
 )
 from power_loop.session.records import (
+    AT_BUDGET,
     CallAnswered,
     CallWaiting,
     Decided,
@@ -166,8 +167,8 @@ class ReplayPorts:
     def wall_clock(self) -> float:
         """When what comes next was asked for, or whenever it is late enough for it."""
         match self._script.next:
-            case CallAnswered(answer="expired"):
-                return inf
+            case CallAnswered(answer="expired", call_id=call_id):
+                return self._script.too_late_for(call_id)
             case Decided(at="approval", reason=reason) if reason.endswith(TIME_IS_OVER):
                 return inf
             case CallWaiting(created=created):
@@ -198,8 +199,8 @@ class ReplayPorts:
     def spend_tool_call(self, call_id: str, *, child: bool) -> BudgetExhausted | None:
         """Whether there had been enough."""
         del child
-        short, outcome = refused(self._script.of_call(call_id)), self._script.outcome
-        return outcome if short and isinstance(outcome, BudgetExhausted) else None
+        refused = self._script.decided(AT_BUDGET, call_id)
+        return None if refused is None else BudgetExhausted(refused.by, refused.reason)
 
     async def respond(self, waiting: CallWaiting) -> Answer | None:
         """Nobody is asked."""

@@ -191,7 +191,7 @@ class _Player:
     ) -> ReplayPorts:
         configured = next((r for r in records[:4] if isinstance(r, ModelConfigured)), None)
         plan = self._plan_of(configured or self._session.configured, opened)
-        answers = given_answers(records)
+        answers = given_answers(self._session, records)
         decisions = decided(self._session, records, self._traits)
         depth = self._depth(opened, first)
         given = {message.id: message for message in opened.input}

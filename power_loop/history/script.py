@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from math import inf, nextafter
 
 from msgspec import Struct
 
@@ -107,10 +108,16 @@ class Script:
         for index in range(self._place, len(self._records)):
             yield self._records[index]
 
+    def too_late_for(self, call_id: str) -> float:
+        """When what a call waits for has just expired; others may have been given longer."""
+        call = self._session.open_calls.get(call_id)
+        expires = None if call is None or call.waiting is None else call.waiting.expires
+        return self.at if expires is None else nextafter(expires, inf)
+
     def asking(self) -> tuple[ModelAsked | None, Decided | None]:
         """The model call that comes next, if it does, and what a budget had said of it."""
         first, second = (*islice(self.coming(), 2), None, None)[:2]
-        if isinstance(first, Decided) and first.at == AT_BUDGET:
+        if isinstance(first, Decided) and first.at == AT_BUDGET and not first.call_id:
             return second if isinstance(second, ModelAsked) else None, first
         return first if isinstance(first, ModelAsked) else None, None
 

@@ -25,10 +25,17 @@ from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.doubt import may_run_again
 from power_loop.pipeline.ports import Job, Ports, Used
 from power_loop.pipeline.progress import Progress, arguments_fault, filtered, repaired, where
-from power_loop.session.closing import settled_by_answer, told
+from power_loop.session.closing import not_again, settled_by_answer, told
 from power_loop.session.machine import OpenCall
 from power_loop.session.outcome import BudgetExhausted
-from power_loop.session.records import CallAnswered, CallWaiting, ToolSettled, ToolStarted
+from power_loop.session.records import (
+    AT_BUDGET,
+    CallAnswered,
+    CallWaiting,
+    Decided,
+    ToolSettled,
+    ToolStarted,
+)
 from power_loop.session.state import child_id, result_id
 from power_loop.session.text import repaired_text
 
@@ -54,21 +61,33 @@ async def admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | Non
                 return None
         case _:
             pass
-    if open_call.state == "in_doubt":
+    if open_call.state == "in_doubt" and not open_call.failed:
         if not await may_run_again(io, progress, open_call):
             return None
         again = True
-    rewritten = await _judged(io, progress, open_call, again=again or open_call.begun)
-    if rewritten is None:
-        return None
-    name, arguments = rewritten.name, rewritten.arguments or "{}"
-    return await _job(io, progress, open_call, name, arguments, paid=paid)
+    return await _allowed(io, progress, open_call, again=again or open_call.begun, paid=paid)
+
+
+async def _allowed(
+    io: Ports, progress: Progress, open_call: OpenCall, *, again: bool, paid: bool
+) -> Job | None:
+    match await _judged(io, progress, open_call, again=again):
+        case ToolBefore(name=name, arguments=arguments):
+            return await _job(io, progress, open_call, name, arguments or "{}", paid=paid)
+        case Skip(output=output):
+            await _skipped(io, open_call, output)
+        case Break() as broken:
+            progress.ending = broken.ending
+        case None:
+            pass
+    return None
 
 
 async def _judged(
     io: Ports, progress: Progress, open_call: OpenCall, *, again: bool
-) -> ToolBefore[Any] | None:
-    """A call as tool.before leaves it; None when it is settled or waits, or the run ends.
+) -> ToolBefore[Any] | Skip | Break | None:
+    """A call as tool.before leaves it, or what a handler wants instead; None when it has been
+    settled by an answer, or waits for one.
 
     `again` says that it had begun before: then it is run as it was, or not at all.
     """
@@ -82,12 +101,8 @@ async def _judged(
         if isinstance(result, ToolBefore):
             return _as_it_may_run(io, context, result, again=again)
         match result.directive:
-            case Skip(output=output):
-                await _skipped(io, open_call, output, again=again)
-                return None
-            case Break() as broken:
-                progress.ending = broken.ending
-                return None
+            case Skip() | Break() as instead:
+                return instead
             case _:
                 times += 1
                 now = times <= _ASKED_AT_ONCE
@@ -129,14 +144,13 @@ def _as_it_may_run(
     return left
 
 
-async def _skipped(io: Ports, open_call: OpenCall, output: str, *, again: bool) -> None:
-    call_id = open_call.call.id
-    if not again:
-        await settle(io, ToolResult(call_id, (Text(output),)), "skipped")
+async def _skipped(io: Ports, open_call: OpenCall, output: str) -> None:
+    if not open_call.begun:
+        await settle(io, ToolResult(open_call.call.id, (Text(output),)), "skipped")
         return
     # Not "skipped": it may have had effects.
     detail = repaired_text(f"A hook forbade that, and says: {output}")
-    await settle_as(io, told(call_id, "unknown", detail))
+    await settle_as(io, not_again(open_call, detail))
 
 
 async def _job(
@@ -149,7 +163,7 @@ async def _job(
     if traits is None:
         gone = f"There is no tool {name!r}."
         if open_call.begun:
-            await settle_as(io, told(call_id, "unknown", gone))
+            await settle_as(io, not_again(open_call, gone))
         else:
             await settle(io, text_error(call_id, gone), "not_run")
         return None
@@ -166,14 +180,15 @@ async def _job(
         open_call.attempt + 1,
     )
     given = io.plan.decisions.get(call_id)
-    outside = traits.external or isinstance(given, ToolResult)
-    short = _over_budget(io, call_id) if outside and not paid else None
     if isinstance(given, ToolResult):
-        # What has been done is told also where it could not be afforded: the next step cannot.
+        if io.limited and not paid:
+            # What has been done is told also where it could not be afforded: the next step cannot.
+            io.spend_tool_call(call_id, child=False)
         (result,) = repaired(io, "tool", (given,))
         message = Message("tool", (result,), id=result_id(call_id))
         await io.commit(started, ToolSettled(await filtered(io, message)))
         return None
+    short = await _over_budget(io, call_id) if traits.external and not paid else None
     if short is not None:
         return Job(partial(_refused, io, progress, call_id, short))
     if traits.external:
@@ -192,22 +207,33 @@ async def _run_call(
     async with io.slot():
         if io.interrupted():
             return True
-        short = _over_budget(io, started.call_id)
+        short = await _over_budget(io, started.call_id)
         if short is not None:
             return await _refused(io, progress, started.call_id, short)
         await io.commit(started)
         used = await io.use(started)
-    if used.question is not None:
-        await ask_about_result(io, progress, open_call, started, used)
-        return True
     if used.error is not None and io.listens(TOOL_ERROR):
-        used = await _after_error(io, open_call, started, used, used.error)
-    return await settle_after(io, progress, open_call, started, used)
+        return await _failed(io, progress, open_call, started, used, used.error)
+    return await _ended(io, progress, open_call, started, used)
 
 
-async def _after_error(
-    io: Ports, open_call: OpenCall, started: ToolStarted, used: Used, error: Exception
-) -> Used:
+async def _ended(
+    io: Ports, progress: Progress, open_call: OpenCall, started: ToolStarted, used: Used
+) -> bool:
+    if used.question is None:
+        return await settle_after(io, progress, open_call, started, used)
+    await ask_about_result(io, progress, open_call, started, used)
+    return True
+
+
+async def _failed(
+    io: Ports,
+    progress: Progress,
+    open_call: OpenCall,
+    started: ToolStarted,
+    used: Used,
+    error: Exception,
+) -> bool:
     context = ToolErrorRaised(
         **where(io),
         call=open_call.call,
@@ -217,14 +243,33 @@ async def _after_error(
     )
     match await heard(io, TOOL_ERROR, context, started.call_id):
         case Skip(output=output):
-            return Used(ToolResult(started.call_id, (Text(output),)))
-        case Retry() if not io.interrupted() and _over_budget(io, started.call_id) is None:
-            again = replace(started, attempt=started.attempt + 1)
-            async with io.slot():
-                await io.commit(again)
-                return await io.use(again)
+            used = Used(ToolResult(started.call_id, (Text(output),)))
+        case Retry() if not io.interrupted():
+            # Whoever judges calls judges this one as well, and a leave was for one start.
+            match await _judged(io, progress, open_call, again=True):
+                case ToolBefore():
+                    used = await _tried_again(io, started, used)
+                case Break() as broken:
+                    await settle(io, used.result, used.how)
+                    progress.ending = broken.ending
+                    return False
+                case Skip():
+                    pass  # what it came to is known: it has failed
+                case None:
+                    return True
         case _:
-            return used
+            pass
+    return await _ended(io, progress, open_call, started, used)
+
+
+async def _tried_again(io: Ports, started: ToolStarted, failed: Used) -> Used:
+    """What another try of a call gives, or that it has failed if there can be none."""
+    if io.interrupted() or await _over_budget(io, started.call_id) is not None:
+        return failed
+    again = replace(started, attempt=started.attempt + 1)
+    async with io.slot():
+        await io.commit(again)
+        return await io.use(again)
 
 
 async def _run_child(
@@ -235,7 +280,7 @@ async def _run_child(
         if io.interrupted():
             return True
         if open_call.state != "waiting":
-            short = _over_budget(io, started.call_id, child=True)
+            short = await _over_budget(io, started.call_id, child=True)
             if short is not None:
                 return await _refused(io, progress, started.call_id, short)
             below = child_id(io.session.id, started.call_id)
@@ -263,12 +308,16 @@ async def _reopened(io: Ports, progress: Progress, open_call: OpenCall) -> Job |
     return None
 
 
-def _over_budget(io: Ports, call_id: str, *, child: bool = False) -> BudgetExhausted | None:
-    return io.spend_tool_call(call_id, child=child) if io.limited else None
+async def _over_budget(io: Ports, call_id: str, *, child: bool = False) -> BudgetExhausted | None:
+    short = io.spend_tool_call(call_id, child=child) if io.limited else None
+    if short is not None:
+        refused = Decided(AT_BUDGET, short.limit, "refused", short.reason, call_id)
+        await io.commit(refused, later=True)
+    return short
 
 
 async def _refused(io: Ports, progress: Progress, call_id: str, short: BudgetExhausted) -> bool:
-    """A call that nobody can pay for is not run and ends the run; its siblings go on."""
-    progress.ending = progress.ending or short
+    """A call that nobody can pay for is not run; its siblings go on, and then the run ends."""
+    progress.short = progress.short or short
     await settle_as(io, told(call_id, "not_run", f"The budget {short.limit} is used up."))
     return True

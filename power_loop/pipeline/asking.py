@@ -241,7 +241,8 @@ async def take_answer(io: Ports, progress: Progress, open_call: OpenCall) -> boo
     waiting = open_call.waiting
     assert waiting is not None
     answer = io.plan.answers.get(waiting.token)
-    if answer is None and io.responds and not _is_late(io, waiting):
+    asks = io.responds and progress.denied is None
+    if answer is None and asks and not _is_late(io, waiting):
         answer = await io.respond(waiting)
         if answer is None:
             # Also if its time is over meanwhile: nobody is asked about one thing for ever.
@@ -283,5 +284,5 @@ async def _answered(
         return True
     await settle_as(io, settled_by_answer(open_call))
     if waiting.end_on_denial and waiting.kind == "approval":
-        progress.ending = ApprovalDenied(waiting.token)
+        progress.denied = progress.denied or ApprovalDenied(waiting.token)
     return False

@@ -52,7 +52,10 @@ class Progress:
         reasks: wrong outputs given back so far.
         completions: how often the end has been put to complete.decide.
         ending: how the run ends, if a hook or a limit broke the batch off.
+        denied: how the run ends once the calls are settled that nobody need answer, as somebody
+            said no.
         expired: a request for approval that was answered too late.
+        short: how the run ends if no call waits, as there was not enough for one.
         below: how the sessions below open calls have ended that can go on.
         suspended: all that this run can do about its open calls has been done.
         accepted: position of the log at which everybody had agreed that the run is complete.
@@ -63,11 +66,13 @@ class Progress:
         "below",
         "completions",
         "deferred",
+        "denied",
         "ending",
         "expired",
         "limit",
         "reasks",
         "recalled",
+        "short",
         "skipped",
         "suspended",
     )
@@ -80,7 +85,9 @@ class Progress:
         self.reasks = 0
         self.completions = 0
         self.ending: Outcome | None = None
+        self.denied: Outcome | None = None
         self.expired: str | None = None
+        self.short: Outcome | None = None
         self.below: list[Outcome] = []
         self.suspended = False
         self.accepted = 0

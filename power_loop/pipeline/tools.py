@@ -30,6 +30,7 @@ from power_loop.session.machine import OpenCall
 from power_loop.session.outcome import (
     ApprovalExpired,
     AwaitingApproval,
+    BudgetExhausted,
     Cancelled,
     Outcome,
     PendingTools,
@@ -50,6 +51,9 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
     if progress.suspended and not io.interrupted():
         # The run could not close at once; hooks have had their say about these calls.
         return _suspension(progress, s.open_calls)
+    # A message that could not wait may have taken a batch before this one out of its suspension.
+    progress.suspended, progress.expired, progress.short = False, None, None
+    progress.below.clear()
     order = s.order
     text = s.messages[-1].text
     if not io.interrupted() and all(call.state == "asked" for call in s.open_calls.values()):
@@ -59,6 +63,9 @@ async def tools_phase(io: Ports, progress: Progress) -> Outcome | None:
     jobs = await _jobs(io, progress)
     if jobs:
         await io.each(jobs)
+    progress.ending = progress.ending or progress.denied
+    if not any(call.state == "waiting" for call in s.open_calls.values()):
+        progress.ending = progress.ending or progress.short
     if progress.ending is not None or io.interrupted():
         await _give_up(io)
     if progress.ending is not None:
@@ -115,6 +122,8 @@ def _suspension(progress: Progress, calls: Mapping[str, OpenCall]) -> Outcome:
                 approvals += tokens
             case WaitingForInput(tokens=tokens):
                 questions += tokens
+            case BudgetExhausted():
+                progress.short = outcome
             case _:
                 others += 1
     if others:
@@ -122,7 +131,9 @@ def _suspension(progress: Progress, calls: Mapping[str, OpenCall]) -> Outcome:
     # In a replay each session below has come to what the whole run has: all of its tokens.
     if approvals:
         return AwaitingApproval(tuple(dict.fromkeys(approvals)))
-    return WaitingForInput(tuple(dict.fromkeys(questions)))
+    if questions or progress.short is None:
+        return WaitingForInput(tuple(dict.fromkeys(questions)))
+    return progress.short
 
 
 async def _end_batch(io: Ports, order: Iterable[str], text: str) -> None:

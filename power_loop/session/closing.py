@@ -16,6 +16,7 @@ __all__ = [
     "closing",
     "closing_calls",
     "goes_on",
+    "not_again",
     "result_message",
     "settled_by_answer",
     "told",
@@ -53,6 +54,13 @@ def told(call_id: str, how: Settlement, detail: str = "") -> ToolSettled:
     return ToolSettled(result_message(ToolResult(call_id, (Text(text),), is_error=True)), how)
 
 
+def not_again(call: OpenCall, why: str) -> ToolSettled:
+    """The settlement of a call that had begun, and is not begun again because of `why`."""
+    if call.failed:
+        return told(call.call.id, "interrupted", f"It had failed. {why}")
+    return told(call.call.id, "unknown", why)
+
+
 def goes_on(call_id: str) -> ToolResult:
     """What the model is told of a call that its run has left to go on."""
     return ToolResult(call_id, (Text(_GOES_ON),), is_error=True)
@@ -77,7 +85,7 @@ def settled_by_answer(call: OpenCall) -> ToolSettled:
         said = f" They say: {call.refusal}" if call.refusal else ""
         if not call.begun:
             return told(call.call.id, "denied", said.strip())
-        return told(call.call.id, "unknown", f"A person did not allow that.{said}")
+        return not_again(call, f"A person did not allow that.{said}")
     result = result_message(ToolResult(call.call.id, (Text(call.answer),)))
     return ToolSettled(result, "finished" if call.begun else "skipped")
 

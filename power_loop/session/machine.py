@@ -12,7 +12,8 @@ Rules:
  3. A commit is checked as a unit: each record against the state that the ones before it would give.
  4. Call ids and message ids are unique in a session and never reused.
  5. Results enter the view together, in call order, when the last call of a message has settled.
- 6. A run that ends leaves no call open, unless its ending says what the calls wait for.
+ 6. A run that ends leaves no call open, unless its ending says what the calls wait for: somebody,
+    or a budget that sessions below have come to the end of.
  7. A call that had started when its run ended is in doubt, until it is settled or started again;
     it may wait for a person's leave to be started again.
  8. A leave is for what was shown, and used up by the answer to it; one that comes too late puts the

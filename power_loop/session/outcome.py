@@ -80,7 +80,8 @@ class RoundLimit(_Ending, frozen=True, tag="round_limit"):
 class BudgetExhausted(_Ending, frozen=True, omit_defaults=True, tag="budget_exhausted"):
     """A budget does not allow the next step.
 
-    `limit` names whose and which: `run.tokens`, `session.cost` … `reason` gives the figures.
+    `limit` names whose and which: `run.tokens`, `session.cost` … `reason` gives the figures. Calls
+    whose sessions below it keeps from going on stay open.
     """
 
     limit: str
@@ -214,7 +215,8 @@ Outcome = (
 )
 
 KeepsCallsOpen = AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools | Crashed
-"""Endings that leave calls without a result; all others must settle them first."""
+"""Endings that leave calls without a result. All others must settle them first, but for what
+`BudgetExhausted` leaves to sessions below."""
 
 
 def status_of(outcome: _Ending) -> str:

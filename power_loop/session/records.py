@@ -209,11 +209,12 @@ class CallAnswered(Struct, frozen=True, omit_defaults=True, gc=False, tag="call_
 
 AT_BUDGET = "budget"
 """Where a budget decides, in `Decided`: it says `bounded` of the model call that is asked next, and
-is stored with it."""
+is stored with it; or `refused` of a call of a tool."""
 
 
 class Decided(Struct, frozen=True, omit_defaults=True, gc=False, tag="decided"):
-    """Something beside the model has decided how the session goes on. It changes nothing itself.
+    """Something beside the model has decided how the session goes on. It changes nothing itself;
+    a call that is to `retry` may wait for leave to be run again.
 
     `at` is where: a hook point, `budget`, `approval`. `by` is who: a handler, a policy, a limit.
     `what` is its word: `break`, `skip`, `suspend`, `refused` …

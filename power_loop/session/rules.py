@@ -12,6 +12,7 @@ from llm_client.types import Message, ToolResult
 from power_loop.session.outcome import (
     ApprovalExpired,
     AwaitingApproval,
+    BudgetExhausted,
     Completed,
     Crashed,
     KeepsCallsOpen,
@@ -163,7 +164,8 @@ def _check_waiting(s: State, r: CallWaiting) -> str | None:
     call = s.open_calls.get(r.call_id)
     if call is None:
         return f"no call {r.call_id!r} is open"
-    if call.state not in _MAY_WAIT[r.kind]:
+    tried_again = r.kind == "approval" and call.state == "started" and call.failed
+    if call.state not in _MAY_WAIT[r.kind] and not tried_again:
         return (
             f"a call waits for {r.kind} from {' or '.join(_MAY_WAIT[r.kind])}; it is {call.state}"
         )
@@ -230,6 +232,10 @@ def _check_closed(s: State, r: RunClosed) -> str | None:
         return "a model call is under way"
     if isinstance(outcome, Completed) and s.phase is not Phase.SETTLE:
         return "a run completes with an answer, from phase SETTLE"
+    if isinstance(outcome, BudgetExhausted):
+        # What a session below could not pay for is carried on with more.
+        below = all(c.kind == "child" and c.state == "waiting" for c in s.open_calls.values())
+        return None if below else "calls are open that are not worked on in a session below"
     if not isinstance(outcome, KeepsCallsOpen):
         return "calls are open" if s.open_calls else None
     return _suspension_fault(s, outcome)

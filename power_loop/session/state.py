@@ -7,8 +7,6 @@ from enum import Enum
 from typing import Any
 from zlib import adler32, crc32
 
-from msgspec.structs import replace
-
 from llm_client.types import Message, StopReason, ToolResult, Transcript, Usage
 from power_loop.session.calls import CallState, OpenCall
 from power_loop.session.outcome import Crashed, Outcome, RoundLimit, Stopped
@@ -279,7 +277,7 @@ def _move_started(s: State, r: ToolStarted) -> None:
     call = s.open_calls[r.call_id]
     call.state, call.attempt, call.started = "started", r.attempt, r
     # A leave is for one start.
-    call.grants, call.lapsed = (), None
+    call.grants, call.lapsed, call.failed = (), None, False
     _spend(s, _TOOL_CALL)
 
 
@@ -297,35 +295,22 @@ def _move_settled(s: State, r: ToolSettled) -> None:
 
 def _move_waiting(s: State, r: CallWaiting) -> None:
     call = s.open_calls[r.call_id]
-    call.wait_for(r)
+    call.wait_for(r, s.run or "")
     s.ids.add(r.token)
     if r.kind == "child":
         _spend(s, _CHILD)
 
 
 def _move_answered(s: State, r: CallAnswered) -> None:
-    call = s.open_calls[r.call_id]
-    waited, call.waiting = call.waiting, None
-    call.token, call.answer = "", r.answer
+    s.open_calls[r.call_id].hear(r)
     if r.spent is not None:
         _spend(s, r.spent.without_times)
-    if call.kind != "approval":
-        call.state = "answered"
-    elif r.answer == "approve":
-        call.state = "granted"
-        assert waited is not None
-        if r.arguments:
-            waited = replace(waited, arguments=r.arguments, args_hash=r.args_hash)
-            call.edited = r.arguments
-        call.grants = (*call.grants, waited)
-    elif r.answer == "expired":
-        call.state, call.kind, call.lapsed = "in_doubt" if call.begun else "asked", "", waited
-    else:
-        call.state, call.refusal = "answered", r.note
 
 
-def _move_decided(_: State, r: Decided) -> None:
-    del r
+def _move_decided(s: State, r: Decided) -> None:
+    call = s.open_calls.get(r.call_id)
+    if call is not None and call.state == "started" and r.what == "retry":
+        call.failed = True
 
 
 def _move_recalled(s: State, r: Recalled) -> None:
@@ -373,7 +358,7 @@ def _move_closed(s: State, r: RunClosed) -> None:
     for call in s.open_calls.values():
         # An answer that has come is durable: whoever resumes settles the call by it.
         if call.state == "started":
-            call.state = "in_doubt"
+            call.state, call.failed = "in_doubt", False
 
 
 _MOVES: Mapping[type[Record], Callable[[State, Any], None]] = {

@@ -9,7 +9,17 @@ import anyio
 import pytest
 
 from llm_client.types import ToolSpec
-from power_loop import AgentLoop, Answer, Hooks, Result, answer, approve, deny, tool
+from power_loop import (
+    AgentLoop,
+    Answer,
+    Hooks,
+    Result,
+    answer,
+    approve,
+    ask_user_tool,
+    deny,
+    tool,
+)
 from power_loop.errors import AnswerRefused, UsageError
 from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore, replace
 from power_loop.session.records import Decided
@@ -80,10 +90,11 @@ async def test_what_nobody_waits_for_is_refused_before_anything_is_stored(
         with pytest.raises(UsageError, match=told):
             async with loop.stream_resume(session, answers=given, decisions=decisions):
                 pass
-        # Only that somebody came with a token that nothing waits for is on record.
+        # Only an answer that was refused is on record.
         refused = [e.event for e in (await loop.store.read(session))[len(before) :]]
         assert all(isinstance(e, Decided) and e.what == "refused" for e in refused)
         assert len(refused) == (2 if isinstance(caught.value, AnswerRefused) else 0)
+        assert all(str(caught.value)[:300] in e.reason for e in refused if isinstance(e, Decided))
         done = await loop.resume(session, answers=[approve(token)], decisions={"r": Result("seen")})
         assert done.final_text == "done"
         with pytest.raises(AnswerRefused):
@@ -131,3 +142,40 @@ async def test_a_reason_to_cancel_from_elsewhere_is_stored_in_a_sound_form(
                 gate.opened.set()
             assert statuses == ["cancelled(reason='b\ufffd')"]
             await check_log(here, "s")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_does_not_have_is_refused_where_it_is_given(number: float) -> None:
+    """It would have become null on its way."""
+    with pytest.raises(UsageError, match="the arguments cannot be written as JSON"):
+        approve("t", {"amount": number})
+    with pytest.raises(UsageError, match="the answer cannot be written as JSON"):
+        answer("t", [{"amount": number}])
+    assert approve("t", {"amount": 1.5}).arguments == '{"amount":1.5}'
+
+
+async def test_a_refused_answer_is_on_record_with_its_author_kind_token_and_reason() -> None:
+    """As long as it may be, and with whatever in it."""
+    ask = calls(("a", "request_user_input", {"question": "How many?"}))
+    async with AgentLoop(Scripted(ask), tools=[ask_user_tool()]) as loop:
+        session = (await loop.send("hi")).session_id
+        (token,) = [call.token for call in await loop.get_pending(session)]
+        for given in (
+            approve(token, by="ada"),
+            answer("x\ud800" * 5_000, "3", by="eve\x00" * 5_000),
+            deny("lost"),
+        ):
+            with pytest.raises(AnswerRefused):
+                await loop.resume(session, answers=[given])
+        log = [stamped.event for stamped in await loop.store.read(session)][-3:]
+        refused = [record for record in log if isinstance(record, Decided)]
+        assert [(r.at, r.what) for r in refused] == [("approval", "refused")] * 3
+        assert [len(r.by) for r in refused] == [3, 100, 6]
+        first, second, third = (r.reason for r in refused)
+        assert first.startswith(f"approve to {token!r}: {token!r} is a question")
+        assert second.startswith("answer to 'x")
+        assert len(second) == 500
+        assert third.startswith(f"deny to 'lost': no call of session {session!r} waits for 'lost'")
+        steps = [step.text for step in (await loop.explain(session)).steps]
+        assert f"approval (ada): refused: {first}"[:120] in "\n".join(steps)
+        await check_log(loop, session)

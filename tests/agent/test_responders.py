@@ -224,20 +224,24 @@ async def test_an_answer_given_to_resume_is_taken_without_asking_anybody() -> No
 
 
 async def test_a_run_that_is_resumed_has_its_open_calls_put_to_the_responder() -> None:
-    """One that had no answer then may have one now."""
-    tokens: list[str] = []
+    """One that had no answer then may have one now; what is asked is the same to the last field."""
+    asked: list[Request | None] = []
 
     async def respond(request: Request) -> Answer | None:
-        tokens.append(request.token)
-        return approve(request.token) if len(tokens) == 2 else None
+        asked.append(request)
+        return approve(request.token) if len(asked) == 5 else None
 
     desk = Desk()
     async with desk.loop(paying(), respond) as loop:
-        waiting = await loop.send("go")
-        done = await loop.resume(waiting.session_id)
+        waiting = done = await loop.send("go")
+        for _ in range(2):
+            asked += [call.request for call in await loop.get_pending(waiting.session_id)]
+            done = await loop.resume(waiting.session_id)
         assert done.final_text == "done"
         await check_log(loop, waiting.session_id)
-    assert tokens[0] == tokens[1]
+    assert asked == [asked[0]] * 5
+    assert asked[0] is not None
+    assert asked[0].run_id == waiting.run_id
     assert desk.done == ["paid 3"]
 
 
@@ -478,8 +482,17 @@ async def test_a_function_answers_a_question_or_leaves_it_open(
         await check_log(loop, result.session_id)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
-def test_a_function_has_a_finite_time(timeout: float) -> None:
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "x", None])
+def test_a_function_has_a_finite_time(timeout: Any) -> None:
     """Said when it is made."""
     with pytest.raises(UsageError, match="timeout must be a finite number"):
         CallbackResponder(yes, timeout=timeout)
+
+
+def test_what_cannot_be_called_answers_nothing() -> None:
+    """Said when it is made, not when the first call waits."""
+    nobody: Any = 5
+    with pytest.raises(UsageError, match="a CallbackResponder asks a function, not 5"):
+        CallbackResponder(nobody)
+    with pytest.raises(UsageError, match="cannot be done with 5"):
+        AgentLoop(paying(), responder=nobody)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -189,6 +189,11 @@ async def test_a_question_that_is_given_up_is_told_as_stopped() -> None:
         ("q", {"type": "integer", "minimum": "x"}, "schema of a question cannot be used"),
         ("q", {"type": object()}, "schema of a question cannot be used"),
         ("q", "integer", "schema of a question cannot be used"),
+        ("q", [], "no object"),
+        ("q", {"type": "foo"}, "'foo' is unknown"),
+        ("q", {"type": "integer", "minimum": float("nan")}, "nan is no number"),
+        ("q", {"items": {"default": [float("-inf")]}}, "-inf is no number"),
+        ("q", {"anyOf": [{"enum": cast("list[object]", [])}]}, "takes no answer"),
     ],
 )
 def test_a_question_that_cannot_be_put_is_an_error_of_the_tool(

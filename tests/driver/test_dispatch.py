@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ from power_loop.hooks import (
     HookPoint,
     LlmBefore,
     MessageAppend,
+    RequestInput,
     Retry,
     RoundStart,
     ShortCircuit,
@@ -245,6 +247,18 @@ async def test_what_is_not_legal_is_refused_on_return() -> None:
         assert "'mine'" in text
         assert point.name in text
         assert "legal there: None" in text
+
+
+@pytest.mark.parametrize("schema", [{"type": "foo"}, [1], {"enum": []}, {"minimum": math.nan}])
+async def test_a_question_that_nobody_could_answer_is_refused_on_return(schema: Any) -> None:
+    """By the name of the handler, before anything waits."""
+    hooks = Hooks()
+    hooks.on(TOOL_BEFORE, lambda _: RequestInput("How many?", schema), name="mine")
+    with pytest.raises(HookError, match=r"'mine' of tool\.before asks what nobody could answer"):
+        await fired(hooks, TOOL_BEFORE, before())
+    hooks.replace("mine", lambda _: RequestInput("How many?", {"type": "integer"}))
+    asks = await fired(hooks, TOOL_BEFORE, before())
+    assert isinstance(asks, Diverted)
 
 
 def _kind_of(found: object) -> type[object]:

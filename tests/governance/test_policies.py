@@ -10,6 +10,7 @@ import pytest
 
 from power_loop import AgentLoop, ApprovalRequest, Extension, Hooks, MemoryStore, approve, tool
 from power_loop.errors import HookError, UsageError
+from power_loop.events import HookFailed
 from power_loop.governance import Pause, Policies, Policy, Refuse, Stop, Warn
 from power_loop.governance.policies import ActionDecision, RoundDecision
 from power_loop.hooks import TOOL_BEFORE, RoundStart, ToolBefore
@@ -252,6 +253,34 @@ async def test_a_policy_that_fails_at_a_round_stops_the_run_by_name(policy: Poli
     assert isinstance(result.outcome, Stopped)
     assert f"policy:{policy.name}:round failed" in result.outcome.reason
     assert result.resumable
+
+
+class TellsTooMuch(Policy):
+    """Raises with something in its message that is in no log's interest."""
+
+    name = "leaky"
+
+    def before_action(self, context: ToolBefore[Any]) -> None:
+        raise KeyError("secret")
+
+
+async def test_a_log_has_the_name_of_a_policy_that_failed_and_the_type_and_not_the_message() -> (
+    None
+):
+    """So has the explanation; the message is in the event, which nobody stores."""
+    work, _ = working()
+    llm = Scripted(calls(("a", "work", {})), says("ok"))
+    loop = AgentLoop(llm, tools=[work], extensions=[Policies(TellsTooMuch())])
+    with anyio.fail_after(10):
+        async with loop:
+            async with loop.stream("go") as stream:
+                seen = [stamped.event async for stamped in stream]
+                result = await stream.result()
+            explained = await loop.explain(result.session_id)
+    assert [e.message for e in seen if isinstance(e, HookFailed)] == ["'secret'"]
+    assert "policy:leaky failed: KeyError" in str(explained)
+    assert "secret" not in str(explained)
+    assert "secret" not in str(await log_of(loop, result.session_id))
 
 
 async def test_policies_stand_where_their_order_says_among_other_handlers() -> None:

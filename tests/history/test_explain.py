@@ -113,6 +113,7 @@ How it came to that, since WHEN:
 - +T s  run ID1 opened with 1 message; limits: rounds 24, run.tokens 20,000, run.tool_calls 1
 - +T s  model scripted answered after T s, 10 tokens in, 5 out
 - +T s  model scripted answered after T s, 10 tokens in, 5 out
+- +T s  budget (run.tool_calls): refused: 1 allowed, 1 used; the next step needs 1
 - +T s  tool look was not run: This call was stopped before it had begun. It had no effect. The budget run.tool_calls is used up.
 - +T s  run ID1 ended budget_exhausted, T s after it had opened\
 """),

@@ -10,20 +10,23 @@ from msgspec.structs import replace
 
 from llm_client.errors import ServerError
 from llm_client.retry import FallbackPolicy, RetryPolicy
-from llm_client.testing import reply
+from llm_client.testing import call, reply
 from llm_client.types import Message
-from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, tool
+from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, ToolContext, approve, tool
 from power_loop.errors import UsageError
 from power_loop.history.replay import Replayed
 from power_loop.hooks import (
     LLM_BEFORE,
     SESSION_START,
     TOOL_BEFORE,
+    TOOL_ERROR,
     LlmBefore,
+    Retry,
     SessionStart,
     Suspend,
     ToolBefore,
 )
+from power_loop.session.outcome import AwaitingApproval
 from power_loop.testing import ReplayDiverged, replay_session
 from tests.history.loops import CONFIG, careful, look, loop_on, pay, talk
 
@@ -219,3 +222,30 @@ async def test_typed_output_replays_with_its_type() -> None:
         assert (await loop.replay(result.session_id, output_type=int)).identical
     path, _, _ = await again(loop_on(store), result.session_id)
     assert path in ("ModelConfigured.output_schema", "ModelConfigured.system")
+
+
+async def test_a_call_that_waited_for_leave_to_be_tried_again_replays() -> None:
+    """A retry is taken from the record, and what is asked for after it from the rule."""
+
+    @tool
+    async def pay(context: ToolContext[Any]) -> str:
+        """Pays, the second time."""
+        if context.attempt == 1:
+            raise ConnectionError("no network")
+        return "paid"
+
+    hooks = careful()
+    hooks.on(TOOL_ERROR, lambda _: Retry(), name="again")
+    wanted = reply("", call("pay", id="a"), call("look", {"place": "hall"}, id="b"))
+    loop = loop_on(None, wanted, reply("done"), hooks=hooks, tools=(look, pay))
+    async with loop:
+        result = await loop.send("Pay")
+        tokens: set[str] = set()
+        for _ in range(2):
+            assert isinstance(result.outcome, AwaitingApproval)
+            tokens.update(result.outcome.tokens)
+            answers = [approve(token) for token in result.outcome.tokens]
+            result = await loop.resume(result.session_id, answers=answers)
+        assert result.status == "completed"
+        assert len(tokens) == 2
+        assert (await loop.replay(result.session_id)).identical

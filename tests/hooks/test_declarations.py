@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from power_loop.hooks import (
     Continue,
     HookContext,
     HookPoint,
+    RequestInput,
     Retry,
     ShortCircuit,
     Skip,
@@ -179,6 +181,27 @@ def test_continue_must_say_something_and_grant_something() -> None:
         with pytest.raises(ValueError, match=r"Continue needs|extra_rounds"):
             Continue(inject, rounds)
     assert Continue("go on").extra_rounds == 4
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Suspend(cast("Any", 5)), "reason of Suspend is a text"),
+        (lambda: Suspend(version=cast("Any", 3)), "version of Suspend is a text"),
+        (lambda: Suspend(world=cast("Any", None)), "world of Suspend is a text"),
+        (lambda: Suspend(ttl=cast("Any", "x")), "ttl must be a number"),
+        (lambda: Suspend(ttl=math.nan), "ttl must be a number"),
+        (lambda: Suspend(ttl=0), "ttl must be a number"),
+        (lambda: RequestInput(cast("Any", 5)), "question of RequestInput is a text"),
+        (lambda: RequestInput(" "), "must not be blank"),
+    ],
+)
+def test_what_is_asked_of_a_person_is_in_words_and_for_some_time(
+    make: Callable[[], object], told: str
+) -> None:
+    """Refused where it is made, not in the middle of a run."""
+    with pytest.raises(ValueError, match=told):
+        make()
 
 
 def test_a_rewritten_context_is_a_new_one() -> None:

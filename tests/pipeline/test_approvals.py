@@ -7,6 +7,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any
 
+from llm_client.types import LLMResponse, Message
 from power_loop.agent.answers import approve, by_token, deny
 from power_loop.hooks import (
     APPROVAL_REQUESTED,
@@ -18,8 +19,11 @@ from power_loop.hooks import (
     ToolBefore,
 )
 from power_loop.pipeline.ports import Answer, ToolTraits
+from power_loop.runtime.stores.base import Steer
 from power_loop.session.outcome import (
+    ApprovalDenied,
     AwaitingApproval,
+    BudgetExhausted,
     Cancelled,
     Completed,
     PendingTools,
@@ -27,6 +31,7 @@ from power_loop.session.outcome import (
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
+    Decided,
     RunClosed,
     ToolSettled,
 )
@@ -184,9 +189,11 @@ def test_a_cancel_that_arrives_before_a_suspension_wins() -> None:
     assert violations(io.log, closed=True) == []
 
 
-def asked_at_once(answers: Callable[[CallWaiting], Answer | None], hooks: Handlers) -> FakePorts:
+def asked_at_once(
+    answers: Callable[[CallWaiting], Answer | None], hooks: Handlers, wanted: LLMResponse = TWO
+) -> FakePorts:
     """A run with somebody to ask."""
-    io = FakePorts([TWO, text("ok")], tools(), hooks)
+    io = FakePorts([wanted, text("ok")], tools(), hooks)
     io.responds, io.respondent = True, answers
     return io
 
@@ -263,3 +270,68 @@ def test_a_request_that_was_not_answered_in_time_is_made_again_by_whoever_resume
     assert succeed(done) == Completed("ok")
     assert done.effects == [("c1", "read", '{"n":1}')]
     assert violations(done.log, closed=True) == []
+
+
+THREE = calls(call("c1", "read"), call("c2", "list"), call("c3", "read"))
+ENDING: Handlers = {
+    TOOL_BEFORE: lambda c: Suspend(end_on_denial=True) if c.name == "read" else None
+}
+
+
+def test_a_no_that_ends_the_run_lets_what_was_approved_run_first() -> None:
+    """Whichever of them was asked about first; a leave that was given is not lost."""
+    for given, ran in (((approve, deny), "c1"), ((deny, approve), "c3")):
+        io = FakePorts([THREE], tools(), ENDING)
+        outcome = send(io)
+        assert isinstance(outcome, AwaitingApproval)
+        answers = [say(token) for say, token in zip(given, outcome.tokens, strict=True)]
+        again = resumed(io, ENDING, answers=by_token(answers))
+        no = outcome.tokens[given.index(deny)]
+        assert succeed(again) == ApprovalDenied(no)
+        assert [effect[0] for effect in again.effects] == [ran]
+        assert sorted(how(again).values()) == ["denied", "finished", "finished"]
+        assert violations(again.log, closed=True) == []
+
+
+def test_after_a_no_that_ends_the_run_nobody_is_asked_about_its_other_calls() -> None:
+    """They are told as not run; what needs nobody is."""
+    io = asked_at_once(lambda waiting: deny(waiting.token), ENDING, THREE)
+    assert isinstance(send(io), ApprovalDenied)
+    assert len(io.of(CallAnswered)) == 1
+    assert how(io) == {"c1": "denied", "c2": "finished", "c3": "not_run"}
+    assert violations(io.log, closed=True) == []
+
+
+def test_a_call_that_waits_outlives_a_sibling_that_nobody_can_pay_for() -> None:
+    """That one is told as not run; the run ends by its budget only when the other cannot be paid
+    for either."""
+    io = FakePorts([TWO], tools(), SUSPEND)
+    io.limited, io.tool_calls = True, 0
+    outcome = send(io)
+    assert isinstance(outcome, AwaitingApproval)
+    assert how(io) == {"c2": "not_run"}
+    for affordable, ended in ((1, Completed("ok")), (0, BudgetExhausted("run.tool_calls"))):
+        again = resumed(io, SUSPEND, answers=by_token([approve(outcome.tokens[0])]))
+        again.limited, again.tool_calls = True, affordable
+        assert succeed(again) == ended
+        assert how(again)["c1"] == ("finished" if affordable else "not_run")
+        assert [(r.by, r.what) for r in again.of(Decided) if r.at == "budget"] == [
+            ("run.tool_calls", "refused")
+        ] * (2 - affordable)
+        assert violations(again.log, closed=True) == []
+
+
+def test_a_batch_after_one_that_was_interrupted_as_it_waited_is_run() -> None:
+    """Wherever the message that could not wait comes in."""
+    next_batch = calls(call("d1", "list"), call("d2", "list"))
+    interrupted_as_it_waited = False
+    for step in range(1, 40):
+        io = FakePorts([TWO, next_batch, text("ok")], tools(), SUSPEND)
+        io.arrives = {step: Steer(Message.user("stop that"), mode="interrupt")}
+        outcome = send(io)
+        assert isinstance(outcome, AwaitingApproval | Completed)
+        if how(io).get("c1") == "not_run" and "d1" in how(io):
+            interrupted_as_it_waited = True
+            assert how(io)["d1"] in ("finished", "interrupted", "not_run")
+        assert violations(io.log, closed=True) == []
+    assert interrupted_as_it_waited

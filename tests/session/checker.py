@@ -14,6 +14,7 @@ from llm_client.types import Message, ToolCall, ToolResult
 from power_loop.session.outcome import (
     ApprovalExpired,
     AwaitingApproval,
+    BudgetExhausted,
     Completed,
     Crashed,
     PendingTools,
@@ -85,6 +86,7 @@ class _CallTrack:
         self.kind = ""
         self.answer: str | None = None
         self.leave = False
+        self.retried = False
         self.settled: ToolSettled | None = None
 
     @property
@@ -215,7 +217,7 @@ class _Log:
             lost = self.run not in track.runs
             if lost and not track.leave and not self._idempotent(r.name):
                 self.bad(f"{r.call_id!r} was in doubt and is run again")
-        track.leave = False
+        track.leave = track.retried = False
         track.starts.append(r)
         track.runs.append(self.run or "")
 
@@ -258,7 +260,8 @@ class _Log:
         if track.waiting is not None or (track.answer is not None and not track.granted):
             self.bad(f"{r.call_id!r} waits twice")
         runs = self.run in track.runs
-        right = {"approval": not runs, "input": runs or not track.starts, "child": runs}
+        fits = not runs or track.retried
+        right = {"approval": fits, "input": runs or not track.starts, "child": runs}
         if not right[r.kind]:
             self.bad(f"{r.call_id!r} waits for {r.kind} at the wrong time")
         if r.token in self.tokens or not r.token:
@@ -297,6 +300,8 @@ class _Log:
     def _decided(self, r: Decided) -> None:
         if not r.at or not r.what:
             self.bad("it says neither where nor what was decided")
+        if (r.at, r.what) == ("tool.error", "retry") and r.call_id in self.open:
+            self.open[r.call_id].retried = True
 
     def _rewound(self, r: Rewound) -> None:
         self._between_calls("a rewind")
@@ -328,7 +333,9 @@ class _Log:
         outcome = r.outcome
         if self.asked is not None and not isinstance(outcome, Crashed):
             self.bad("the run closes while the model is being asked")
-        if self.open and not isinstance(outcome, _KEEP_OPEN):
+        below = all(t.waiting and t.waiting.kind == "child" for t in self.open.values())
+        keeps = below if isinstance(outcome, BudgetExhausted) else isinstance(outcome, _KEEP_OPEN)
+        if self.open and not keeps:
             self.bad(f"{type(outcome).__name__} leaves calls open: {', '.join(self.open)}")
         if isinstance(outcome, Completed) and (self.open or self.last_role != "assistant"):
             self.bad("completed without an answer")

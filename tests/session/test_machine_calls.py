@@ -9,6 +9,7 @@ from power_loop.session.closing import TRUTH, closing, closing_calls, settled_by
 from power_loop.session.machine import IllegalRecord, Phase
 from power_loop.session.outcome import (
     AwaitingApproval,
+    BudgetExhausted,
     Completed,
     Crashed,
     PendingTools,
@@ -313,6 +314,18 @@ def test_a_child_is_opened_and_comes_home_in_one_commit_each() -> None:
     assert session.open_calls["c1"].state == "waiting"
     session.apply(answered("c1", "child is done"), settled("c1"))
     assert list(session.open_calls) == ["c2"]
+
+
+def test_a_budget_leaves_open_what_is_worked_on_below_and_nothing_else() -> None:
+    """Whoever has more carries it on."""
+    session = fold(*CALLING, started("c1"), waits("c1", "child"))
+    spent = RunClosed("r1", BudgetExhausted("run.tokens"))
+    refuses(session, spent)
+    session.apply(settled("c2", "not_run"), spent)
+    assert session.phase is Phase.SUSPENDED
+    session.apply(RunOpened("r2", resumes="r1"), answered("c1", "done"), settled("c1"))
+    assert session.phase is Phase.MODEL
+    refuses(fold(*CALLING, settled("c2", "not_run"), waits("c1")), spent)
 
 
 # ── endings ───────────────────────────────────────────────────────────────────────────────────────
