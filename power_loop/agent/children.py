@@ -25,6 +25,7 @@ from power_loop.errors import (
     SessionError,
     SessionNotFound,
     StoreError,
+    SubAgentFailed,
 )
 from power_loop.log import logger
 from power_loop.pipeline.ports import ChildEnded, Used
@@ -142,6 +143,8 @@ class Children:
                     await to_the_end(partial(self._count, started.call_id, session))
             if isinstance(outcome, _WAITS):
                 return ChildEnded(outcome, session.spent)
+            if agent.on_failure == "fail" and not isinstance(outcome, Completed | GoalReached):
+                raise SubAgentFailed(agent.name, id, str(outcome))
             del self._under_way[started.call_id]
             self._opened[started.call_id] = False
             return _ended(started, agent, session, outcome, text)
