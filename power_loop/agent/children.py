@@ -105,6 +105,7 @@ class Children:
         runner = self._runner
         if unfinished:
             await give_up(runner, id, reason, root=self._root, above=self._session_id)
+        await runner.background.pass_on(id)
 
     async def run(self, started: ToolStarted, above: Callable[[], str | None]) -> ChildEnded:
         """See `power_loop.driver.below.Below`.
@@ -268,7 +269,7 @@ async def give_up(
         SessionNotFound, SessionBusy: nothing was changed.
     """
     async with runner.owned(session_id, "fail") as owned:
-        session = owned.session
+        session, given_up = owned.session, list[str]()
         with runner.hub.below(session_id, above) if above else nullcontext():
             count = len(session.open_calls)
             for call in session.open_calls.values():
@@ -278,6 +279,7 @@ async def give_up(
                         await give_up(
                             runner, call.token, reason, root=root or session_id, above=session_id
                         )
+                        given_up.append(call.token)
             used = await spent_below(runner.sessions, session)
             unheard = sum(used.values(), Spent())
             records = abandonment(
@@ -285,6 +287,8 @@ async def give_up(
             )
             if records:
                 await runner.append(owned, records, root)
+    for child in given_up:
+        await runner.background.pass_on(child)
     return count
 
 

@@ -14,7 +14,7 @@ from llm_client.service import LLMService
 from llm_client.types import Message, new_id
 from power_loop import agent
 from power_loop.agent.answers import by_token, checked_answers
-from power_loop.agent.below import check_not_below
+from power_loop.agent.below import check_not_below, who_goes_on
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.deciding import check_decided, verdicts
 from power_loop.agent.follow_up import own_or_steer
@@ -89,7 +89,7 @@ class Runner(Planner):
         self._counters: dict[str, ModelTokens] = {}
         self._runs = Runs()
         self._open = False
-        self.background = Background(store)
+        self.background = Background(store, partial(who_goes_on, self.sessions, store))
 
     def owned(self, session_id: str, on_busy: WaitOrFail) -> AbstractAsyncContextManager[Owned]:
         """See `Sessions.owned`.
