@@ -1,6 +1,7 @@
 """`python -m benchmarks [a b c …] [--against floor,…] [--json FILE]`; instead of letters, `clients`
-or `codecs` for the tables of the client alone, `stores` for the stores beside their drivers, or
-`limits` for what budgets and policies cost. See docs/performance.md."""
+or `codecs` for the tables of the client alone, `stores` for the stores beside their drivers,
+`limits` for what budgets and policies cost, or `cancel` for how soon a run ends. See
+docs/performance.md."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks import cancelling
 from benchmarks.clients import codecs
 from benchmarks.clients import table as clients
 from benchmarks.clients.worker import missing_sdks
@@ -22,7 +24,8 @@ CLIENTS = "clients"
 CODECS = "codecs"
 STORES = "stores"
 LIMITS = "limits"
-ALONE = (CLIENTS, CODECS, STORES, LIMITS)
+CANCEL = "cancel"
+ALONE = (CLIENTS, CODECS, STORES, LIMITS, CANCEL)
 OTHERS = ("floor",)
 
 
@@ -74,6 +77,9 @@ def measured(letters: list[str], against: list[str], *, tiny: bool) -> tuple[str
             say_what_is_missing()
             beside = clients.measure_clients("tiny" if tiny else "full", url)
             return clients.as_table(beside), clients.as_json(beside)
+        if letters == [CANCEL]:
+            ends = cancelling.measure_cancelling("tiny" if tiny else "full", url)
+            return cancelling.as_table(ends), cancelling.as_json(ends)
         if letters == [LIMITS]:
             costs = limits.measure_limits("tiny" if tiny else "full", url)
             return limits.as_table(costs), limits.as_json(costs)

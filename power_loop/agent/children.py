@@ -17,9 +17,10 @@ from power_loop.agent.options import RunOptions
 from power_loop.agent.planning import Place, Settings
 from power_loop.agent.result import RunResult, result_of
 from power_loop.agent.sessions import Owned, Sessions
-from power_loop.agent.spending import lost
+from power_loop.agent.spending import announced
 from power_loop.agent.subagent import SubAgent
 from power_loop.driver.shield import to_the_end
+from power_loop.driver.stopwatch import Pauses
 from power_loop.errors import (
     InvalidInput,
     SessionError,
@@ -107,7 +108,9 @@ class Children:
             await give_up(runner, id, reason, root=self._root, above=self._session_id)
         await runner.background.pass_on(id)
 
-    async def run(self, started: ToolStarted, above: Callable[[], str | None]) -> ChildEnded:
+    async def run(
+        self, started: ToolStarted, above: Callable[[], str | None], pauses: Pauses
+    ) -> ChildEnded:
         """See `power_loop.driver.below.Below`.
 
         Raises:
@@ -131,6 +134,7 @@ class Children:
             id, parent=self._session_id, lifecycle=agent.lifecycle, metadata=about, at=time.time()
         )
         self._opened[started.call_id] = True
+        place = Place(self._root, self._depth, above, pauses)
         async with self._runner.owned(id, "wait") as owned:
             session = owned.session
             self._under_way[started.call_id] = session
@@ -138,7 +142,7 @@ class Children:
             outcome, text = _already_over(session), _last_text(session)
             if outcome is None:
                 try:
-                    outcome, text = await self._ran(agent, owned, started, message, above)
+                    outcome, text = await self._ran(agent, owned, started, message, place)
                 finally:
                     # Also if it was cancelled just when it had come to wait.
                     await to_the_end(partial(self._count, started.call_id, session))
@@ -146,15 +150,19 @@ class Children:
                 return ChildEnded(outcome, session.spent)
             if agent.on_failure == "fail" and not isinstance(outcome, Completed | GoalReached):
                 raise SubAgentFailed(agent.name, id, str(outcome))
-            del self._under_way[started.call_id]
-            self._opened[started.call_id] = False
-            return _ended(started, agent, session, outcome, text)
+            # One that was stopped early enough has left all as it was.
+            self._opened[started.call_id] = bool(session.open_calls)
+            self._under_way.pop(started.call_id, None)
+            spent = self._waiting.pop(started.call_id, session.spent)
+            return _ended(started, agent, outcome, text, spent)
 
     async def _count(self, call_id: str, session: Session) -> None:
         """What a session has used that waits: those below it have not been heard of there."""
         if session.open_calls:
             below = await spent_below(self._runner.sessions, session)
-            self._waiting[call_id] = sum(below.values(), session.spent + lost(session))
+            self._waiting[call_id] = sum(
+                below.values(), session.spent.without_times + session.uncounted
+            )
             del self._under_way[call_id]
 
     async def _ran(
@@ -163,7 +171,7 @@ class Children:
         owned: Owned,
         started: ToolStarted,
         message: Message,
-        above: Callable[[], str | None],
+        place: Place,
     ) -> tuple[Outcome, str]:
         """Begins the session of a call or carries it on: how it has ended, and its last text.
 
@@ -172,7 +180,7 @@ class Children:
         """
         session = owned.session
         below = await spent_below(self._runner.sessions, session)
-        settings = self._planned(agent, session, below, above)
+        settings = self._planned(agent, session, below, place)
         if session.last_run is None and session.run is None:
             caller = self._session_id, started.call_id
             opening = for_input(session, new_id(), message, settings.limits, parent=caller)
@@ -202,7 +210,7 @@ class Children:
         agent: SubAgent,
         session: Session,
         below: Mapping[str, Spent],
-        above: Callable[[], str | None],
+        place: Place,
     ) -> Settings:
         """What the session below is to do; `below` is what those below its open calls have used."""
         own = self._settings
@@ -217,10 +225,9 @@ class Children:
         scope = f"child.{self._depth}"
         meters = () if self._meter is None else (self._meter,)
         resumes = session.last_run is not None or session.run is not None
-        spent = sum(below.values(), session.task_spent + lost(session)) if resumes else Spent()
+        spent = sum(below.values(), session.task_spent + session.uncounted) if resumes else Spent()
         meter = Meter(scope, agent.budget or Budget(), meters, spent)
-        limits = {**settings.limits, **(agent.budget or Budget()).as_limits(scope)}
-        place = Place(self._root, self._depth, above)
+        limits = {**settings.limits, **announced(meter)}
         return replace(
             settings, plan=plan, meter=meter, limits=limits, place=place, below=dict(below)
         )
@@ -245,14 +252,14 @@ def _refused(started: ToolStarted, why: str) -> ChildEnded:
 
 
 def _ended(
-    started: ToolStarted, agent: SubAgent, session: Session, outcome: Outcome, text: str
+    started: ToolStarted, agent: SubAgent, outcome: Outcome, text: str, spent: Spent
 ) -> ChildEnded:
     if isinstance(outcome, Completed | GoalReached):
         result = ToolResult(started.call_id, (Text(text or str(outcome)),))
     else:
         told = f"[{agent.name} did not finish: {outcome}] {text}".rstrip()
         result = ToolResult(started.call_id, (Text(told),), is_error=True)
-    return ChildEnded(outcome, session.spent, Used(result))
+    return ChildEnded(outcome, spent, Used(result))
 
 
 # ── what is below a session that is opened again, or given up ─────────────────────────────────────
@@ -294,12 +301,12 @@ async def give_up(
 
 async def spent_below(sessions: Sessions, session: Session) -> dict[str, Spent]:
     """What the sessions below open calls have used, which the session itself has not heard of, by
-    call.
+    call; without their time, which does not count above.
     """
     found: dict[str, Spent] = {}
     async for call_id, child in _waiting(sessions, session):
         deeper = await spent_below(sessions, child)
-        found[call_id] = sum(deeper.values(), child.spent + lost(child))
+        found[call_id] = sum(deeper.values(), child.spent.without_times + child.uncounted)
     return found
 
 

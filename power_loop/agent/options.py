@@ -38,8 +38,8 @@ it to the run that is going on and raise `FollowUpQueued`."""
 DepsT = TypeVar("DepsT", default=Any)
 
 
-class RunOptions(TypedDict, Generic[DepsT], total=False):
-    """What can be set for one run."""
+class _Options(TypedDict, Generic[DepsT], total=False):
+    """What can be set for one run, whether or not it carries another one on."""
 
     deps: DepsT
     """Handed to tools and hooks."""
@@ -49,8 +49,6 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     """These instead of the loop's."""
     max_rounds: int
     """Instead of the config's."""
-    budget: Budget
-    """What the run may use, and those that carry it on, instead of the config's."""
     timeout: float
     """Seconds after which the run is cancelled. They count from its opening: the wait for a busy
     session is not among them; see `on_busy`."""
@@ -64,14 +62,24 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     `FollowUpQueued`. A resumed run has no message, so it cannot steer."""
 
 
-class ResumeOptions(RunOptions[DepsT], Generic[DepsT], total=False):
-    """What can be set for a run that resumes another."""
+class RunOptions(_Options[DepsT], Generic[DepsT], total=False):
+    """What can be set for one run."""
+
+    budget: Budget
+    """What the run may use, and those that carry it on, instead of the config's."""
+
+
+class ResumeOptions(_Options[DepsT], Generic[DepsT], total=False):
+    """What can be set for a run that resumes another. That keeps the budget it had; what the
+    config's `run_budget` limits beside, it limits from now on.
+    """
 
     answers: Sequence[Answer]
     """`approve(token)`, `deny(token)` or `answer(token, value)` for what calls wait for, here or in
     sessions below this one; each token is good once. What is not answered goes on waiting."""
     extend: Budget
-    """New totals, for a run that has used up its budget; what it had used stays counted."""
+    """New totals of limits that the run has, if it has used them up; what was used stays counted.
+    Where another budget had ended the run, the session's say, that is to be raised instead."""
     decisions: Mapping[str, Decision] | None
     """By call id: a `Result` for a call of a tool that this program runs itself; for one in doubt
     a `Result`, "rerun" (under the same idempotency key) or "unknown" (the model is told)."""
@@ -86,8 +94,13 @@ def check_options(options: Mapping[str, object], *, resumes: bool = False) -> No
 
     `resumes` says that they are `ResumeOptions`.
     """
-    legal = {**_CHECKS, **_RESUME_CHECKS} if resumes else _CHECKS
+    legal = _RESUME_CHECKS if resumes else _CHECKS
     for name, value in options.items():
+        if resumes and name == "budget":
+            raise UsageError(
+                "a run that is carried on keeps its budget; extend= gives it more, and a limit in "
+                "AgentConfig(run_budget=…) that it has not binds it from now on"
+            )
         check = legal.get(name)
         if check is None:
             raise UsageError(f"there is no option {name!r}; there are {', '.join(legal)}")
@@ -175,18 +188,23 @@ def _anything(_: str, __: object) -> None:
 
 _Check = Callable[[str, object], None]
 
-_CHECKS: Mapping[str, _Check] = MappingProxyType(
+_ALL_CHECKS: Mapping[str, _Check] = MappingProxyType(
     {
         "deps": _anything,
         "model": _check_model,
         "tools": _check_tools,
         "max_rounds": _check_rounds,
-        "budget": _check_budget,
         "timeout": _check_timeout,
         "cancel": _check_cancel,
         "on_busy": _check_on_busy,
     }
 )
+_CHECKS: Mapping[str, _Check] = MappingProxyType({**_ALL_CHECKS, "budget": _check_budget})
 _RESUME_CHECKS: Mapping[str, _Check] = MappingProxyType(
-    {"answers": _check_answers, "extend": _check_budget, "decisions": _check_mapping}
+    {
+        **_ALL_CHECKS,
+        "answers": _check_answers,
+        "extend": _check_budget,
+        "decisions": _check_mapping,
+    }
 )

@@ -15,6 +15,7 @@ from power_loop import agent
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.options import ResumeOptions, RunOptions, check_options
 from power_loop.agent.toolset import Toolset
+from power_loop.driver.stopwatch import Pauses
 from power_loop.pipeline.ports import RunPlan
 from power_loop.runtime.cancellation import CancellationToken
 from power_loop.session.spent import Spent
@@ -31,11 +32,13 @@ class Place(Struct, frozen=True):
 
     Attributes:
         above: tells why the run above is being cancelled; None while it is not.
+        pauses: stops the working time of the run above.
     """
 
     root: str = ""
     depth: int = 0
     above: Callable[[], str | None] | None = None
+    pauses: Pauses | None = None
 
 
 class Settings(Struct, frozen=True, kw_only=True):

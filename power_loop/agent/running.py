@@ -279,6 +279,7 @@ class Runner(Planner):
             background=self.background,
             cancel=settings.cancel,
             above=settings.place.above,
+            pauses_above=settings.place.pauses,
             purse=purse,
             below=self._children(session.id, settings),
             time_limits={} if meter is None else agent.spending.time_limits(meter),

@@ -25,6 +25,7 @@ from power_loop.runtime.budget.rates import NO_PRICES, cost_of, worst_rate
 from power_loop.runtime.budget.shared import SharedBudget
 from power_loop.session.machine import Session
 from power_loop.session.outcome import BudgetExhausted
+from power_loop.session.records import AT_BUDGET, Decided
 from power_loop.session.spent import Spent
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "RunPurse",
     "announced",
     "checked_budget",
-    "lost",
     "meter_for",
     "meters_of",
     "purse_of",
@@ -49,14 +49,23 @@ LoopBudget = Budget | SharedBudget | Sequence[Budget | SharedBudget]
 
 
 def meters_of(budget: LoopBudget) -> tuple[Meter, ...]:
-    """The meters of a loop's budgets."""
-    budgets = (budget,) if isinstance(budget, Budget | SharedBudget) else tuple(budget)
+    """The meters of a loop's budgets.
+
+    Raises:
+        UsageError: something is no budget, or limits time.
+    """
+    budgets = budget if isinstance(budget, Sequence) else (budget,)
     return tuple([_loop_meter(each) for each in budgets])
 
 
-def _loop_meter(budget: Budget | SharedBudget) -> Meter:
+def _loop_meter(budget: object) -> Meter:
     if isinstance(budget, SharedBudget):
         return budget.meter
+    if not isinstance(budget, Budget):
+        raise UsageError(
+            "AgentLoop(budget=…) is a Budget, a SharedBudget or a list of these, not a value of "
+            f"type {type(budget).__name__}"
+        )
     budget.refuse_times("a loop")
     return Meter("loop", budget)
 
@@ -67,18 +76,16 @@ def checked_budget(name: str, value: object) -> None:
         raise UsageError(f"{name} is a Budget, not a value of type {type(value).__name__}")
 
 
-def _resumed_budget(
-    limits: Mapping[str, float], rules: Budget, extend: Budget | None, scope: str
-) -> Budget:
-    """What a run may use that carries on one which was opened with these `limits`.
-
-    Raises:
-        UsageError: `extend` allows less than was allowed before.
-    """
-    before = Budget.from_limits(limits, scope)
-    kept: dict[str, Any] = {name: getattr(before, name) for name in (*rules.limits, *before.limits)}
-    budget = replace(rules, **kept)
-    return budget if extend is None else budget.extended(extend)
+def _refuse_extension(session: Session) -> None:
+    """Raises UsageError: what ended the last run was no limit of its own."""
+    outcome = session.last_outcome
+    if session.run is not None or not isinstance(outcome, BudgetExhausted):
+        return
+    if not outcome.limit.startswith("run."):
+        raise UsageError(
+            f"extend raises limits of the run, but {outcome.limit} had ended it; leave extend out, "
+            f"and {outcome.recommended_action}"
+        )
 
 
 def meter_for(
@@ -96,16 +103,20 @@ def meter_for(
     A run that `delegates` is bounded in that in any case.
 
     Raises:
-        UsageError: the run is to be given less than it had.
+        UsageError: `extend` allows less than was allowed before, limits what was not limited, or
+            does not raise what had ended the run.
     """
-    unheard = lost(session) + (below or Spent())
+    unheard = session.uncounted + (below or Spent())
     budget = options.get("budget") or config.run_budget or Budget()
     spent = Spent()
     if below is not None:
-        budget = _resumed_budget(session.limits, budget, options.get("extend"), "run")
+        budget = budget.bounded(Budget.from_limits(session.limits, "run"))
         spent = session.task_spent + unheard
     if delegates and budget.children is None:
         budget = replace(budget, children=config.max_children)
+    if (extend := options.get("extend")) is not None:
+        _refuse_extension(session)
+        budget = budget.extended(extend)
     if config.session_budget is not None:
         above = [Meter("session", config.session_budget, above, session.spent + unheard)]
     return Meter("run", budget, above, spent)
@@ -160,17 +171,6 @@ def announced(meter: Meter) -> dict[str, float]:
     return found
 
 
-def lost(session: Session) -> Spent:
-    """What a model call must be taken to have used during which the session's process died."""
-    asked = session.asked
-    if asked is None:
-        return Spent()
-    output = asked.reserved_output
-    return Spent(
-        input_tokens=asked.reserved - output, output_tokens=output, cost=asked.reserved_cost
-    )
-
-
 class RunPurse:
     """See `power_loop.driver.purse.Purse`."""
 
@@ -218,7 +218,9 @@ class RunPurse:
         if found.output != request.max_output_tokens:
             bounded = replace(request, max_output_tokens=found.output)
         self._asked[attempt] = bounded, found
-        return Grant(bounded, found.tokens, found.output or 0, found.cost)
+        short = found.shortened
+        told = None if short is None else Decided(AT_BUDGET, short.limit, "bounded", short.reason)
+        return Grant(bounded, found.tokens, found.output or 0, found.cost, told)
 
     async def _count(self, request: LLMRequest) -> int:
         """Tokens of a request: as counted, and no fewer than a shorter one was measured to have."""
@@ -259,10 +261,6 @@ class RunPurse:
         short = self.meter.spend(_CHILD if child else _CALL)
         return None if short is None else BudgetExhausted(short.limit, short.reason)
 
-    def charge_time(self, wall: float, working: float) -> None:
-        """Counts how long the run was open."""
-        self.meter.charge(Spent(wall_seconds=wall, working_seconds=working))
-
     def close(self) -> None:
         """Charges what nobody has settled as it was set aside."""
         for _, hold in self._asked.values():
@@ -271,5 +269,9 @@ class RunPurse:
 
 
 def time_limits(meter: Meter) -> Mapping[str, float]:
-    """Seconds that are left, by the name of their limit."""
-    return {name: left for name, left in meter.left().items() if name.endswith("_seconds")}
+    """Seconds that are left to a run, by the name of their limit: of its own, and of its session's.
+    Those of runs above are measured there.
+    """
+    own = (f"{meter.scope}.", "session.") if meter.scope == "run" else (f"{meter.scope}.",)
+    left = meter.left()
+    return {n: left[n] for n in left if n.endswith("_seconds") and n.startswith(own)}

@@ -78,9 +78,7 @@ class SubAgent(JsonSchemaTool, Delegates):
         check_one_of("on_failure", on_failure, get_args(OnFailure))
         if budget is not None:
             checked_budget("budget", budget)
-        if system_prompt is not None and not (
-            system_prompt.strip() and is_sound(Text(system_prompt))
-        ):
+        if system_prompt is not None and not _is_prompt(system_prompt):
             raise ToolDefinitionError(
                 f"the system prompt of {name!r} must be a text, without NUL and lone surrogates"
             )
@@ -101,6 +99,10 @@ class SubAgent(JsonSchemaTool, Delegates):
         task = self.checked(arguments)["task"]
         assert isinstance(task, str)
         return task
+
+
+def _is_prompt(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and is_sound(Text(value))
 
 
 def _never_invoked(_: dict[str, Any], context: ToolContext[Any]) -> str:

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _run(args: Namespace) -> int:
     database: Database = args.db
-    opened = database.open(args.schema_policy)
+    opened = database.open(args.schema_policy, may_be_new=args.may_be_new)
     command: Command = args.command
     try:
         return await command(args, opened)
@@ -110,7 +110,7 @@ def _parser(settings: CliSettings) -> ArgumentParser:
         metavar="PLACE",
         help="where sessions are kept: a path, sqlite:///PATH or postgresql://… (%(default)s)",
     )
-    common.set_defaults(schema_policy="create")
+    common.set_defaults(schema_policy="create", may_be_new=False)
     common.add_argument(
         "--model",
         metavar="PROVIDER:NAME",
@@ -140,18 +140,18 @@ def _add_running(commands: Any, common: ArgumentParser) -> None:
     parser.add_argument("question", nargs="+", help="in words, with or without quotes")
     _add_write(parser)
     parser.add_argument("--session", metavar="ID", help="go on in this session")
-    parser.set_defaults(command=ask.ask)
+    parser.set_defaults(command=ask.ask, may_be_new=True)
 
     parser = _command(commands, "chat", "talk with it about the files here", common, running)
     parser.add_argument("--session", metavar="ID", help="go on in this session")
     _add_write(parser)
-    parser.set_defaults(command=chat.chat)
+    parser.set_defaults(command=chat.chat, may_be_new=True)
 
     parser = _command(
         commands, "demo", "answer a question about the files here, step by step", common, running
     )
     parser.add_argument("question", nargs="*", help="another one than the demo's own")
-    parser.set_defaults(command=demo.demo, write=False, confirm=False)
+    parser.set_defaults(command=demo.demo, write=False, confirm=False, may_be_new=True)
     _add_resume(commands, common, running)
 
 
@@ -256,7 +256,7 @@ def _add_looking(commands: Any, common: ArgumentParser) -> None:
         action="store_true",
         help="ask the model what it can do: tools, schemas, images … (some 1,500 tokens)",
     )
-    parser.set_defaults(command=doctor.doctor)
+    parser.set_defaults(command=doctor.doctor, may_be_new=True)
 
 
 def _add_finding(group: Any, common: ArgumentParser) -> None:
@@ -328,7 +328,7 @@ def _add_history(group: Any, common: ArgumentParser) -> None:
     )
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--as", dest="as_id", metavar="ID", help="as a copy with another id")
-    parser.set_defaults(command=history.import_file)
+    parser.set_defaults(command=history.import_file, may_be_new=True)
 
 
 def _add_replay(commands: Any, common: ArgumentParser) -> None:
@@ -351,7 +351,7 @@ def _add_store(commands: Any, common: ArgumentParser) -> None:
     )
     parser.set_defaults(command=store.check, schema_policy="verify")
     parser = _command(group, "migrate", "bring the tables up to date", common)
-    parser.set_defaults(command=store.migrate)
+    parser.set_defaults(command=store.migrate, may_be_new=True)
     parser = _command(group, "backup", "copy everything into a new file", common)
     parser.add_argument("target", type=Path, metavar="FILE")
     parser.set_defaults(command=store.backup, schema_policy="verify")

@@ -54,17 +54,27 @@ class Database(Struct, frozen=True):
         """Whether it says more than its text."""
         return str(self) != self.given
 
-    def open(self, schema_policy: Literal["create", "verify"]) -> DurableStore:
+    def open(self, schema_policy: Literal["create", "verify"], *, may_be_new: bool) -> DurableStore:
         """The store that is there. Nothing is opened before its first use.
 
+        Args:
+            schema_policy: whether an older or missing schema is made what it must be.
+            may_be_new: whether a file that does not exist is made, too.
+
         Raises:
-            UsageError: no store has such a URL, or its extra is not installed.
+            UsageError: no store has such a URL, there is no such file, or the extra of the store is
+                not installed.
             OSError: the directory of the file cannot be made.
         """
         path = self.path
         if path is not None:
-            if schema_policy == "create":
+            if may_be_new:
                 path.parent.mkdir(parents=True, exist_ok=True)
+            elif not path.exists():
+                raise UsageError(
+                    f"there is no database at {path.absolute()}; `power-loop ask …` makes one, and "
+                    "--db names another"
+                )
             return SQLiteStore(path, schema_policy=schema_policy)
         if self.given.startswith(_POSTGRES):
             # Loads the driver, which nobody needs for a file.

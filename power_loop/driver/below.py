@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Protocol
 
+from power_loop.driver.stopwatch import Pauses
 from power_loop.pipeline.ports import ChildEnded
 from power_loop.session.records import ToolStarted
 from power_loop.session.spent import Spent
@@ -15,9 +16,12 @@ __all__ = ["Below"]
 class Below(Protocol):
     """**Protocol**: runs sessions below calls, and knows what they have used."""
 
-    async def run(self, started: ToolStarted, above: Callable[[], str | None]) -> ChildEnded:
+    async def run(
+        self, started: ToolStarted, above: Callable[[], str | None], pauses: Pauses
+    ) -> ChildEnded:
         """Runs the session below a call, or carries it on. It ends with whoever waits for it, and
-        for the reason that `above` then gives.
+        for the reason that `above` then gives. While it waits for people, rates or budgets, it does
+        so in a context of `pauses`.
         """
         ...
 

@@ -83,7 +83,7 @@ class RunPorts:
         self.responds = setup.respond is not None
         self.limited = setup.purse is not None
         self.cancelled = CancelReason()
-        self.stopwatch = Stopwatch(setup.time_limits, setup.clock)
+        self.stopwatch = Stopwatch(setup.time_limits, setup.clock, setup.pauses_above)
         self.committer = Committer(
             setup.session,
             setup.store,
@@ -288,7 +288,7 @@ class RunPorts:
         with anyio.CancelScope() as scope, self.tooling.child():
             self._below[started.call_id] = scope
             try:
-                return await below.run(started, self.cancelled)
+                return await below.run(started, self.cancelled, self.stopwatch.paused)
             finally:
                 del self._below[started.call_id]
         gone = Cancelled("a message came that could not wait")

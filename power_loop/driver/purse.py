@@ -41,10 +41,6 @@ class Purse(Protocol):
         """Takes one call of a tool, or one session of a sub-agent."""
         ...
 
-    def charge_time(self, wall: float, working: float) -> None:
-        """Counts how long the run was open, and worked, in seconds."""
-        ...
-
     def close(self) -> None:
         """Charges what nobody has settled as it was set aside."""
         ...

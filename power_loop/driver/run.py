@@ -26,6 +26,7 @@ from power_loop.events import HookFailed
 from power_loop.hooks import SESSION_END, SessionEnd
 from power_loop.log import logger
 from power_loop.pipeline.run import run_pipeline
+from power_loop.runtime.budget.amounts import in_units, told
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     BudgetExhausted,
@@ -54,14 +55,15 @@ class Run:
         session_id: the id of its session.
         follows_a_crash: whether it carries on what was under way when a process died.
         outcome: how it ended; None while it has not, and for good if an error kept it from opening.
-        opened: whether it is in the session's log. One cancelled early enough is not.
+        opened: whether it is in the session's log. One that is stopped early enough is not.
         error: the exception that ended it, to be raised to the caller; None if none did.
     """
 
     def __init__(
         self, setup: RunSetup, opening: Sequence[Record], *, timeout: float | None
     ) -> None:
-        self.run_id = next(r.run for r in opening if isinstance(r, RunOpened))
+        opened = next(r for r in opening if isinstance(r, RunOpened))
+        self.run_id = opened.run
         self.session_id = setup.session.id
         self.follows_a_crash = any(isinstance(r, RunClosed) for r in opening)
         self.outcome: Outcome | None = None
@@ -70,6 +72,7 @@ class Run:
         self.ports = RunPorts(setup)
         self._setup = setup
         self._opening = opening
+        self._limits = opened.limits
         self._timeout = timeout
         self._scope = anyio.CancelScope()
         self._over = anyio.Event()
@@ -155,7 +158,11 @@ class Run:
         limit = watch.exceeded
         if limit is None:
             return Cancelled(f"it took longer than {self._timeout:g} s")
-        return BudgetExhausted(limit, f"{watch.limits[limit]:g} s were left")
+        allowed = self._limits.get(limit, watch.limits[limit])
+        name = limit.rpartition(".")[2]
+        used = allowed - watch.left[limit]
+        figures = [told(name, in_units(name, seconds)) for seconds in (allowed, used)]
+        return BudgetExhausted(limit, f"{figures[0]} allowed, {figures[1]} used")
 
     def _leave(self, ending: Outcome) -> None:
         """Ends the run although foreign code that it waits for does not let go of it."""
@@ -185,7 +192,7 @@ class Run:
         ports, over = self.ports, self._over
         # This task's own context: it ends with the run, and all hooks and tools inherit it.
         INSIDE.set((*INSIDE.get(), self.run_id))
-        if ports.stopwatch.limits:
+        if ports.stopwatch.matters:
             WAITING.set(ports.stopwatch.paused)
         ending: Outcome = Cancelled("the program is ending")
         try:
@@ -239,7 +246,6 @@ class Run:
             cost = purse.cost(asked.model, spent)
             purse.settle(asked.attempt, spent, cost)
         purse.close()
-        purse.charge_time(ports.stopwatch.wall, ports.stopwatch.working)
         return cost
 
     async def _settle(self, ending: Outcome) -> None:
@@ -249,7 +255,7 @@ class Run:
             self.error = self.error or committer.failure
             return
         if session.last_run != self.run_id:
-            self.outcome = ending if isinstance(ending, Cancelled) else None
+            self.outcome = ending if isinstance(ending, Cancelled | BudgetExhausted) else None
             return
         self.opened = True
         self.outcome = session.last_outcome

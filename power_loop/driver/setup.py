@@ -18,6 +18,7 @@ from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.people import Respond
 from power_loop.driver.purse import Purse
+from power_loop.driver.stopwatch import Pauses
 from power_loop.driver.tooling import Toolbox
 from power_loop.pipeline.ports import RunPlan
 from power_loop.runtime.cancellation import CancellationToken
@@ -44,6 +45,7 @@ class RunSetup(Struct, frozen=True, kw_only=True):
         background: where the run, and calls that it may leave, have tasks of their own.
         cancel: cancels the run, from wherever.
         above: of a run below another: why that is being cancelled.
+        pauses_above: of a run below another: what stops the working time of that as well.
     """
 
     session: Session
@@ -58,6 +60,7 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     background: Background
     cancel: CancellationToken | None = None
     above: Callable[[], str | None] | None = None
+    pauses_above: Pauses | None = None
     deps: Any = None
     compact: Compact | None = None
     recall: Recall | None = None

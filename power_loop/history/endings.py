@@ -35,10 +35,12 @@ from power_loop.session.outcome import (
     status_of,
 )
 from power_loop.session.records import (
+    AT_BUDGET,
     CallAnswered,
     Decided,
     Forked,
     MessageAppended,
+    ModelAsked,
     ModelEnded,
     Rewound,
     RunClosed,
@@ -150,7 +152,25 @@ def _completed(ending: Ending, _: Completed) -> str:
         return f"{who} answered in the model's place, and nobody objected"
     ended = [each.stop_reason for each in ending.of(ModelEnded)]
     how = _CUT_OFF.get(ended[-1]) if ended else None
+    bounded = _bounded(ending)
+    if ended and ended[-1] is StopReason.LENGTH and bounded is not None:
+        left = f"limit {cut(bounded.by)} had left for it ({cut(bounded.reason, 300)})"
+        how = f"was cut off at what {left}"
     return f"the model answered{'' if how is None else f', but {how}'}, and nobody objected"
+
+
+def _bounded(ending: Ending) -> Decided | None:
+    """What a budget has said of the newest model call, if it had bounded that."""
+    of_call = said = None
+    for each in ending.records:
+        match each.event:
+            case Decided() as decided if decided.at == AT_BUDGET:
+                said = decided
+            case ModelAsked():
+                of_call, said = said, None
+            case _:
+                pass
+    return of_call
 
 
 def _by_hook(ending: Ending, outcome: Any) -> str:

@@ -12,10 +12,10 @@ from power_loop.events import Stamped, is_record
 from power_loop.history.chain import Chain
 from power_loop.history.endings import Ending, rule_of, under_way
 from power_loop.history.explanation import Explanation
-from power_loop.history.limits import Below, limits_left, lost
+from power_loop.history.limits import Below, limits_left
 from power_loop.history.words import cut
 from power_loop.session.machine import IllegalRecord, Session
-from power_loop.session.outcome import status_of
+from power_loop.session.outcome import BudgetExhausted, status_of
 from power_loop.session.records import (
     CallWaiting,
     Decided,
@@ -112,7 +112,7 @@ def _explained(
         below=tuple(explained.values()),
         unread=unread,
     )
-    return explanation, Below(session.spent + lost(session) + unheard.spent, unheard.complete)
+    return explanation, Below(session.spent + session.uncounted + unheard.spent, unheard.complete)
 
 
 # ── the sessions below ────────────────────────────────────────────────────────────────────────────
@@ -157,7 +157,7 @@ def _unheard(session: Session, below: Mapping[str, tuple[Explanation, Below]]) -
     for call in session.open_calls.values():
         if call.kind == "child" and call.state == "waiting":
             found = below[call.token][1] if call.token in below else Below(complete=False)
-            spent, complete = spent + found.spent, complete and found.complete
+            spent, complete = spent + found.spent.without_times, complete and found.complete
     return Below(spent, complete)
 
 
@@ -254,4 +254,9 @@ def _action(ending: Ending, followed: RunOpened | None, unread: str) -> str:
     if followed is not None:
         what = "carried it on" if followed.resumes is not None else "came after it"
         return f"nothing: run {cut(followed.run)} {what}"
-    return _UNDER_WAY if ending.outcome is None else ending.outcome.recommended_action
+    outcome = ending.outcome
+    here = (f"child.{ending.depth}.", "exit.", "policy.")
+    if ending.depth and isinstance(outcome, BudgetExhausted) and not outcome.limit.startswith(here):
+        # It was set for the whole tree, and goes on with that.
+        return outcome.action_for(f"session {cut(ending.records[0].root)}, above this one,")
+    return _UNDER_WAY if outcome is None else outcome.recommended_action

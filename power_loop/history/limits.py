@@ -10,12 +10,11 @@ from msgspec import Struct
 from power_loop.events import Stamped
 from power_loop.history.endings import Ending
 from power_loop.history.explanation import LimitLeft
-from power_loop.session.machine import Session
 from power_loop.session.outcome import RoundLimit
 from power_loop.session.records import RunClosed, RunOpened
 from power_loop.session.spent import Spent
 
-__all__ = ["Below", "limits_left", "lost"]
+__all__ = ["Below", "limits_left"]
 
 _SHARED = "shared: what others have used is not in this log"
 _MISSING = "without what a session below has used that cannot be read"
@@ -35,17 +34,6 @@ def limits_left(
     return tuple([_left_of(n, v, ending, rounds, below) for n, v in opened.limits.items()])
 
 
-def lost(session: Session) -> Spent:
-    """What a model call is taken to have used of which nobody has seen the end."""
-    asked = session.asked
-    if asked is None:
-        return Spent()
-    output = asked.reserved_output
-    return Spent(
-        input_tokens=asked.reserved - output, output_tokens=output, cost=asked.reserved_cost
-    )
-
-
 def _left_of(name: str, allowed: float, ending: Ending, rounds: int, below: Below) -> LimitLeft:
     if name == "rounds":
         # The last word is one more.
@@ -55,14 +43,12 @@ def _left_of(name: str, allowed: float, ending: Ending, rounds: int, below: Belo
         return _left(name, allowed, _seconds(ending.records))
     scope, _, what = name.rpartition(".")
     session = ending.session
-    own: Mapping[str, Spent] = {
-        "run": session.task_spent,
-        "session": session.spent,
-        f"child.{ending.depth}": session.task_spent,
-    }
+    own: Mapping[str, Spent] = {f"child.{ending.depth}": session.task_spent}
+    if not ending.depth:
+        own = {"run": session.task_spent, "session": session.spent}
     if scope not in own:
         return LimitLeft(name, allowed, None, None, _SHARED)
-    amount: Any = getattr(own[scope] + lost(session) + below.spent, what, None)
+    amount: Any = getattr(own[scope] + session.uncounted + below.spent, what, None)
     if amount is None:
         return LimitLeft(name, allowed, None, None, "not known to this version")
     if not below.complete:

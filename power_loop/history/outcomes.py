@@ -13,7 +13,7 @@ from power_loop.pipeline.ports import AttemptFailed
 from power_loop.session.closing import TRUTH, goes_on
 from power_loop.session.records import ErrorInfo, ModelEnded, ToolSettled
 
-__all__ = ["failure", "ran_to_its_end", "response", "result_of_call"]
+__all__ = ["failure", "ran_to_its_end", "refused", "response", "result_of_call"]
 
 
 def response(ended: ModelEnded, parts: tuple[Part, ...]) -> LLMResponse:
@@ -61,6 +61,13 @@ def result_of_call(settled: ToolSettled) -> ToolResult:
     result = settled.message.parts[0]
     assert isinstance(result, ToolResult)
     return result
+
+
+def refused(settled: object) -> bool:
+    """Whether a call was not run for a reason of its own, and not only given up with its run."""
+    if not isinstance(settled, ToolSettled) or settled.how != "not_run":
+        return False
+    return result_of_call(settled).text != TRUTH["not_run"]
 
 
 def ran_to_its_end(settled: ToolSettled) -> bool:

@@ -15,7 +15,7 @@ from power_loop.driver.dispatch import Hooks
 from power_loop.errors import ToolError
 from power_loop.events import Transient
 from power_loop.history.hearing import Hearing
-from power_loop.history.outcomes import failure, ran_to_its_end, response, result_of_call
+from power_loop.history.outcomes import failure, ran_to_its_end, refused, response, result_of_call
 from power_loop.history.script import BrokenOff, Cut, Script, call_of
 from power_loop.history.turns import Turns
 from power_loop.hooks import (
@@ -54,7 +54,6 @@ from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
     Decided,
-    ModelAsked,
     ModelEnded,
     Recalled,
     Record,
@@ -122,8 +121,7 @@ class ReplayPorts:
 
     def random(self) -> float:
         """What makes a policy that depends on it do what was done."""
-        asked = self._script.next
-        return 0.0 if isinstance(asked, ModelAsked) else _ALWAYS
+        return 0.0 if self._script.asking() != (None, None) else _ALWAYS
 
     def new_id(self) -> str:
         """The next id that the run had given out."""
@@ -182,14 +180,15 @@ class ReplayPorts:
     ) -> Grant | BudgetExhausted:
         """What had been set aside."""
         del attempt, new_round
+        asked, bounded = self._script.asking()
+        if asked is not None:
+            reserved, output = asked.reserved, asked.reserved_output
+            return Grant(request, reserved, output, asked.reserved_cost, bounded)
         match self._script.next:
-            case ModelAsked() as asked:
-                reserved, output = asked.reserved, asked.reserved_output
-                return Grant(request, reserved, output, asked.reserved_cost)
             case RunClosed(outcome=BudgetExhausted() as outcome):
                 return outcome
             case _:
-                return Grant(request)
+                return Grant(request, bounded=bounded)
 
     def cost(self, model: str, usage: Usage) -> float:
         """What it had been said to cost."""
@@ -199,9 +198,8 @@ class ReplayPorts:
     def spend_tool_call(self, call_id: str, *, child: bool) -> BudgetExhausted | None:
         """Whether there had been enough."""
         del child
-        after, outcome = self._script.of_call(call_id), self._script.outcome
-        refused = isinstance(after, ToolSettled) and after.how == "not_run"
-        return outcome if refused and isinstance(outcome, BudgetExhausted) else None
+        short, outcome = refused(self._script.of_call(call_id)), self._script.outcome
+        return outcome if short and isinstance(outcome, BudgetExhausted) else None
 
     async def respond(self, waiting: CallWaiting) -> Answer | None:
         """Nobody is asked."""

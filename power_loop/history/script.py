@@ -16,6 +16,7 @@ from power_loop.session.closing import closing, closing_calls, goes_on
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import (
+    AT_BUDGET,
     CallAnswered,
     CallWaiting,
     Decided,
@@ -105,6 +106,13 @@ class Script:
         """The records that are still to come, in order."""
         for index in range(self._place, len(self._records)):
             yield self._records[index]
+
+    def asking(self) -> tuple[ModelAsked | None, Decided | None]:
+        """The model call that comes next, if it does, and what a budget had said of it."""
+        first, second = (*islice(self.coming(), 2), None, None)[:2]
+        if isinstance(first, Decided) and first.at == AT_BUDGET:
+            return second if isinstance(second, ModelAsked) else None, first
+        return first if isinstance(first, ModelAsked) else None, None
 
     # ── taking records ────────────────────────────────────────────────────────────────────────────
 

@@ -42,6 +42,7 @@ approved would have them say yes for ever."""
 async def admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | None:
     """What is to be done about a call: a job that runs it, or None when it is settled or waits."""
     again = False
+    paid = open_call.call.id in io.session.handed_over
     match open_call.state:
         case "answered":
             await settle_as(io, settled_by_answer(open_call))
@@ -60,7 +61,8 @@ async def admit(io: Ports, progress: Progress, open_call: OpenCall) -> Job | Non
     rewritten = await _judged(io, progress, open_call, again=again or open_call.begun)
     if rewritten is None:
         return None
-    return await _job(io, progress, open_call, rewritten.name, rewritten.arguments or "{}")
+    name, arguments = rewritten.name, rewritten.arguments or "{}"
+    return await _job(io, progress, open_call, name, arguments, paid=paid)
 
 
 async def _judged(
@@ -137,8 +139,11 @@ async def _skipped(io: Ports, open_call: OpenCall, output: str, *, again: bool) 
 
 
 async def _job(
-    io: Ports, progress: Progress, open_call: OpenCall, name: str, arguments: str
+    io: Ports, progress: Progress, open_call: OpenCall, name: str, arguments: str, *, paid: bool
 ) -> Job | None:
+    """The job that runs a call; None if it is settled, or left to the program. `paid` says that it
+    was left before.
+    """
     call_id, traits = open_call.call.id, io.tool(name)
     if traits is None:
         gone = f"There is no tool {name!r}."
@@ -160,11 +165,16 @@ async def _job(
         open_call.attempt + 1,
     )
     given = io.plan.decisions.get(call_id)
+    outside = traits.external or isinstance(given, ToolResult)
+    short = _over_budget(io, call_id) if outside and not paid else None
     if isinstance(given, ToolResult):
+        # What has been done is told also where it could not be afforded: the next step cannot.
         (result,) = repaired(io, "tool", (given,))
         message = Message("tool", (result,), id=result_id(call_id))
         await io.commit(started, ToolSettled(await filtered(io, message)))
         return None
+    if short is not None:
+        return Job(partial(_refused, io, progress, call_id, short))
     if traits.external:
         return None
     run = _run_child if traits.child else _run_call

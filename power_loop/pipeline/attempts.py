@@ -96,17 +96,17 @@ async def _until_policy_gives_up(
         attempts += 1
         attempt = io.new_id()
         model = request.model or io.plan.model
-        asked = ModelAsked(attempt, round, model, request=digest)
+        asked, granted = ModelAsked(attempt, round, model, request=digest), Grant(request)
         if io.limited:
             granted = await io.reserve(request, attempt, new_round=round != io.session.round)
             if not isinstance(granted, Grant):
                 return granted
-            request, asked = granted.request, _with_reserve(asked, granted)
-        await io.commit(asked)
-        result = await io.ask(request, attempt)
+            asked = _with_reserve(asked, granted)
+        await (io.commit(asked) if granted.bounded is None else io.commit(granted.bounded, asked))
+        result = await io.ask(granted.request, attempt)
         if not isinstance(result, AttemptFailed):
             measured = result.usage.output_tokens is not None
-            usage = result.usage if measured else io.estimate(request, result)
+            usage = result.usage if measured else io.estimate(granted.request, result)
             cost = io.cost(model, usage) if io.limited else 0.0
             await io.commit(_ended_ok(attempt, result, usage, cost, measured=measured), later=True)
             return Answer(result, attempt)

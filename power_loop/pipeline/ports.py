@@ -18,7 +18,14 @@ from power_loop.events import Transient
 from power_loop.hooks import Diverted, HookPoint
 from power_loop.session.machine import Session
 from power_loop.session.outcome import BudgetExhausted, Outcome
-from power_loop.session.records import CallWaiting, Record, Settlement, ToolStarted, ViewChanged
+from power_loop.session.records import (
+    CallWaiting,
+    Decided,
+    Record,
+    Settlement,
+    ToolStarted,
+    ViewChanged,
+)
 from power_loop.session.spent import Spent
 
 __all__ = [
@@ -134,13 +141,15 @@ class Grant(Struct, frozen=True):
     """A model call may be made, as `request`: its output may have been bounded further.
 
     `reserved` tokens are set aside for it, of which `reserved_output` for the answer, and
-    `reserved_cost` US dollars.
+    `reserved_cost` US dollars. `bounded` is what the log says of an answer that may have less than
+    was asked for.
     """
 
     request: LLMRequest
     reserved: int = 0
     reserved_output: int = 0
     reserved_cost: float = 0.0
+    bounded: Decided | None = None
 
 
 class ChildEnded(Struct, frozen=True):

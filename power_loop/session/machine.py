@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from power_loop.session.outcome import PendingTools
 from power_loop.session.records import (
     CallAnswered,
     CallWaiting,
@@ -46,6 +47,7 @@ from power_loop.session.records import (
     ViewChanged,
 )
 from power_loop.session.rules import fault
+from power_loop.session.spent import Spent
 from power_loop.session.state import CallState, OpenCall, Phase, State, move
 
 __all__ = ["LEGAL", "CallState", "IllegalRecord", "OpenCall", "Phase", "Session"]
@@ -101,6 +103,34 @@ class Session(State):
         super().__init__(id)
         for record in records:
             self.apply(record)
+
+    @property
+    def handed_over(self) -> frozenset[str]:
+        """Ids of calls that the run which was closed last has left to the program, and that are
+        where they were: they have been paid for.
+        """
+        if not isinstance(self.last_outcome, PendingTools):
+            return frozenset()
+        named = [self.open_calls.get(id) for id in self.last_outcome.call_ids]
+        left = [each for each in named if each is not None and each.state in ("asked", "granted")]
+        return frozenset([each.call.id for each in left])
+
+    @property
+    def uncounted(self) -> Spent:
+        """What counts as used although no record says so yet: all that was set aside for a model
+        call during which the process died, and calls that the program is to make.
+        """
+        calls = len(self.handed_over) if self.run is None else 0
+        asked = self.asked
+        if asked is None:
+            return Spent(tool_calls=calls)
+        output = asked.reserved_output
+        return Spent(
+            tool_calls=calls,
+            input_tokens=asked.reserved - output,
+            output_tokens=output,
+            cost=asked.reserved_cost,
+        )
 
     def check(self, *records: Record) -> None:
         """Checks `records` as one unit; changes nothing.

@@ -89,11 +89,15 @@ class BudgetExhausted(_Ending, frozen=True, omit_defaults=True, tag="budget_exha
     @property
     def recommended_action(self) -> str:
         """What a caller would do next: which limit is to be raised, and where it was set."""
+        return self.action_for("the session")
+
+    def action_for(self, session: str) -> str:
+        """The same, where it is `session` that is to be resumed."""
         scope, _, name = self.limit.rpartition(".")
         match scope:
             case "run":
                 priced = ", or with a price that is known" if name == "cost" else ""
-                return f"resume the session with extend=Budget({name}=…){priced}"
+                return f"resume {session} with extend=Budget({name}=…){priced}"
             case "session":
                 where = "AgentConfig(session_budget=…)"
             case "loop":
@@ -101,12 +105,12 @@ class BudgetExhausted(_Ending, frozen=True, omit_defaults=True, tag="budget_exha
             case "exit":
                 where = "the condition of Exits(…)"
             case "policy":
-                return f"raise the limit of the policy {name!r}, then resume the session"
+                return f"raise the limit of the policy {name!r}, then resume {session}"
             case _ if scope.startswith("child."):
                 where = "SubAgent(budget=…)"
             case _:
                 where = f"the budget {scope!r}" if scope else "the budget that limits it"
-        return f"raise {name} in {where}, then resume the session"
+        return f"raise {name} in {where}, then resume {session}"
 
 
 class NoProgress(_Ending, frozen=True, tag="no_progress"):

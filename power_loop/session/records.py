@@ -16,6 +16,7 @@ from power_loop.session.outcome import Outcome
 from power_loop.session.spent import Spent
 
 __all__ = [
+    "AT_BUDGET",
     "CallAnswered",
     "CallWaiting",
     "Decided",
@@ -204,6 +205,11 @@ class CallAnswered(Struct, frozen=True, omit_defaults=True, gc=False, tag="call_
     arguments: str = ""
     args_hash: str = ""
     spent: Spent | None = None
+
+
+AT_BUDGET = "budget"
+"""Where a budget decides, in `Decided`: it says `bounded` of the model call that is asked next, and
+is stored with it."""
 
 
 class Decided(Struct, frozen=True, omit_defaults=True, gc=False, tag="decided"):

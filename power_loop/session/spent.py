@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 __all__ = ["Spent"]
 
@@ -18,7 +19,7 @@ class Spent(Struct, frozen=True, omit_defaults=True, gc=False):
         input_tokens, output_tokens: as the provider counted them, else as estimated; for a call
             whose end nobody saw, what was set aside for it.
         cost: US dollars, of calls whose price was known when they were made.
-        wall_seconds: how long runs were open.
+        wall_seconds: how long runs were open; those of the session itself, as the other time.
         working_seconds: the same without what they waited for people, rates and budgets.
     """
 
@@ -36,6 +37,11 @@ class Spent(Struct, frozen=True, omit_defaults=True, gc=False):
     def tokens(self) -> int:
         """Input and output together."""
         return self.input_tokens + self.output_tokens
+
+    @property
+    def without_times(self) -> Spent:
+        """What counts above as well: a run measures its own time, whatever runs below meanwhile."""
+        return replace(self, wall_seconds=0.0, working_seconds=0.0)
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(

@@ -308,7 +308,7 @@ def _move_answered(s: State, r: CallAnswered) -> None:
     waited, call.waiting = call.waiting, None
     call.token, call.answer = "", r.answer
     if r.spent is not None:
-        _spend(s, r.spent)
+        _spend(s, r.spent.without_times)
     if call.kind != "approval":
         call.state = "answered"
     elif r.answer == "approve":
@@ -369,7 +369,7 @@ def _move_closed(s: State, r: RunClosed) -> None:
     if r.wall_seconds:
         _spend(s, Spent(wall_seconds=r.wall_seconds, working_seconds=r.working_seconds))
     if r.unheard is not None:
-        _spend(s, r.unheard)
+        _spend(s, r.unheard.without_times)
     for call in s.open_calls.values():
         # An answer that has come is durable: whoever resumes settles the call by it.
         if call.state == "started":

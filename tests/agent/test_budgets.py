@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,7 @@ from llm_client.errors import ServerError
 from llm_client.pricing import Ceiling, Rates
 from llm_client.retry import RetryPolicy
 from llm_client.tokens import ModelTokens
-from llm_client.types import LLMRequest, Usage
+from llm_client.types import LLMRequest, StopReason, Text, Usage
 from power_loop import (
     AgentConfig,
     AgentLoop,
@@ -31,6 +32,7 @@ from power_loop.runtime.budget.amounts import in_units
 from power_loop.session.machine import Session
 from power_loop.session.outcome import BudgetExhausted, Cancelled, Completed
 from power_loop.session.records import (
+    Decided,
     ModelAsked,
     ModelEnded,
     Record,
@@ -169,6 +171,58 @@ async def test_a_session_and_a_loop_and_a_tenant_have_budgets_of_their_own() -> 
         assert opened.limits["tenant.llm_calls"] == 5.0
 
 
+async def test_an_answer_that_a_budget_has_shortened_is_said_to_be() -> None:
+    """Once for each attempt, with the limit and its figures; the ending is what it is."""
+    error = ServerError("busy", status=503)
+
+    def model(request: LLMRequest) -> Reply:
+        if len(llm.requests) == 1:
+            return fails(error)
+        usage = Usage(10, request.max_output_tokens)
+        return Reply((Text("cut o"),), StopReason.LENGTH, usage)
+
+    llm = Scripted(by=model)
+    retry = RetryPolicy(initial=0.0, jitter=0.0)
+    config = AgentConfig(retry=retry, max_output_tokens=500, session_budget=Budget(tokens=9_000))
+    async with AgentLoop(llm, config=config) as loop:
+        result = await loop.send("go", budget=Budget(tokens=100))
+        assert result.status == "completed"
+        told = await loop.explain(result.session_id)
+        log = await check_log(loop, result.session_id)
+        decided = [r for r in log if isinstance(r, Decided)]
+        bounds = [r.max_output_tokens or 0 for r in llm.requests]
+        assert [(r.at, r.by, r.what, r.reason) for r in decided] == [
+            (
+                "budget",
+                "run.tokens",
+                "bounded",
+                f"100 allowed, {used} used; {bound} of 500 tokens are left for the answer",
+            )
+            for used, bound in zip((0, decided_used(log)), bounds, strict=True)
+        ]
+        assert all(isinstance(log[log.index(r) + 1], ModelAsked) for r in decided)
+        assert told.rule == (
+            "the model answered, but was cut off at what limit run.tokens had left for it "
+            f"({decided[-1].reason}), and nobody objected"
+        )
+        # Where there is as much as was asked for, there is nothing to say.
+        await loop.send("go", result.session_id, budget=Budget(tokens=5_000))
+        log = await check_log(loop, result.session_id)
+        assert [r for r in log if isinstance(r, Decided)] == decided
+        told = await loop.explain(result.session_id)
+        assert "but was cut off at the output limit" in told.rule
+        # A copy that ends between what was said of a call and the call asks anew.
+        copy = await loop.fork(result.session_id, log.index(decided[0]) + 1)
+        assert (await loop.resume(copy)).status == "completed"
+        await check_log(loop, copy)
+
+
+def decided_used(log: Any) -> int:
+    """Tokens that the first model call has used."""
+    ended = next(r for r in log if isinstance(r, ModelEnded))
+    return ended.usage.total_tokens or 0
+
+
 async def test_every_attempt_is_paid_for_also_one_that_failed() -> None:
     """Retries reserve anew; what failed after a part of its answer is taken as it was billed."""
     error = ServerError("busy", status=503)
@@ -303,8 +357,16 @@ async def test_time_that_is_used_up_ends_the_run_and_is_counted_when_it_goes_on(
         closed = (await check_log(loop, result.session_id))[-1]
         assert isinstance(closed, RunClosed)
         assert closed.wall_seconds >= 0.05
-        again = await loop.resume(result.session_id)
+        assert re.fullmatch(r"0\.05 s allowed, [\d.]+ s used", result.outcome.reason)
+        again = await loop.resume(result.session_id, extend=Budget(wall_seconds=0.15))
         assert isinstance(again.outcome, BudgetExhausted)
+        # Not only what was left, or what this run has used.
+        used = re.fullmatch(r"0\.15 s allowed, ([\d.]+) s used", again.outcome.reason)
+        assert used is not None
+        assert float(used[1]) >= 0.15
+        none_left = await loop.resume(result.session_id)
+        assert isinstance(none_left.outcome, BudgetExhausted)
+        assert none_left.outcome.reason.startswith("0.15 s allowed, ")
     error = ServerError("busy", status=503, retry_after=0.2)
     config = AgentConfig(
         retry=RetryPolicy(initial=0.0, jitter=0.0), run_budget=Budget(working_seconds=0.1)
@@ -315,6 +377,17 @@ async def test_time_that_is_used_up_ends_the_run_and_is_counted_when_it_goes_on(
         closed = (await check_log(loop, result.session_id))[-1]
         assert isinstance(closed, RunClosed)
         assert closed.wall_seconds >= 0.2 > 0.1 > closed.working_seconds
+
+
+async def test_a_run_whose_time_is_up_before_it_opens_ends_like_any_other() -> None:
+    """Whether it has come to its opening by then is a matter of luck."""
+    gate = Gate()
+    config = AgentConfig(run_budget=Budget(wall_seconds=1e-9))
+    async with AgentLoop(Scripted(by=lambda _: hangs(gate)), config=config) as loop:
+        for _ in range(20):
+            result = await loop.send("go")
+            assert isinstance(result.outcome, BudgetExhausted)
+            assert result.outcome.limit == "run.wall_seconds"
 
 
 async def test_a_timeout_is_no_budget() -> None:
@@ -362,6 +435,9 @@ async def test_answers_are_bound_only_where_that_is_limited() -> None:
         (lambda: AgentConfig(run_budget=5), "run_budget is a Budget"),  # type: ignore[arg-type]
         (lambda: AgentLoop(Scripted(), budget=Budget(wall_seconds=1)), "no time of its own"),
         (lambda: AgentConfig(budgeted_output=0), "budgeted_output"),
+        (lambda: AgentLoop(Scripted(), budget=5), "a SharedBudget or a list"),  # type: ignore[arg-type]
+        (lambda: AgentLoop(Scripted(), budget=[5]), "not a value of type int"),  # type: ignore[list-item]
+        (lambda: SharedBudget(None), "are a Budget, not a value of type NoneType"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_a_budget_is_refused_where_it_is_given(make: Any, told: str) -> None:

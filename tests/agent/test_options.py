@@ -31,7 +31,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": 3}, "name of a model"),
     ({"model": "openai:gpt-5"}, "bare name: model='gpt-5'"),
     ({"model": "local:smollm2"}, "another loop"),
-    ({"budget": 5}, "budget is a Budget, not a value of type int"),
+    ({"budget": 5}, "budget is a Budget, not a value of type int|keeps its budget"),
     ({"tools": None}, "not a value of type NoneType"),
     ({"tools": "search"}, "not a value of type str"),
     ({"cancel": 3}, "an event, a function that returns True to cancel, or None, not .* int"),

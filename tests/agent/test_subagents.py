@@ -740,6 +740,7 @@ async def test_arguments_that_do_not_fit_reach_no_agent() -> None:
         ({"name": "a b"}, ToolDefinitionError),
         ({"description": " "}, ToolDefinitionError),
         ({"system_prompt": ""}, ToolDefinitionError),
+        ({"system_prompt": 5}, ToolDefinitionError),
         ({"system_prompt": "\x00"}, ToolDefinitionError),
         ({"max_rounds": 0}, UsageError),
         ({"model": "openai:gpt-5"}, UsageError),

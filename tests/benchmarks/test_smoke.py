@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from benchmarks import cancelling
 from benchmarks.clients import codecs
 from benchmarks.clients import figures as clients
 from benchmarks.clients import table as client_table
@@ -178,6 +179,15 @@ def test_an_interval_of_the_median_is_that_of_the_sign_test(
     """The ranks are those of the tables; with fewer than six values no interval is sure, and all
     of them are given."""
     assert limits.interval(range(1, count + 1)) == ranks
+
+
+def test_what_is_cancelled_is_measured_on_each_store(model: str) -> None:
+    """Each run must end as cancelled, or nothing is measured."""
+    rows = cancelling.measure_cancelling("tiny", model)
+    assert len(rows) == 6
+    assert all(0 < row.middle <= row.slow for row in rows)
+    assert "| a streamed model call | SQLite | " in cancelling.as_table(rows)
+    assert len(msgspec.json.decode(cancelling.as_json(rows))["rows"]) == 6
 
 
 def test_the_codecs_are_measured_in_every_protocol() -> None:

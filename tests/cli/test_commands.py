@@ -170,6 +170,7 @@ def test_what_is_wrong_is_said_in_a_line(
     place: Path, arguments: tuple[str, ...], variables: dict[str, str], says: str
 ) -> None:
     """No traceback: what is wrong, and what to do."""
+    assert run(place, "store", "migrate").returncode == 0
     done = run(place, *arguments, variables=variables)
     assert done.returncode == 1
     assert says in done.stderr

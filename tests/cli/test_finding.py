@@ -36,7 +36,7 @@ def filled(place: Path, request: pytest.FixtureRequest) -> str:
         url = shared_server().url(new_database())
 
     async def fill(act: Callable[[Store], Awaitable[None]]) -> None:
-        async with Database(url).open("create") as store:
+        async with Database(url).open("create", may_be_new=True) as store:
             await act(store)
 
     anyio.run(fill, several)

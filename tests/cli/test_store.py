@@ -33,8 +33,16 @@ def test_a_database_is_checked_backed_up_and_its_room_is_freed(place: Path) -> N
 
 def test_a_database_that_is_not_there_is_not_made_by_looking(place: Path) -> None:
     """Nor is its directory; to migrate makes it."""
-    for words in (("check",), ("backup", "copy.db"), ("vacuum",)):
-        missing = run(place, "store", *words, "--db", "far/away.db")
+    looking = (
+        ("store", "check"),
+        ("store", "backup", "copy.db"),
+        ("store", "vacuum"),
+        ("sessions", "list"),
+        ("explain", "s"),
+        ("resume", "s"),
+    )
+    for words in looking:
+        missing = run(place, *words, "--db", "far/away.db")
         assert missing.returncode == 1
         assert "there is no database at" in missing.stderr
     assert not (place / "far").exists()

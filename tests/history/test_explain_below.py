@@ -10,10 +10,19 @@ import pytest
 
 from llm_client.errors import BadRequest
 from llm_client.types import LLMRequest
-from power_loop import AgentLoop, Budget, MemoryStore, SubAgent, approve, result_of, tool
+from power_loop import (
+    AgentConfig,
+    AgentLoop,
+    Budget,
+    MemoryStore,
+    SubAgent,
+    approve,
+    result_of,
+    tool,
+)
 from power_loop.governance import Policies, RequireApproval
 from power_loop.history.explaining import Log, explanation_of
-from power_loop.session.outcome import AwaitingApproval
+from power_loop.session.outcome import AwaitingApproval, BudgetExhausted
 from tests.agent.scripted import Reply, Scripted, calls, fails, says
 from tests.agent.support import EVERY_STORE, StoreKind, opened_store
 from tests.history.endings import normal, steps_of
@@ -105,6 +114,35 @@ async def test_which_session_below_did_not_finish_is_told_above() -> None:
     assert next(x.left for x in leaf.limits if x.name == "child.2.llm_calls") == 0.0
     assert "- s/b1/l1: budget_exhausted: limit child.2.llm_calls" in str(branch)
     assert "tool leaf ended with an error" in steps_of(branch, "tool")
+
+
+async def test_a_limit_that_was_set_above_is_told_below_with_the_session_to_resume() -> None:
+    """All limits in force are in each first event; what is left of them is known above only."""
+    config = AgentConfig(session_budget=Budget(tokens=9_000))
+    loop = AgentLoop(
+        Scripted(by=delegating), tools=agents(), config=config, budget=Budget(rounds=9)
+    )
+    async with loop:
+        await loop.store.create("s")
+        first = await loop.send("go", "s", budget=Budget(llm_calls=3))
+        assert isinstance(first.outcome, BudgetExhausted)
+        below = [await loop.explain("s/b1"), await loop.explain("s/b1/l1")]
+        ended = [each for each in below if each.status == "budget_exhausted"]
+        assert ended
+        for told in ended:
+            assert told.recommended_action == (
+                "resume session s, above this one, with extend=Budget(llm_calls=…)"
+            )
+        for told in below:
+            limits = {each.name: (each.allowed, each.used) for each in told.limits[1:]}
+            assert limits == {
+                "loop.rounds": (9.0, None),
+                "session.tokens": (9_000.0, None),
+                "run.llm_calls": (3.0, None),
+                "run.children": (64.0, None),
+            }
+        done = await loop.resume("s", extend=Budget(llm_calls=30))
+        assert done.status == "completed"
 
 
 async def test_a_failure_below_that_ended_the_run_is_told_with_its_session() -> None:

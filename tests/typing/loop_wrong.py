@@ -44,6 +44,7 @@ async def main() -> None:
     await loop.resume("s", deps=Other())  # pyright: ignore[reportArgumentType]
     await loop.resume("s", decisions={"a": "again"})  # pyright: ignore[reportArgumentType]
     await loop.resume("s", decisions={"a": True})  # pyright: ignore[reportArgumentType]
+    await loop.resume("s", budget=None)  # pyright: ignore[reportCallIssue]
     await loop.resume("s", results={"a": "x"})  # pyright: ignore[reportCallIssue]
     await loop.send("hi", decisions={"a": "rerun"})  # pyright: ignore[reportCallIssue]
     async with loop.stream_resume("s", decisions="rerun"):  # pyright: ignore[reportArgumentType]

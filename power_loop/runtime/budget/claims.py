@@ -43,10 +43,13 @@ class Need(Struct, frozen=True, kw_only=True):
 
 
 class Fit(Struct, frozen=True):
-    """There is enough, for an answer of `output` tokens; None where nothing bounds it."""
+    """There is enough, for an answer of `output` tokens; None where nothing bounds it. `shortened`
+    says what bounds it if that is less than was wanted.
+    """
 
     amounts: Amounts
     output: int | None
+    shortened: Shortfall | None = None
 
 
 class Lack(Struct, frozen=True):
@@ -100,7 +103,9 @@ class Claim:
     def __init__(self, chain: Sequence[Account], need: Need, rate: Rate) -> None:
         self.chain = chain
         self._want = need.output_tokens
-        least = max([account.budget.least_output for account in chain])
+        # Of an answer that may have no more, no more can be wanted.
+        most = [each.limits["output_tokens"] for each in chain if "output_tokens" in each.limits]
+        least = min([max([account.budget.least_output for account in chain]), *most])
         self._least = least if self._want is None else min(least, self._want)
         # Some time must be left, however little.
         self._base: Amounts = {
@@ -118,6 +123,7 @@ class Claim:
         """Whether there is enough of everything everywhere, and for how long an answer."""
         output = self._want
         lacks: list[Lack] = []
+        narrowest: tuple[Account, str] | None = None
         for account in self.chain:
             whole = self._want is not None and account.budget.when_short == "end"
             asked = self._want if whole and self._want is not None else self._least
@@ -129,8 +135,20 @@ class Claim:
                     lacks.append(Lack(account, name, needed))
                 elif slope:
                     room = (free - base) // slope
-                    output = room if output is None else min(output, room)
-        return Short(tuple(lacks)) if lacks else Fit(self._amounts(output or 0), output)
+                    if output is None or room < output:
+                        output, narrowest = room, (account, name)
+        if lacks:
+            return Short(tuple(lacks))
+        return Fit(self._amounts(output or 0), output, self._shortened(narrowest, output))
+
+    def _shortened(
+        self, narrowest: tuple[Account, str] | None, output: int | None
+    ) -> Shortfall | None:
+        if narrowest is None or output is None or self._want is None:
+            return None
+        left = f"; {output:,} of {self._want:,} tokens are left for the answer"
+        account, name = narrowest
+        return Shortfall(f"{account.scope}.{name}", _figures(account, name) + left)
 
     def _amounts(self, output: int) -> Amounts:
         base = self._base
@@ -147,10 +165,14 @@ class Claim:
 def explained(lack: Lack) -> Shortfall:
     """What is lacking, with its figures."""
     account, name = lack.account, lack.name
-    allowed, used = (told(name, units[name]) for units in (account.limits, account.used))
-    figures = f"{allowed} allowed, {used} used"
-    if held := account.held[name]:
-        figures += f", {told(name, held)} set aside for calls under way"
+    figures = _figures(account, name)
     if name not in _UNITS_OF_TIME:
         figures += f"; the next step needs {told(name, lack.needed)}"
     return Shortfall(f"{account.scope}.{name}", figures)
+
+
+def _figures(account: Account, name: str) -> str:
+    allowed, used = (told(name, units[name]) for units in (account.limits, account.used))
+    held = account.held[name]
+    aside = f", {told(name, held)} set aside for calls under way" if held else ""
+    return f"{allowed} allowed, {used} used{aside}"

@@ -55,7 +55,8 @@ class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True):
             the run ends. "wait": as "shrink", but where calls under way may still give back
             enough, the run waits for them first.
         least_output: tokens; a shorter answer than that is not worth asking for. Of several
-            budgets that a call counts for, the largest number holds.
+            budgets that a call counts for, the largest number holds, or what `output_tokens` allows
+            if that is less.
         unknown_price: what happens under a limit of `cost` where the price of a call is not known:
             the call is refused, or taken to cost a `Ceiling`.
 
@@ -120,18 +121,33 @@ class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True):
             given[name] = int(value) if name in _COUNTED and value.is_integer() else value
         return structs.replace(cls(), **given)
 
+    def bounded(self, kept: Budget) -> Budget:
+        """The same, but with the limits that `kept` has: of both where they limit different things.
+        Where a part would then be allowed more than the whole, it is allowed as much.
+        """
+        limits = self.limits | kept.limits
+        for part, whole in _PARTS:
+            if part in limits and whole in limits:
+                limits[part] = min(limits[part], limits[whole])
+        return structs.replace(self, **limits)
+
     def extended(self, extend: Budget) -> Budget:
         """As much, or what `extend` gives instead: new totals, not additions.
 
         Rules (`when_short` and so on) are taken over where `extend` departs from the default.
 
         Raises:
-            UsageError: a limit would be lower than it was.
+            UsageError: a limit would be lower than it was, or there was none.
         """
         ours = self.limits
         for name, value in extend.limits.items():
             before = ours.get(name)
-            if before is not None and value < before:
+            if before is None:
+                raise UsageError(
+                    f"extend gives {name}={value}, but {name} is not limited, and an extension "
+                    "takes nothing away; leave it out"
+                )
+            if value < before:
                 raise UsageError(
                     f"extend gives {name}={value}, less than the {before} that were allowed; an "
                     f"extension is a new total, so give {before} or more"

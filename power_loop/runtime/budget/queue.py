@@ -19,12 +19,14 @@ class Hold:
 
     Attributes:
         output: tokens that the answer may have; None where nothing bounds it.
+        shortened: what bounds it, if that is less than was wanted.
     """
 
-    __slots__ = ("_amounts", "_chain", "_is_open", "output")
+    __slots__ = ("_amounts", "_chain", "_is_open", "output", "shortened")
 
     def __init__(self, chain: Sequence[Account], fit: Fit) -> None:
         self.output = fit.output
+        self.shortened = fit.shortened
         self._chain = chain
         self._amounts: Amounts = fit.amounts
         self._is_open = True

@@ -10,7 +10,7 @@ from power_loop.session.spent import Spent
 
 __all__ = ["SharedBudget"]
 
-_TAKEN = ("run", "session", "loop")
+_TAKEN = ("run", "session", "loop", "exit", "policy")
 
 
 class SharedBudget:
@@ -23,15 +23,12 @@ class SharedBudget:
         spent: what had been used before.
 
     Raises:
-        UsageError: the name is one that a loop uses itself or no plain word, or time is limited.
+        UsageError: the limits are no `Budget`, the name is one that a loop uses itself or no plain
+            word, or time is limited.
     """
 
     def __init__(self, limits: Budget, name: str = "tenant", spent: Spent = NOTHING) -> None:
-        if name in _TAKEN or not name.replace("-", "_").isidentifier():
-            raise UsageError(
-                f"a shared budget cannot be named {name!r}; its name is a plain word other than "
-                f"{', '.join(_TAKEN)}"
-            )
+        _check(limits, name)
         limits.refuse_times(f"the shared budget {name!r}")
         self.meter = Meter(name, limits, spent=spent)
 
@@ -49,3 +46,20 @@ class SharedBudget:
     def left(self) -> dict[str, float]:
         """What of each limit is neither used nor set aside, by its name: `tenant.tokens`."""
         return self.meter.left()
+
+
+def _check(limits: object, name: object) -> None:
+    if not isinstance(limits, Budget):
+        raise UsageError(
+            f"the limits of a shared budget are a Budget, not a value of type {_kind(limits)}"
+        )
+    may_be = isinstance(name, str) and name.replace("-", "_").isidentifier()
+    if not may_be or name in _TAKEN:
+        raise UsageError(
+            f"a shared budget cannot be named {name!r}; its name is a plain word other than "
+            f"{', '.join(_TAKEN)}"
+        )
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -127,11 +127,10 @@ def test_limits_come_back_from_a_record_as_they_were(run: Budget, loop: Budget) 
 
 @given(budgets(), budgets())
 def test_an_extension_sets_new_totals_and_never_takes_back(ours: Budget, extend: Budget) -> None:
-    shrinks = [
-        name for name, value in extend.limits.items() if value < ours.limits.get(name, value)
-    ]
+    shrinks = [n for n, value in extend.limits.items() if value < ours.limits.get(n, math.inf)]
     if shrinks:
-        with pytest.raises(UsageError, match=f"extend gives {shrinks[0]}=.*a new total"):
+        why = "a new total" if shrinks[0] in ours.limits else "is not limited"
+        with pytest.raises(UsageError, match=f"extend gives {shrinks[0]}=.*{why}"):
             ours.extended(extend)
         return
     both = ours.limits | extend.limits
@@ -143,11 +142,21 @@ def test_an_extension_sets_new_totals_and_never_takes_back(ours: Budget, extend:
     assert ours.extended(extend).limits == both
 
 
+@given(budgets(), budgets())
+def test_what_was_kept_holds_and_whatever_else_is_limited_too(ours: Budget, kept: Budget) -> None:
+    """Nothing is unlimited that one of both limits, and nothing that was kept is raised."""
+    both = ours.bounded(kept).limits
+    assert set(both) == set(ours.limits) | set(kept.limits)
+    assert all(both[name] <= value for name, value in kept.limits.items())
+    parts = {part for part, _ in PARTS}
+    assert all(both[n] == value for n, value in kept.limits.items() if n not in parts)
+
+
 def test_an_extension_leaves_the_rules_as_they_are_unless_it_has_its_own() -> None:
     ours = Budget(tokens=100, when_short="end", least_output=5)
     assert ours.extended(Budget(tokens=200)) == Budget(tokens=200, when_short="end", least_output=5)
-    assert ours.extended(Budget(cost=1.0, when_short="shrink")) == Budget(
-        tokens=100, cost=1.0, when_short="shrink", least_output=5
+    assert ours.extended(Budget(tokens=300, when_short="shrink")) == Budget(
+        tokens=300, when_short="shrink", least_output=5
     )
 
 

@@ -164,6 +164,18 @@ def test_what_an_answer_is_worth_is_the_most_that_any_budget_says() -> None:
     assert _hold(run, 900, 500).output == 100
 
 
+def test_what_no_answer_may_have_is_not_wanted_of_any() -> None:
+    """Whoever allows four tokens of output means to get them, whatever others find worth it."""
+    loop = Meter("loop", Budget(least_output=100))
+    run = Meter("run", Budget(output_tokens=4), [loop])
+    whole = _hold(run, 100, 500)
+    assert whole.output == 4
+    whole.settle(Spent())
+    # Of those four, two are not worth asking for again.
+    _hold(run, 100, 2).settle(Spent(output_tokens=2))
+    assert _short(run, 100, 500).reason == "4 allowed, 2 used; the next step needs 4"
+
+
 def test_one_who_wants_less_than_is_worth_it_gets_what_they_want() -> None:
     meter = Meter("run", Budget(tokens=1_000, least_output=50))
     assert _hold(meter, 990, 10).output == 10

@@ -31,7 +31,7 @@ def test_two_loops_spend_from_one_budget() -> None:
     assert tenant.limits == Budget(tokens=1_000, tool_calls=3)
 
 
-@pytest.mark.parametrize("name", ["run", "session", "loop", "", "a.b", "a b", "1st"])
+@pytest.mark.parametrize("name", ["run", "session", "loop", "exit", "", "a.b", "a b", "1st"])
 def test_a_shared_budget_has_a_name_of_its_own(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be named"):
         SharedBudget(Budget(tokens=1), name)
