@@ -249,6 +249,40 @@ async def test_who_streams_the_run_sees_how_what_is_below_is_given_up(tmp_path: 
         assert sorted(ends) == ["s", *REST]
 
 
+async def test_what_has_no_time_left_to_begin_below_is_given_up_and_counted_once(
+    tmp_path: Path,
+) -> None:
+    """Its run hardly opens, or not at all: then it says nothing of those below it."""
+    world = World()
+    async with opened_store("memory", tmp_path) as store:
+        await store.create("s")
+        for seconds, ends in ((3600, "awaiting_approval"), (1e-9, "completed")):
+            outer = SubAgent(
+                "outer", "Has others pay.", tools=[INNER], budget=Budget(wall_seconds=seconds)
+            )
+            loop = AgentLoop[Any](
+                Scripted(by=_model), tools=[outer, wait], store=store, hooks=world.hooks
+            )
+            world.gate.opened.set()
+            async with loop:
+                if ends == "completed":
+                    beside = [p.token for p in await loop.get_pending("s") if p.name == "wait"]
+                    answers = [approve(each) for each in beside]
+                    result = await loop.resume("s", answers=answers, deps=world)
+                else:
+                    result = await loop.send("go", "s", deps=world)
+            assert result.status == ends
+        for id in REST:
+            # It may just have opened, and then closes what it has itself.
+            assert (await store.info(id)).status in ("cancelled", "budget_exhausted")
+            assert await loop.get_pending(id) == ()
+            assert violations(records_of(await store.read(id)), closed=True) == []
+        log = records_of(await store.read("s"))
+        told = [r.spent for r in log if isinstance(r, CallAnswered) and r.spent]
+        told += [r.unheard for r in log if isinstance(r, RunClosed) and r.unheard]
+        assert sum(t.tokens for t in told) == 30
+
+
 # ── who may go on ─────────────────────────────────────────────────────────────────────────────────
 
 
