@@ -212,6 +212,8 @@ async def test_what_waits_below_is_given_up_with_the_call_above_however_that_end
                     await loop.resume(id, answers=[approve(token)], deps=world)
             with pytest.raises((AnswerRefused, NothingToResume)):
                 await loop.resume("s", answers=[approve(token)], deps=world)
+            told = {each.session_id: each.status for each in (await loop.explain("s")).below}
+            assert told == {"s/c1": "cancelled"}
             # What there was to count above has been counted once.
             log = records_of(await store.read("s"))
             told = [r.spent for r in log if isinstance(r, CallAnswered) and r.spent]
