@@ -11,7 +11,8 @@ PowerLoopError
 │  ├─ SessionNotFound
 │  ├─ SessionPendingError      calls are open; says which
 │  ├─ SessionBusy              another run owns the session
-│  └─ NothingToResume
+│  ├─ NothingToResume
+│  └─ SubAgentFailed           a sub-agent did not come to its answer, and was not to be told of
 ├─ ToolError                   a tool says no; the model is told
 ├─ ArchiveInvalid              a file is no archive of a session, or not as it was written
 ├─ OutputInvalid               the model's answer does not fit the type asked for
@@ -53,6 +54,7 @@ __all__ = [
     "StoreSchemaError",
     "StoreTooNew",
     "StoreUnavailable",
+    "SubAgentFailed",
     "SyncInAsyncError",
     "ToolDefinitionError",
     "ToolError",
@@ -177,6 +179,22 @@ class FollowUpQueued(SessionError):
 
 class NothingToResume(SessionError):
     """The last run of the session ended for good; send a message instead."""
+
+
+class SubAgentFailed(SessionError):
+    """A `SubAgent(on_failure="fail")` did not come to its answer, so the run above failed with it.
+
+    `agent` is its name, `session_id` the session below, and `ending` says how that ended.
+    """
+
+    def __init__(self, agent: str, session_id: str, ending: str) -> None:
+        super().__init__(
+            f"the sub-agent {agent!r} did not finish: {ending}; "
+            f"explain({session_id!r}) says more, SubAgent(on_failure='tell') tells the model",
+            session_id,
+        )
+        self.agent = agent
+        self.ending = ending
 
 
 class ToolError(PowerLoopError):

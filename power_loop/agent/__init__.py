@@ -11,7 +11,7 @@ running.py     from a call of a verb to a run that is ready; prepared.py to its 
 deciding.py    what a host may decide about open calls; answers.py what people may answer
 requests.py    what people are asked; responding.py at once, terminal.py on the terminal
 spending.py    what one run may use
-subagent.py    a tool whose calls are sessions; children.py runs them
+subagent.py    a tool whose calls are sessions; children.py runs them, below.py says who may
 opening.py     with which records a run opens; toolset.py with which tools
 lifetime.py    what is open while a loop is
 sessions.py    one run at a time per session: locks, leases, folded sessions

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from llm_client.types import Text, ToolResult, new_id
+from llm_client.types import Message, Text, ToolResult, new_id
 from power_loop.agent.intake import to_message
-from power_loop.agent.opening import for_input, for_resume, text_message
+from power_loop.agent.opening import abandonment, for_input, for_resume, text_message
 from power_loop.agent.options import RunOptions
 from power_loop.agent.planning import Place, Settings
 from power_loop.agent.result import RunResult, result_of
 from power_loop.agent.sessions import Owned, Sessions
 from power_loop.agent.spending import announced
 from power_loop.agent.subagent import SubAgent
+from power_loop.driver.shield import to_the_end
 from power_loop.driver.stopwatch import Pauses
-from power_loop.errors import InvalidInput, SessionNotFound
+from power_loop.errors import (
+    InvalidInput,
+    SessionError,
+    SessionNotFound,
+    StoreError,
+    SubAgentFailed,
+)
+from power_loop.log import logger
 from power_loop.pipeline.ports import ChildEnded, Used
 from power_loop.runtime.budget.limits import Budget
 from power_loop.runtime.budget.meter import Meter
@@ -41,7 +51,7 @@ from power_loop.tools.base import InvalidArguments
 if TYPE_CHECKING:
     from power_loop.agent.running import Runner
 
-__all__ = ["Children", "spent_below", "waited_for_below"]
+__all__ = ["Children", "give_up", "spent_below", "waited_for_below"]
 
 _WAITS = AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
 
@@ -62,6 +72,8 @@ class Children:
         self._under_way: dict[str, Session] = {}
         # What sessions have used that wait, by call: some calls are given up before they are heard.
         self._waiting = dict(settings.below)
+        # Calls whose sessions are to be concluded, and whether these may have been left unfinished.
+        self._opened = dict.fromkeys(settings.below, True)
 
     def left(self, call_id: str) -> Spent:
         """See `power_loop.driver.below.Below`."""
@@ -74,6 +86,28 @@ class Children:
         given_up = [used for call_id, used in self._waiting.items() if call_id not in waits]
         spent = sum(given_up, spent)
         return None if spent == Spent() else spent
+
+    async def conclude(self, waits: Collection[str], reason: str) -> None:
+        """See `power_loop.driver.below.Below`."""
+        for call_id in [id for id in self._opened if id not in waits]:
+            unfinished = self._opened.pop(call_id)
+            try:
+                id = child_id(self._session_id, call_id)
+                await self._conclude(id, reason, unfinished=unfinished)
+            except SessionNotFound:
+                continue
+            except (SessionError, StoreError) as error:
+                logger.warning("what is below call %r could not be given up: %s", call_id, error)
+            except BaseException:
+                # The run is cancelled, and comes here again when it has closed.
+                self._opened[call_id] = unfinished
+                raise
+
+    async def _conclude(self, id: str, reason: str, *, unfinished: bool) -> None:
+        runner = self._runner
+        if unfinished:
+            await give_up(runner, id, reason, root=self._root, above=self._session_id)
+        await runner.background.pass_on(id)
 
     async def run(
         self, started: ToolStarted, above: Callable[[], str | None], pauses: Pauses
@@ -100,33 +134,65 @@ class Children:
         await store.create(
             id, parent=self._session_id, lifecycle=agent.lifecycle, metadata=about, at=time.time()
         )
+        self._opened[started.call_id] = True
+        place = Place(self._root, self._depth, above, pauses)
         async with self._runner.owned(id, "wait") as owned:
             session = owned.session
-            settled = _already_over(session)
-            if settled is not None:
-                self._waiting.pop(started.call_id, None)
-                return _ended(started, agent, session, settled, _last_text(session))
-            below = await spent_below(self._runner.sessions, session)
-            place = Place(self._root, self._depth, above, pauses)
-            settings = self._planned(agent, session, below, place)
-            if session.last_run is None and session.run is None:
-                caller = self._session_id, started.call_id
-                opening = for_input(session, new_id(), message, settings.limits, parent=caller)
-            else:
-                go_on = text_message(self._runner.config.continue_prompt, new_id())
-                opening = for_resume(session, new_id(), settings.limits, go_on)
             self._under_way[started.call_id] = session
             self._waiting.pop(started.call_id, None)
-            result, error = await self._result(owned, opening, settings, id)
-            if error is not None and agent.on_failure == "fail":
-                raise error
-            if self._goes_on(result.outcome):
-                below = await spent_below(self._runner.sessions, session)
-                self._waiting[started.call_id] = sum(below.values(), session.spent)
-                del self._under_way[started.call_id]
-                return ChildEnded(result.outcome, session.spent)
-            del self._under_way[started.call_id]
-            return _ended(started, agent, session, result.outcome, result.final_text)
+            outcome, text = _already_over(session), _last_text(session)
+            if outcome is None:
+                try:
+                    outcome, text = await self._ran(agent, owned, started, message, place)
+                finally:
+                    # Also if it was cancelled just when it had come to wait.
+                    await to_the_end(partial(self._count, started.call_id, session))
+            if self._goes_on(outcome):
+                return ChildEnded(outcome, session.spent)
+            if agent.on_failure == "fail" and not isinstance(outcome, Completed | GoalReached):
+                raise SubAgentFailed(agent.name, id, str(outcome))
+            # One that was stopped early enough has left all as it was.
+            self._opened[started.call_id] = bool(session.open_calls)
+            self._under_way.pop(started.call_id, None)
+            spent = self._waiting.pop(started.call_id, session.spent)
+            return _ended(started, agent, outcome, text, spent)
+
+    async def _count(self, call_id: str, session: Session) -> None:
+        """What a session has used that waits: those below it have not been heard of there."""
+        ended = session.last_outcome
+        if session.open_calls or (ended is not None and self._goes_on(ended)):
+            below = await spent_below(self._runner.sessions, session)
+            self._waiting[call_id] = sum(
+                below.values(), session.spent.without_times + session.uncounted
+            )
+            del self._under_way[call_id]
+
+    async def _ran(
+        self,
+        agent: SubAgent,
+        owned: Owned,
+        started: ToolStarted,
+        message: Message,
+        place: Place,
+    ) -> tuple[Outcome, str]:
+        """Begins the session of a call or carries it on: how it has ended, and its last text.
+
+        Raises:
+            Exception: what ended it, if its agent is to fail with it.
+        """
+        session = owned.session
+        below = await spent_below(self._runner.sessions, session)
+        settings = self._planned(agent, session, below, place)
+        if session.last_run is None and session.run is None:
+            caller = self._session_id, started.call_id
+            opening = for_input(session, new_id(), message, settings.limits, parent=caller)
+        else:
+            go_on = text_message(self._runner.config.continue_prompt, new_id())
+            opening = for_resume(session, new_id(), settings.limits, go_on)
+        result, error = await self._result(owned, opening, settings)
+        if error is not None and agent.on_failure == "fail":
+            raise error
+        return result.outcome, result.final_text
 
     def _goes_on(self, outcome: Outcome) -> bool:
         """Whether a session below is to be carried on: somebody must answer, or give more to those
@@ -139,10 +205,10 @@ class Children:
         return not scope.startswith("child.") and any(each.scope == scope for each in above)
 
     async def _result(
-        self, owned: Owned, opening: tuple[Record, ...], settings: Settings, id: str
+        self, owned: Owned, opening: tuple[Record, ...], settings: Settings
     ) -> tuple[RunResult[Any], Exception | None]:
         prepared = self._runner.prepare(owned, opening, settings)
-        with self._runner.hub.below(id, self._session_id):
+        with self._runner.hub.below(owned.session.id, self._session_id):
             try:
                 return await prepared.finish(), None
             except Exception as error:
@@ -198,17 +264,51 @@ def _refused(started: ToolStarted, why: str) -> ChildEnded:
 
 
 def _ended(
-    started: ToolStarted, agent: SubAgent, session: Session, outcome: Outcome, text: str
+    started: ToolStarted, agent: SubAgent, outcome: Outcome, text: str, spent: Spent
 ) -> ChildEnded:
     if isinstance(outcome, Completed | GoalReached):
         result = ToolResult(started.call_id, (Text(text or str(outcome)),))
     else:
         told = f"[{agent.name} did not finish: {outcome}] {text}".rstrip()
         result = ToolResult(started.call_id, (Text(told),), is_error=True)
-    return ChildEnded(outcome, session.spent, Used(result))
+    return ChildEnded(outcome, spent, Used(result))
 
 
-# ── what is below a session that is opened again ──────────────────────────────────────────────────
+# ── what is below a session that is opened again, or given up ─────────────────────────────────────
+
+
+async def give_up(
+    runner: Runner, session_id: str, reason: str, *, root: str = "", above: str = ""
+) -> int:
+    """Gives up all open calls of a session, and of those below it; returns how many it had.
+
+    Of a session below another one, `root` is that of its tree and `above` the one that it is below.
+
+    Raises:
+        SessionNotFound, SessionBusy: nothing was changed.
+    """
+    async with runner.owned(session_id, "fail") as owned:
+        session, given_up = owned.session, list[str]()
+        with runner.hub.below(session_id, above) if above else nullcontext():
+            count = len(session.open_calls)
+            for call in session.open_calls.values():
+                # A copy has calls of the original's, which waits for them still.
+                if call.kind == "child" and call.token == child_id(session_id, call.call.id):
+                    with suppress(SessionNotFound):  # it was to be made when the process died
+                        await give_up(
+                            runner, call.token, reason, root=root or session_id, above=session_id
+                        )
+                        given_up.append(call.token)
+            used = await spent_below(runner.sessions, session)
+            unheard = sum(used.values(), Spent())
+            records = abandonment(
+                session, new_id(), reason, None if unheard == Spent() else unheard
+            )
+            if records:
+                await runner.append(owned, records, root)
+    for child in given_up:
+        await runner.background.pass_on(child)
+    return count
 
 
 async def spent_below(sessions: Sessions, session: Session) -> dict[str, Spent]:

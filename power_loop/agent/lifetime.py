@@ -13,7 +13,7 @@ from power_loop.agent.feed import LoopEvents
 from power_loop.agent.running import Runner
 from power_loop.driver.shield import to_the_end
 
-__all__ = ["close_all", "open_all"]
+__all__ = ["Closes", "open_all"]
 
 
 async def open_all(
@@ -43,20 +43,36 @@ async def open_all(
         return stack.pop_all()
 
 
-async def close_all(stack: AsyncExitStack) -> None:
-    """Closes what `open_all` has opened.
+class Closes:
+    """Base of `AgentLoop`: what is open, and how it is closed."""
 
-    Raises:
-        BaseException: the caller's own cancellation, or what a lifespan raises on its way out.
-    """
-    try:
-        await stack.aclose()
-    except BaseException as error:
-        # A stack that is closed while an exception is handled makes one that passes two of its
-        # managers its own context, and whoever follows that chain, as anyio does, never ends.
-        if error.__context__ is error:
-            error.__context__ = None
-        raise
+    _stack: AsyncExitStack | None = None
+
+    async def aclose(self) -> None:
+        """Does what leaving the `async with` block does. To be called by the task that has entered
+        it, within no cancel scope that it has entered since.
+
+        Runs, calls in the background and subscribers have `AgentConfig.shutdown_grace` seconds each
+        to end. Idempotent, and nothing is left to do at the end of the block; the loop can be
+        opened again.
+
+        Raises:
+            BaseException: the caller's own cancellation, or what a lifespan raises on its way out.
+        """
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return
+        try:
+            await stack.aclose()
+        except BaseException as error:
+            # A stack that is closed while an exception is handled makes one that passes two of its
+            # managers its own context, and whoever follows that chain, as anyio does, never ends.
+            if error.__context__ is error:
+                error.__context__ = None
+            raise
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
 
 
 async def _wind_down(runner: Runner, events: LoopEvents, grace: float) -> None:

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
-    AsyncExitStack,
     ExitStack,
     asynccontextmanager,
 )
@@ -22,7 +21,7 @@ from power_loop.agent.config import AgentConfig
 from power_loop.agent.extensions import Extension
 from power_loop.agent.feed import LoopEvents
 from power_loop.agent.intake import Input
-from power_loop.agent.lifetime import close_all, open_all
+from power_loop.agent.lifetime import Closes, open_all
 from power_loop.agent.options import ResumeOptions, RunOptions
 from power_loop.agent.result import RunResult
 from power_loop.agent.running import Runner
@@ -47,7 +46,7 @@ DepsT = DefaultTypeVar("DepsT", default=Any)
 T = TypeVar("T")
 
 
-class AgentLoop(SessionVerbs, Generic[DepsT]):
+class AgentLoop(SessionVerbs, Closes, Generic[DepsT]):
     """An agent: a model, tools, hooks, and a store for its sessions.
 
     Use it as a context manager. One loop serves any number of sessions at the same time::
@@ -109,7 +108,6 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
             self.llm, self.store, self._hub, self.hooks, self.tools, self.config, budget, responder
         )
         self._extensions: dict[str, Extension] = {}
-        self._stack: AsyncExitStack | None = None
         self.use(*extensions)
 
     def use(self, *extensions: Extension) -> None:
@@ -158,11 +156,6 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
             last=None if self._model_string is None else self.close_llm,
         )
         return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        stack, self._stack = self._stack, None
-        assert stack is not None
-        await close_all(stack)
 
     async def close_llm(self) -> None:
         """Closes the model service, also one that was passed in. Idempotent."""
@@ -261,7 +254,9 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
 
         Raises:
             InvalidInput, CallerError: nothing was stored.
+            UsageError: the session is below another one, which alone goes on with it.
             SessionNotFound, SessionPendingError, SessionBusy: nothing was changed.
+            SubAgentFailed: a sub-agent came to no answer that was to fail the run then.
             FollowUpQueued: with `on_busy="steer"`; a run that goes on has got the message.
             LLMError: the model refused for a reason that trying again does not mend.
             OutputInvalid: the answer does not fit `output_type` after all re-asks.
@@ -358,7 +353,8 @@ class AgentLoop(SessionVerbs, Generic[DepsT]):
                 `SessionPendingError.undecided`); nothing was changed.
             AnswerRefused: an answer is to nothing that waits for it, or does not fit; that, and
                 nothing else, is recorded.
-            UsageError: a decision or an option does not fit; nothing was stored.
+            UsageError: a decision or an option does not fit, or the session is below another one;
+                nothing was stored.
             SessionNotFound, SessionBusy: nothing was changed.
         """
         async with self._runner.resumed(session_id, output_type, options) as run:

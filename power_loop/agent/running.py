@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from llm_client.service import LLMService
 from llm_client.types import Message, new_id
 from power_loop import agent
 from power_loop.agent.answers import by_token, refusal
+from power_loop.agent.below import check_not_below, who_goes_on
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.deciding import check_decided, verdicts
 from power_loop.agent.follow_up import own_or_steer
@@ -36,7 +37,6 @@ from power_loop.driver.setup import RunSetup
 from power_loop.errors import (
     SessionBusy,
     SessionError,
-    SessionNotFound,
     StoreError,
     UsageError,
 )
@@ -88,7 +88,7 @@ class Runner(Planner):
         self._counters: dict[str, ModelTokens] = {}
         self._runs = Runs()
         self._open = False
-        self.background = Background(store)
+        self.background = Background(store, partial(who_goes_on, self.sessions, store))
 
     def owned(self, session_id: str, on_busy: WaitOrFail) -> AbstractAsyncContextManager[Owned]:
         """See `Sessions.owned`.
@@ -126,6 +126,8 @@ class Runner(Planner):
         if session_id is None:
             session_id = new_id("sess_")
             await self.store.create(session_id, at=time.time())
+        else:
+            await check_not_below(self.store, session_id)
         try:
             async with self._turn(session_id, message, options) as (owned, taken):
                 settings = self._limited(owned.session, settings, options)
@@ -171,6 +173,7 @@ class Runner(Planner):
         on_busy = options.get("on_busy", "wait")
         if on_busy == "steer":
             raise UsageError("on_busy='steer' is for a message: resume() waits or fails")
+        await check_not_below(self.store, session_id)
         async with self.owned(session_id, on_busy) as owned:
             await self._check_answers(owned, answers)
             below = await self._below(owned.session)
@@ -214,20 +217,6 @@ class Runner(Planner):
         if all(call.kind != "child" for call in session.open_calls.values()):
             return {}
         return await agent.children.spent_below(self.sessions, session)
-
-    async def give_up_below(
-        self, session: Session, give_up: Callable[[str, str], Awaitable[object]], reason: str
-    ) -> Spent | None:
-        """Has `give_up` done with the sessions below open calls; what these have used."""
-        waiting = [c.token for c in session.open_calls.values() if c.kind == "child"]
-        if not waiting:
-            return None
-        for child in waiting:
-            with suppress(SessionNotFound):  # it was to be made when the process died
-                await give_up(child, reason)
-        used = await agent.children.spent_below(self.sessions, session)
-        spent = sum(used.values(), Spent())
-        return None if spent == Spent() else spent
 
     async def _check_answers(self, owned: Owned, answers: Mapping[str, Answer]) -> None:
         """Raises AnswerRefused: one is to nothing that waits for it; its log says so."""
@@ -302,8 +291,8 @@ class Runner(Planner):
         return PreparedRun(owned, run, settings.parse, self.hub, self._registered(owned, run))
 
     def _children(self, session_id: str, settings: Settings) -> Below | None:
-        """What runs the sessions below calls of a run, if it has tools for that."""
-        if not settings.delegates:
+        """What runs the sessions below calls of a run, if it has tools for that, or such calls."""
+        if not settings.delegates and not settings.below:
             return None
         return agent.children.Children(self, session_id, settings, settings.meter)
 
@@ -338,8 +327,10 @@ class Runner(Planner):
         if not run.follows_a_crash:
             inbox.calm = frozenset([item.id for item in items if is_interrupt(item)])
 
-    async def append(self, owned: Owned, records: Sequence[Record]) -> None:
+    async def append(self, owned: Owned, records: Sequence[Record], root: str = "") -> None:
         """Appends records outside of a run, as one unit, and gives the session back.
+
+        `root` is that of its tree, if it is below another one.
 
         Raises:
             StoreError: they could not be stored.
@@ -350,7 +341,7 @@ class Runner(Planner):
         session.apply(*records)
         run = session.last_run or ""
         stamped = [
-            Stamped(session.id, seq + i, 0, session.id, 0, at, run, session.round, record)
+            Stamped(session.id, seq + i, 0, root or session.id, 0, at, run, session.round, record)
             for i, record in enumerate(records, 1)
         ]
         appended = await self.store.append(owned.lease, seq, stamped, final=True)

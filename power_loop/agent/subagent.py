@@ -20,8 +20,8 @@ from power_loop.tools.json_tool import JsonSchemaTool
 __all__ = ["OnFailure", "SubAgent"]
 
 OnFailure = Literal["tell", "fail"]
-"""What becomes of a sub-agent that does not come to its answer: the model is told how it ended, or
-the run ends with it."""
+"""What becomes of a sub-agent that does not come to its answer, for whatever reason: the model is
+told how it ended, or the run above fails with what it raised, else with `SubAgentFailed`."""
 
 _PARAMETERS: dict[str, Any] = {
     "type": "object",
@@ -43,7 +43,7 @@ class SubAgent(JsonSchemaTool, Delegates):
     its own. It runs under the budget of the run that waits for it and ends with it; its events
     reach whoever streams that run. A crash in the middle of it is no doubt: whoever resumes the run
     carries the session below on. If it waits for a person, so does the run above, under the same
-    tokens.
+    tokens. Only the run above goes on with it; if that gives the call up, so it does the session.
 
     Attributes:
         system_prompt: who the sub-agent is to be; the loop's own prompt if None.

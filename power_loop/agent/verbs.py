@@ -7,8 +7,10 @@ from contextlib import suppress
 from typing import get_args
 
 from llm_client.types import Message, new_id
+from power_loop import agent
+from power_loop.agent.below import check_not_below
 from power_loop.agent.intake import Input, to_message
-from power_loop.agent.opening import PendingCall, abandonment, pending_calls
+from power_loop.agent.opening import PendingCall, pending_calls
 from power_loop.agent.options import check_one_of
 from power_loop.agent.time_verbs import TimeVerbs
 from power_loop.errors import SessionNotFound
@@ -29,15 +31,11 @@ class SessionVerbs(TimeVerbs):
         if its process died while it ran, that its outcome is unknown.
 
         Raises:
+            UsageError: it is below another session, of which the call is to be given up.
             SessionNotFound, SessionBusy: nothing was changed.
         """
-        async with self._runner.owned(session_id, "fail") as owned:
-            count = len(owned.session.open_calls)
-            unheard = await self._runner.give_up_below(owned.session, self.abort_pending, reason)
-            records = abandonment(owned.session, new_id(), repaired_text(reason), unheard)
-            if records:
-                await self._runner.append(owned, records)
-            return count
+        await check_not_below(self.store, session_id)
+        return await agent.children.give_up(self._runner, session_id, repaired_text(reason))
 
     async def cancel(self, session_id: str, reason: str = "cancelled") -> bool:
         """Has the session's run end `cancelled`; False if none runs, or it has just ended.

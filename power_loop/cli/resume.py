@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from llm_client.types import ToolResult, ToolSpec
 from power_loop.agent.answers import answer, approve, by_token, deny
+from power_loop.agent.below import check_not_below
 from power_loop.agent.deciding import Decision
 from power_loop.agent.loop import AgentLoop
 from power_loop.agent.opening import PendingCall
@@ -37,7 +38,12 @@ T = TypeVar("T")
 
 
 async def resume(args: Namespace, store: Store) -> int:
-    """`resume`: carries a run on, as `ask` shows it; 1 if it did not come to its answer."""
+    """`resume`: carries a run on, as `ask` shows it; 1 if it did not come to its answer.
+
+    Raises:
+        UsageError: it is one of a session below another one, or what was decided is not for it.
+    """
+    await check_not_below(store, args.session)
     display = make_display(json=args.json)
     asks = AtTerminal(display) if somebody_answers(args) else None
     loop = open_loop(args, store, in_doubt="ask", responder=asks)

@@ -18,17 +18,24 @@ __all__ = ["LAST_MOMENT", "Background"]
 LAST_MOMENT = 1.0
 """Seconds to clean up for what has been stopped at the end of its grace."""
 
+_MARK = "background"
+"""In the notes of a message that tells of such a call: the key under which nobody is told twice."""
+
 
 class Background:
     """The calls of one loop that have been left to go on, and where it is told what came of them.
 
     A call whose tool says `on_cancel="background"` has a task of its own from its beginning, so
     that its run can leave it. What comes of it then is posted to its session, once: the model hears
-    of it at its next round, of this run or of a later one.
+    of it at its next round, of this run or of a later one. Where the session is below another one
+    and does not go on, the nearest above that does is told instead.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, who_goes_on: Callable[[str], Awaitable[str]]) -> None:
+        """`who_goes_on` names the session that is to hear what one has to be told: itself, or one
+        above it."""
         self._store = store
+        self._who_goes_on = who_goes_on
         self._detached = Detached()
         self._left: dict[ToolStarted, Callable[[], None]] = {}
         self._none_left: anyio.Event | None = None
@@ -45,16 +52,40 @@ class Background:
         """Posts what came of a call that was left. A store that fails is logged: the call was."""
         # Of its attempt: a call may have been made again by somebody who could not wait for it.
         key = f"{started.idempotency_key}#{started.attempt}"
+        told = _told(started, result, key)
         try:
             with anyio.CancelScope(shield=True):
-                item = Steer(_told(started, result))
-                await self._store.post(session_id, item, dedupe_key=key)
+                to = await self._who_goes_on(session_id)
+                message = told if to == session_id else _from_below(told, session_id)
+                await self._store.post(to, Steer(message), dedupe_key=key)
+                # It may have come to its end meanwhile, too early to see this.
+                await self.pass_on(to)
         except Exception:  # noqa: BLE001  nobody waits here who could be told
             logger.exception("what came of call %r could not be told", started.call_id)
         finally:
             self._left.pop(started, None)
             if not self._left and self._none_left is not None:
                 self._none_left.set()
+
+    async def pass_on(self, session_id: str) -> None:
+        """Posts what a session was told of such calls to the one above that goes on, if it does not
+        do so itself any more. However often: each is told there once.
+
+        Raises:
+            SessionError, StoreError: it could not be posted, or not all of it.
+        """
+        if not self._store.inbox_hint(session_id):
+            return
+        to = await self._who_goes_on(session_id)
+        if to == session_id:
+            return
+        for each in await self._store.inbox(session_id):
+            if isinstance(each.item, Steer) and each.item.message.meta:
+                message, key = each.item.message, each.item.message.meta.get(_MARK)
+                if key is not None:
+                    item = Steer(_from_below(message, session_id))
+                    await self._store.post(to, item, dedupe_key=key)
+        await self.pass_on(to)
 
     async def close(self, grace: float) -> None:
         """Waits for what goes on, for `grace` seconds, then stops it; that is told as well."""
@@ -74,10 +105,16 @@ class Background:
         return not self._left
 
 
-def _told(started: ToolStarted, result: ToolResult) -> Message:
+def _told(started: ToolStarted, result: ToolResult, key: str) -> Message:
     what = "has failed" if result.is_error else "has ended"
     text = (
         f"[background] The call {started.call_id} of {started.name}, which had been left to go on "
         f"in the background, {what}:"
     )
-    return Message("user", (Text(text), *repaired_result(result).content))
+    parts = (Text(text), *repaired_result(result).content)
+    return Message("user", parts, meta={_MARK: key})
+
+
+def _from_below(message: Message, session_id: str) -> Message:
+    origin = Text(f"[background] From the session {session_id!r} below, which does not go on:")
+    return Message("user", (origin, *message.parts), meta=message.meta)

@@ -34,3 +34,11 @@ class Below(Protocol):
         for no call of `waits` any longer; None for nothing.
         """
         ...
+
+    async def conclude(self, waits: Collection[str], reason: str) -> None:
+        """Has all such sessions end whose call is none of `waits` any longer, which is durable by
+        now: `reason` is why nobody goes on with them. What they have been told goes to those above.
+
+        A store that fails is logged: the call was, and nobody else may go on with them.
+        """
+        ...

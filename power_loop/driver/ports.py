@@ -159,6 +159,10 @@ class RunPorts:
             if type(record) is ModelEnded:
                 self.settle(record.attempt, record.usage, record.cost)
         await self.committer.commit(records, later=later, take=take)
+        below = self._setup.below
+        if below is not None and not later:
+            why = self.cancelled.text or "the run above does not wait for it any more"
+            await below.conclude(self.session.open_calls, why)
 
     def _seconds(self) -> tuple[float, float]:
         watch = self.stopwatch

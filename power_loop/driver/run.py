@@ -35,6 +35,7 @@ from power_loop.session.outcome import (
     Failed,
     Outcome,
     RoundLimit,
+    status_of,
 )
 from power_loop.session.records import Record, RunClosed, RunOpened
 
@@ -258,6 +259,8 @@ class Run:
             return
         self.opened = True
         self.outcome = session.last_outcome
+        if self._setup.below is not None:
+            await self._setup.below.conclude(session.open_calls, _why_given_up(self.outcome))
         hooks = self._setup.hooks
         if self.outcome is None or not hooks.listens(SESSION_END):
             return
@@ -281,6 +284,13 @@ class Run:
         if bound.cancelled_caught:
             told = f"handlers did not end within {grace:g} s, and were stopped"
             self.ports.hook_failed(HookFailed(SESSION_END.name, "", "TimeoutError", told))
+
+
+def _why_given_up(outcome: Outcome | None) -> str:
+    """Why nobody goes on with what is below a run that has ended."""
+    if outcome is None or isinstance(outcome, Cancelled):
+        return "cancelled" if outcome is None else outcome.reason
+    return f"the run above has ended: {status_of(outcome)}"
 
 
 def final_text(session: Session) -> str:

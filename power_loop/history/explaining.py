@@ -23,8 +23,10 @@ from power_loop.session.records import (
     Rewound,
     RunClosed,
     RunOpened,
+    ToolSettled,
 )
 from power_loop.session.spent import Spent
+from power_loop.session.state import result_id
 
 __all__ = ["Log", "explanation_of", "sessions_below"]
 
@@ -126,7 +128,15 @@ def _opened_below(records: Sequence[Stamped]) -> Sequence[str]:
 def _explained_below(
     records: Sequence[Stamped], logs: Mapping[str, Log]
 ) -> dict[str, tuple[Explanation, Below]]:
-    """The sessions below these records, as they stood after the last of these."""
+    """The sessions below these records, as they stood after the last of these; if their call has
+    been settled by then, as they ended, because some are given up only afterwards.
+    """
+    settled = {each.event.message.id for each in records if isinstance(each.event, ToolSettled)}
+    over = {
+        each.event.token
+        for each in records
+        if isinstance(each.event, CallWaiting) and result_id(each.event.call_id) in settled
+    }
     found: dict[str, tuple[Explanation, Below]] = {}
     for id in _opened_below(records):
         log = logs.get(id)
@@ -134,7 +144,8 @@ def _explained_below(
             continue
         others = {other: each for other, each in logs.items() if other != id}
         try:
-            found[id] = _explained(id, _until(log, records[-1]), None, others)
+            known = log if id in over else _until(log, records[-1])
+            found[id] = _explained(id, known, None, others)
         except SessionError:
             # It was to have its first run when the process died.
             continue

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from power_loop import AgentConfig, AgentLoop, Extension, MemoryStore, tool
+from power_loop.errors import UsageError
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled
 from power_loop.session.records import RunClosed
@@ -65,6 +66,60 @@ async def test_closing_a_loop_cancels_its_runs_and_waits_for_them() -> None:
             assert isinstance((await log_of(loop, "s"))[-1], RunClosed)
             assert llm.under_way == 0
     assert results[0].outcome == Cancelled("the loop is closing")
+
+
+async def test_a_loop_can_be_closed_before_its_block_ends_and_again() -> None:
+    """As by leaving the block: runs end, lifespans close, and nothing is left to do there."""
+    gate, life = Gate(), Life()
+    llm = Scripted(hangs(gate), says("again"))
+    results: list[Any] = []
+    loop = AgentLoop(llm, extensions=[life])
+    await loop.aclose()  # nothing is open yet
+
+    async def send() -> None:
+        results.append(await loop.send("hi"))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, loop:
+            tasks.start_soon(send)
+            await gate.reached.wait()
+            assert life.open == 1
+            await loop.aclose()
+            assert (life.open, llm.under_way) == (0, 0)
+            await loop.aclose()
+            with pytest.raises(UsageError, match="open the loop first"):
+                await loop.send("hi")
+    assert results[0].outcome == Cancelled("the loop is closing")
+    async with loop:
+        assert (await loop.send("hi")).final_text == "again"
+
+
+async def test_closing_has_the_grace_of_the_loop_and_then_goes_on_without() -> None:
+    """By whichever of the two ways."""
+    release = anyio.Event()
+    entered = anyio.Event()
+
+    @tool
+    async def deaf() -> str:
+        """Does not listen."""
+        entered.set()
+        with anyio.CancelScope(shield=True):
+            await release.wait()
+        return "done at last"
+
+    llm = Scripted(calls(("a", "deaf", {})), says("never"))
+    loop = AgentLoop(llm, tools=[deaf], config=AgentConfig(shutdown_grace=0.05))
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, loop:
+            await loop.store.create("s")
+            tasks.start_soon(loop.send, "hi", "s")
+            await entered.wait()
+            await loop.aclose()
+            assert not release.is_set()
+            release.set()
+    last = (await log_of(loop, "s"))[-1]
+    assert isinstance(last, RunClosed)
+    assert last.outcome == Cancelled("the loop is closing")
 
 
 async def test_closing_does_not_wait_for_ever_for_a_tool_that_ignores_it() -> None:

@@ -10,7 +10,8 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
-from llm_client.errors import BadRequest
+from llm_client.errors import BadRequest, Overloaded
+from llm_client.retry import RetryPolicy
 from llm_client.tokens import ModelTokens
 from llm_client.types import LLMRequest, ToolResult, Usage
 from power_loop import (
@@ -19,14 +20,25 @@ from power_loop import (
     Budget,
     Hooks,
     MemoryStore,
+    RunResult,
     SubAgent,
     approve,
     deny,
     tool,
 )
-from power_loop.errors import ToolDefinitionError, UsageError
+from power_loop.agent.result import result_of
+from power_loop.errors import SubAgentFailed, ToolDefinitionError, UsageError
 from power_loop.events import Stamped
-from power_loop.hooks import LLM_AFTER, LLM_BEFORE, TOOL_BEFORE, Break, LlmAfter, LlmBefore, Suspend
+from power_loop.hooks import (
+    LLM_AFTER,
+    LLM_BEFORE,
+    TOOL_BEFORE,
+    Break,
+    LlmAfter,
+    LlmBefore,
+    Suspend,
+    ToolBefore,
+)
 from power_loop.session.outcome import (
     AwaitingApproval,
     BudgetExhausted,
@@ -34,8 +46,18 @@ from power_loop.session.outcome import (
     Completed,
     Crashed,
     Failed,
+    GoalReached,
+    NoProgress,
 )
-from power_loop.session.records import CallAnswered, CallWaiting, RunClosed, RunOpened, ToolSettled
+from power_loop.session.records import (
+    CallAnswered,
+    CallWaiting,
+    ModelAsked,
+    ModelEnded,
+    RunClosed,
+    RunOpened,
+    ToolSettled,
+)
 from tests.agent.crashed import write
 from tests.agent.scripted import Gate, Reply, Scripted, calls, fails, hangs, says
 from tests.agent.stores import records_of
@@ -524,6 +546,164 @@ async def test_a_failure_below_is_told_or_fails_the_run_above(fails_with_it: boo
         outcomes = [e.event.outcome for e in stamped if isinstance(e.event, RunClosed)]
         assert isinstance(outcomes[0], Failed)
         assert isinstance(outcomes[1], Failed if fails_with_it else Completed)
+
+
+FAR = "look around"
+
+
+@tool
+async def look(n: int) -> str:
+    """Looks."""
+    return f"nothing at {n}"
+
+
+def _looking(request: LLMRequest) -> Reply:
+    """Above, the task is handed on; below, one looks on and on."""
+    if task_in(request) == "go":
+        return (
+            says("and so on") if last(request) != "go" else calls(("c1", "helper", {"task": FAR}))
+        )
+    if not request.tools:
+        return says("not yet")
+    n = len(request.messages)
+    return calls((f"l{n}", "look", {"n": n}))
+
+
+AT_LOOK: dict[str, Break | Suspend] = {
+    "stopped": Break("enough"),
+    "no_progress": Break("enough", NoProgress("nothing new")),
+    "approval_denied": Suspend("may it?", end_on_denial=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"),
+    [
+        ("round_limit", {"max_rounds": 1}),
+        ("budget_exhausted", {"budget": Budget(llm_calls=1)}),
+        ("stopped", {}),
+        ("cancelled", {}),
+        ("no_progress", {}),
+        ("approval_denied", {}),
+        ("degraded", {}),
+    ],
+)
+@pytest.mark.parametrize("on_failure", ["tell", "fail"])
+async def test_any_ending_but_an_answer_is_a_failure_below(
+    ending: str, options: dict[str, Any], on_failure: Any
+) -> None:
+    """It is told, or fails the run above, with words that name the agent and how it ended."""
+    agent = SubAgent("helper", "Helps.", tools=[look], on_failure=on_failure, **options)
+
+    async def ends(context: ToolBefore[Any]) -> Break | Suspend | None:
+        if ending == "cancelled" and context.name == "look":
+            assert await loop.cancel("s/c1", "enough")
+        return AT_LOOK.get(ending) if context.name == "look" else None
+
+    hooks = Hooks()
+    hooks.on(TOOL_BEFORE, ends, name="ends")
+
+    def model(request: LLMRequest) -> Reply:
+        if ending == "degraded" and task_in(request) == FAR:
+            return fails(Overloaded("no capacity", status=529))
+        return _looking(request)
+
+    config = AgentConfig(retry=RetryPolicy(max_attempts=1))
+    loop = AgentLoop(Scripted(by=model), tools=[agent], hooks=hooks, config=config)
+    async with loop:
+        await loop.store.create("s")
+
+        async def run() -> RunResult[None]:
+            result = await loop.send("go", "s")
+            if ending != "approval_denied":
+                return result
+            (token,) = [p.token for p in await loop.get_pending("s") if p.request]
+            return await loop.resume("s", answers=[deny(token)])
+
+        if on_failure == "tell":
+            assert (await run()).final_text == "and so on"
+            (told,) = [m for m in await loop.get_messages("s") if m.role == "tool"]
+            assert f"[helper did not finish: {ending}(" in str(told)
+        else:
+            with pytest.raises(SubAgentFailed, match=rf"'helper' did not finish: {ending}\(") as it:
+                await run()
+            assert (it.value.agent, it.value.session_id) == ("helper", "s/c1")
+            result = result_of(it.value)
+            assert result is not None
+            assert isinstance(result.outcome, Failed)
+            assert str(it.value) == result.outcome.message
+            assert (await loop.explain("s")).outcome == result.outcome
+        assert (await loop.store.info("s/c1")).status == ending
+        assert _heard(await tree(loop, "s")) == _used_below(await tree(loop, "s"))
+        assert (await loop.replay("s")).identical
+
+
+def _heard(stamped: list[Stamped]) -> int:
+    """Tokens that the root was told have been used below."""
+    events = [each.event for each in stamped if not each.depth]
+    told = [e.spent for e in events if isinstance(e, CallAnswered)]
+    told += [e.unheard for e in events if isinstance(e, RunClosed)]
+    return sum(each.tokens for each in told if each)
+
+
+def _used_below(stamped: list[Stamped]) -> int:
+    ended = [e.event for e in stamped if isinstance(e.event, ModelEnded) and e.depth]
+    return sum((e.usage.input_tokens or 0) + (e.usage.output_tokens or 0) for e in ended)
+
+
+async def test_an_agent_that_waits_has_not_failed() -> None:
+    """Nor one whose answer comes after a while, or whose goal was reached."""
+    agent = SubAgent("helper", "Helps.", tools=[pay], on_failure="fail")
+    async with AgentLoop(Scripted(by=delegating), tools=[agent], hooks=asking()) as loop:
+        result = await loop.send("go")
+        assert isinstance(result.outcome, AwaitingApproval)
+        answers = [approve(result.outcome.tokens[0])]
+        done = await loop.resume(result.session_id, answers=answers)
+        assert done.final_text == "It said: I have paid."
+
+    hooks = Hooks()
+    hooks.on(
+        TOOL_BEFORE,
+        lambda c: Break("so it is", GoalReached("so it is")) if c.name == "pay" else None,
+        name="goal",
+    )
+    async with AgentLoop(Scripted(by=delegating), tools=[agent], hooks=hooks) as loop:
+        assert (await loop.send("go")).status == "completed"
+
+
+# ── options ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_agent_has_the_rounds_and_the_model_that_it_was_given() -> None:
+    """The run above keeps its own."""
+    agent = SubAgent("helper", "Helps.", tools=[look], max_rounds=2, model="small")
+    llm = Scripted(by=_looking)
+    async with AgentLoop(llm, tools=[agent], config=AgentConfig(max_rounds=5)) as loop:
+        result = await loop.send("go")
+        asked = [(task_in(r), r.model, bool(r.tools)) for r in llm.requests]
+        below = [(FAR, "small", True), (FAR, "small", True), (FAR, "small", False)]
+        assert asked == [("go", None, True), *below, ("go", None, True)]
+        log = records_of(await loop.store.read(f"{result.session_id}/c1"))
+        opened = [each.limits["rounds"] for each in log if isinstance(each, RunOpened)]
+        models = {each.model for each in log if isinstance(each, ModelAsked)}
+        assert (opened, models) == ([2.0], {"small"})
+
+
+@pytest.mark.parametrize("deepest", [1, 2, 5])
+async def test_agents_are_nested_as_deep_as_the_loop_allows(deepest: int) -> None:
+    """One that is asked for further down is told no, and no session is made."""
+    deeper = SubAgent("deeper", "Goes on.")
+
+    def model(request: LLMRequest) -> Reply:
+        if last(request) in ("go", "go deeper"):
+            return calls(("c1", "deeper", {"task": "go deeper"}))
+        return says(last(request))
+
+    config = AgentConfig(max_depth=deepest)
+    async with AgentLoop(Scripted(by=model), tools=[deeper], config=config) as loop:
+        result = await loop.send("go")
+        assert result.final_text == f"Agents may not be nested more than {deepest} deep."
+        assert max(each.depth for each in await tree(loop, result.session_id)) == deepest
 
 
 async def test_a_copy_does_not_wait_for_what_is_done_for_its_original() -> None:

@@ -211,3 +211,21 @@ def test_open_calls_are_given_up_and_the_model_is_told_the_truth(place: Path) ->
     assert missing.returncode == 1
     assert "there is no session 'nobody'" in missing.stderr
     assert [path.name for path in (place / "db").iterdir()] == ["sessions.db"]
+
+
+def test_a_session_below_another_is_not_resumed_or_given_up_by_itself(place: Path) -> None:
+    """Whoever tries is told which one to use, and no command that would be refused as well."""
+
+    async def below(store: Store) -> None:
+        await store.create("s")
+        await store.create("s/c1", parent="s")
+
+    in_store(place, below)
+    waiting_for(place, "s/c1", "pay")
+    before = records_of(place, "s/c1")
+    for command in (("resume", "s/c1"), ("resume", "s/c1", "--approve", "k1"), ("abort", "s/c1")):
+        refused = run(place, *command)
+        assert refused.returncode == 1
+        assert "use session 's' instead" in refused.stderr
+        assert "one of these goes on" not in refused.stderr
+    assert records_of(place, "s/c1") == before

@@ -23,6 +23,7 @@ from power_loop import (
     deny,
     tool,
 )
+from power_loop.errors import SubAgentFailed
 from power_loop.events import is_record
 from power_loop.governance import Policies, RequireApproval
 from power_loop.history.explanation import Explanation
@@ -75,14 +76,14 @@ class Tree:
     async def send(self) -> None:
         """The first run."""
         budget = Budget(tokens=1_000_000, llm_calls=self.random.choice((None, 4)))
-        with suppress(BadRequest):
+        with suppress(BadRequest, SubAgentFailed):
             await self.loop.send("go", "s", budget=budget)
 
     async def resume(self, told: Explanation) -> None:
         """Another one, with some of the answers."""
         tokens = told.outcome.tokens if isinstance(told.outcome, AwaitingApproval) else ()
         answers = [self._answer(token) for token in tokens if self.random.randrange(2)]
-        with suppress(BadRequest):
+        with suppress(BadRequest, SubAgentFailed):
             await self.loop.resume("s", answers=answers)
 
     def _answer(self, token: str) -> Answer:
