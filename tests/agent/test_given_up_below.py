@@ -26,6 +26,7 @@ from power_loop import (
 from power_loop.errors import AnswerRefused, NothingToResume, SessionNotFound, UsageError
 from power_loop.events import Stamped
 from power_loop.hooks import TOOL_AFTER, TOOL_BEFORE, Break, Suspend, ToolAfter, ToolBefore
+from power_loop.session.outcome import BudgetExhausted, Cancelled
 from power_loop.session.records import CallAnswered, ModelAsked, RunClosed
 from tests.agent.crashed import write
 from tests.agent.scripted import Gate, Reply, Scripted, calls, says
@@ -78,9 +79,7 @@ class World:
         seen: all events.
     """
 
-    def __init__(self, *, tool_calls: int = 9) -> None:
-        """`tool_calls` is for all of the tree; two are used until it waits."""
-        self.tool_calls = tool_calls
+    def __init__(self) -> None:
         self.paid: list[int] = []
         self.gate = Gate()
         self.seen: list[Stamped] = []
@@ -94,7 +93,7 @@ class World:
             tools=[OUTER, wait] if agents else [wait],
             store=store,
             hooks=self.hooks,
-            config=AgentConfig(run_budget=Budget(tool_calls=self.tool_calls)),
+            config=AgentConfig(run_budget=Budget(tool_calls=9)),
         )
         loop.events.subscribe(self.seen.append, inline=True)
         return loop
@@ -129,7 +128,7 @@ def _model(request: LLMRequest) -> Reply:
 async def _end(ending: Ending, world: World, loop: AgentLoop[Any], beside: str) -> str:
     """Carries the run on to this ending, while the payment waits; what it came to."""
     answers = [approve(beside)]
-    if ending in ("budget", "no agent"):
+    if ending == "no agent":
         world.gate.opened.set()
     match ending:
         case "aborted":
@@ -139,6 +138,8 @@ async def _end(ending: Ending, world: World, loop: AgentLoop[Any], beside: str) 
             answers = [deny(beside)]
         case "stopped":
             world.hooks.on(TOOL_BEFORE, _stops, name="stop", order=-1)
+        case "budget":
+            world.hooks.on(TOOL_BEFORE, _is_over_budget, name="dear", order=-1)
         case "failed":
             world.gate.opened.set()
             world.hooks.on(TOOL_AFTER, _raises, name="raise", on_error="raise")
@@ -155,6 +156,10 @@ async def _end(ending: Ending, world: World, loop: AgentLoop[Any], beside: str) 
 
 def _stops(_: ToolBefore[Any]) -> Break:
     return Break("enough")
+
+
+def _is_over_budget(_: ToolBefore[Any]) -> Break:
+    return Break("too dear", BudgetExhausted("policy.dear", "too dear"))
 
 
 def _raises(_: ToolAfter[Any]) -> None:
@@ -200,7 +205,7 @@ async def test_what_waits_below_is_given_up_with_the_call_above_however_that_end
     kind: StoreKind, ending: Ending, tmp_path: Path
 ) -> None:
     """At each depth: nothing is pending there any more, and no token does anything."""
-    world = World(tool_calls=2 if ending == "budget" else 9)
+    world = World()
     async with world.waiting(kind, tmp_path) as (store, token, beside):
         async with world.loop(store, agents=ending != "no agent") as loop:
             assert await _end(ending, world, loop, beside) == STATUS[ending]
@@ -247,8 +252,9 @@ async def test_who_streams_the_run_sees_how_what_is_below_is_given_up(tmp_path: 
     async with world.waiting("memory", tmp_path) as (store, _, beside), world.loop(store) as loop:
         async with loop.stream_resume("s", answers=[deny(beside)], deps=world) as run:
             seen = [each async for each in run]
-        ends = [each.session for each in seen if isinstance(each.event, RunClosed)]
-        assert sorted(ends) == ["s", *REST]
+        ends = {e.session: e.event.outcome for e in seen if isinstance(e.event, RunClosed)}
+        why = Cancelled("the run above does not wait for it any more")
+        assert (ends["s/c1"], ends["s/c1/d1"]) == (why, why)
 
 
 async def test_what_has_no_time_left_to_begin_below_is_given_up_and_counted_once(
