@@ -6,6 +6,7 @@ Nothing here looks at a time. SDKs that are not installed are skipped.
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 from collections.abc import Generator
@@ -31,6 +32,15 @@ from benchmarks.table import as_json, as_table
 from benchmarks.worker import part_of
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> Generator[None]:
+    """Each measurement collects garbage first; what other tests have left need not be looked at."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
