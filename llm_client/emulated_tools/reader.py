@@ -24,7 +24,7 @@ _RUN = re.compile(r'[^"\\]+')
 _MARK = re.compile(r'[{}\[\]"\\,\s]')
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "u": "", "\\": "\\", '"': '"'}
 _UNIT = 6
-"""Characters of a `\\uXXXX` escape."""
+"""Characters of an escape such as `\\u0041`."""
 
 
 class JsonString:

@@ -132,7 +132,7 @@ class CircuitBreaker(Around):
         rest = self._open_until - self._clock()
         if rest > 0 or self._probe is not None:
             raise Overloaded(
-                f"{self.model!r} failed {self._failures} times in a row and is left alone for now; "
+                f"{self.model!r} failed {self._failures} times in a row and is being left alone; "
                 "nothing was sent",
                 retry_after=max(0.0, rest),
                 sent=False,

@@ -33,7 +33,7 @@ _RETRY_SECONDS = 0.2
 
 
 class Owned(Struct):
-    """A session that is ours for now. `released` once the store has the lease back.
+    """A session that is ours while its lease is held. `released` once the store has the lease back.
 
     `counters` count its tokens, by model. They stay with what is folded, so that a message is
     counted once and not once a run.

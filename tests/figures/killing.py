@@ -72,7 +72,7 @@ class Bench:
 
 class Spot(Struct, frozen=True):
     """A way to a named point: the program's options, where it dies first so that it has something
-    to recover ("" for nowhere), and how often it then comes to the point.
+    to recover ("" if it does not), and how often it then comes to the point.
     """
 
     hooks: bool

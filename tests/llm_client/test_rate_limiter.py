@@ -282,10 +282,21 @@ def test_what_goes_out_never_exceeds_the_allowance(
 ) -> None:
     """Over any stretch of time: a minute's worth and what was filled in since; in order; whatever
     is cancelled in between."""
-    anyio.run(_flood, requests, backend=backend)
+    out, arrived = anyio.run(_flood, requests, backend=backend)
+    went = [number for _, number, _ in out]
+    assert went == sorted(went, key=arrived.index)
+    for first in range(len(out)):
+        for last in range(first, len(out)):
+            seconds = out[last][0] - out[first][0]
+            some = out[first : last + 1]
+            assert len(some) <= 30 + seconds * 0.5 + 1e-6
+            assert sum(tokens for _, _, tokens in some) <= 600 + seconds * 10 + 1e-3
 
 
-async def _flood(requests: list[tuple[float, int, int, float | None]]) -> None:
+async def _flood(
+    requests: list[tuple[float, int, int, float | None]],
+) -> tuple[list[tuple[float, int, int]], list[int]]:
+    """When which request went out, of how many tokens; and in which order they had come."""
     clock = VirtualClock()
     limiter = limiter_on(clock, requests_per_minute=30, tokens_per_minute=600, max_wait=None)
     arrived: list[int] = []
@@ -306,14 +317,7 @@ async def _flood(requests: list[tuple[float, int, int, float | None]]) -> None:
         for number, (at, tokens, _, patience) in enumerate(requests):
             group.start_soon(one, number, at, tokens, patience)
     assert limiter.waiting == 0
-    went = [number for _, number, _ in out]
-    assert went == sorted(went, key=arrived.index)
-    for first in range(len(out)):
-        for last in range(first, len(out)):
-            seconds = out[last][0] - out[first][0]
-            some = out[first : last + 1]
-            assert len(some) <= 30 + seconds * 0.5 + 1e-6
-            assert sum(tokens for _, _, tokens in some) <= 600 + seconds * 10 + 1e-3
+    return out, arrived
 
 
 async def _cancel_after(clock: VirtualClock, seconds: float, scope: anyio.CancelScope) -> None:

@@ -35,6 +35,9 @@ def ids(session: Session) -> list[str]:
     return [message.id for message in session.view]
 
 
+NAMED = f"a note is a user or system message named {COMPACT_NOTE!r}"
+
+
 def why_not(change: ViewChanged, session: Session | None = None) -> str:
     """Why a change is refused."""
     with pytest.raises(IllegalRecord) as caught:
@@ -73,21 +76,21 @@ def test_at_most_one_compact_note_is_in_the_view() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "why"),
     [
-        Message("user", (Text("x"),), id="n1"),
-        Message("assistant", (Text("x"),), id="n1", name=COMPACT_NOTE),
-        Message("tool", (ToolResult("c1", ()),), id="n1", name=COMPACT_NOTE),
-        Message("user", (), id="n1", name=COMPACT_NOTE),
-        Message("user", (ToolCall("c9", "x"),), id="n1", name=COMPACT_NOTE),
-        Message("user", (Text("x"),), id="u1", name=COMPACT_NOTE),
-        Message("user", (Text("x"),), id="", name=COMPACT_NOTE),
+        (Message("user", (Text("x"),), id="n1"), NAMED),
+        (Message("assistant", (Text("x"),), id="n1", name=COMPACT_NOTE), NAMED),
+        (Message("tool", (ToolResult("c1", ()),), id="n1", name=COMPACT_NOTE), NAMED),
+        (Message("user", (), id="n1", name=COMPACT_NOTE), "has no parts"),
+        (Message("user", (ToolCall("c9", "x"),), id="n1", name=COMPACT_NOTE), "has calls"),
+        (Message("user", (Text("x"),), id="u1", name=COMPACT_NOTE), "was used before"),
+        (Message("user", (Text("x"),), id="", name=COMPACT_NOTE), "is empty or was used before"),
     ],
     ids=["no name", "assistant", "tool", "empty", "calls", "known id", "no id"],
 )
-def test_a_note_is_a_named_message_with_an_id_of_its_own(bad: Message) -> None:
+def test_a_note_is_a_named_message_with_an_id_of_its_own(bad: Message, why: str) -> None:
     """Anything else would not be recognised, or would not be legal."""
-    why_not(ViewChanged("u2", bad))
+    assert why in why_not(ViewChanged("u2", bad))
 
 
 def test_a_note_needs_a_cut_and_the_cut_a_message() -> None:
