@@ -16,10 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks.measuring import expect
+from benchmarks.ours import served
 from benchmarks.table import number
-from llm_client.codecs.openai_chat import OpenAIChatCodec
-from llm_client.http_service import HttpLLMService
-from llm_client.transport.httpx_transport import HttpxTransport
 from power_loop import AgentLoop, CancellationToken, RunResult, SQLiteStore, Stamped, tool
 from power_loop.events import TextDelta, ToolStarted
 
@@ -70,13 +68,7 @@ CASES = (
 
 @asynccontextmanager
 async def _opened(url: str, model: str, store: str) -> AsyncGenerator[AgentLoop]:
-    service = HttpLLMService(
-        OpenAIChatCodec(),
-        HttpxTransport(),
-        base_url=url,
-        model=model,
-        headers={"authorization": "Bearer benchmark-key"},
-    )
+    service = served(url, model)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(service.aclose)
         kept = None

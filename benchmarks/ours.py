@@ -48,6 +48,7 @@ __all__ = [
     "Opener",
     "Watched",
     "opened",
+    "served",
     "sessions",
     "streamed",
     "text",
@@ -106,6 +107,17 @@ class Opener(Protocol):
     ) -> AbstractAsyncContextManager[AgentLoop]: ...
 
 
+def served(url: str, model: str) -> HttpLLMService:
+    """The client of a model at `url`; its owner closes it."""
+    return HttpLLMService(
+        OpenAIChatCodec(),
+        HttpxTransport(),
+        base_url=url,
+        model=model,
+        headers={"authorization": "Bearer benchmark-key"},
+    )
+
+
 @asynccontextmanager
 async def opened(
     url: str,
@@ -117,13 +129,7 @@ async def opened(
 ) -> AsyncGenerator[AgentLoop]:
     """A loop with one tool; with `watched`, also hooks and a subscriber."""
     governed = governed or Governed()
-    service = HttpLLMService(
-        OpenAIChatCodec(),
-        HttpxTransport(),
-        base_url=url,
-        model=model,
-        headers={"authorization": "Bearer benchmark-key"},
-    )
+    service = served(url, model)
     loop = AgentLoop(
         service,
         tools=[weather],

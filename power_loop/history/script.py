@@ -140,10 +140,6 @@ class Script:
             unit.append(stored)
         self._apply(unit)
 
-    def skip_rest(self) -> None:
-        """Takes all that is still to come as it is stored."""
-        self._apply(list(self.coming()))
-
     def _apply(self, unit: list[Record]) -> None:
         if unit:
             self._session.apply(*unit)

@@ -75,11 +75,6 @@ class Meter:
         return spent_of(self._account.held)
 
     @property
-    def limits_anything(self) -> bool:
-        """Whether there is any limit, here or above."""
-        return any(account.limits for account in self.chain)
-
-    @property
     def limits_cost(self) -> bool:
         """Whether cost is limited, here or above, so that prices must be known."""
         return bool(self._limits_cost)
@@ -119,18 +114,6 @@ class Meter:
             return found.shortfall
         with waiting():
             return await reserved(claim, found)
-
-    def try_reserve(self, need: Need) -> Hold | Shortfall:
-        """As `reserve`, of what is free now: it waits for nobody, and does not stand in line.
-
-        Raises:
-            UsageError: a budget is in use in another event loop.
-        """
-        claim = self._claim(need)
-        if isinstance(claim, Shortfall):
-            return claim
-        found = claim.weigh()
-        return Hold(self.chain, found) if isinstance(found, Fit) else found.shortfall
 
     def spend(self, spent: Spent) -> Shortfall | None:
         """Takes what is known before it is used, a tool call say, from everywhere; or says which

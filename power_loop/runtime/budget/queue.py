@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import anyio
 
 from power_loop.runtime.budget.accounts import Account, Shortfall, Waiting
-from power_loop.runtime.budget.amounts import NOTHING, Amounts, amounts_of, out_of_units, spent_of
+from power_loop.runtime.budget.amounts import NOTHING, Amounts, amounts_of, out_of_units
 from power_loop.runtime.budget.claims import Claim, Fit, Short
 from power_loop.session.spent import Spent
 
@@ -47,11 +47,6 @@ class Hold:
     def cost(self) -> float:
         """US dollars that are set aside."""
         return out_of_units("cost", self._amounts["cost"])
-
-    @property
-    def whole(self) -> Spent:
-        """All that is set aside."""
-        return spent_of(self._amounts)
 
     def settle(self, spent: Spent | None = None) -> None:
         """Gives back what is set aside and takes what the call has used instead: all of it, if

@@ -17,6 +17,7 @@ from power_loop.runtime.budget.claims import Need
 from power_loop.runtime.budget.limits import Budget
 from power_loop.runtime.budget.meter import Meter
 from power_loop.session.spent import Spent
+from tests.runtime.budget.asking import reserved_at_once
 from tests.runtime.budget.spending import Node, World, a_budget, within
 
 BACKENDS = ("asyncio", "trio")
@@ -121,7 +122,7 @@ def test_the_judge_finds_a_provider_that_gives_more_than_it_may() -> None:
 def test_the_judge_finds_what_is_held_for_ever() -> None:
     world = World(Random(1))
     node = world.node("run", Budget(tokens=100))
-    node.meter.try_reserve(Need(input_tokens=10, output_tokens=10))
+    reserved_at_once(node.meter, Need(input_tokens=10, output_tokens=10))
     world.at_the_end()
     assert any("holds" in each for each in world.wrong)
 
@@ -131,7 +132,7 @@ async def test_the_judge_finds_one_who_waits_for_ever() -> None:
     """Here for a call that never ends."""
     world = World(Random(1))
     node = world.node("run", Budget(tokens=100))
-    hold = node.meter.try_reserve(Need(input_tokens=10, output_tokens=90))
+    hold = reserved_at_once(node.meter, Need(input_tokens=10, output_tokens=90))
     await world.until_done(partial(_ask_once, world, node))
     assert not isinstance(hold, Shortfall)
     hold.settle()

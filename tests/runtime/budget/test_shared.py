@@ -13,6 +13,7 @@ from power_loop.runtime.budget.meter import Meter
 from power_loop.runtime.budget.queue import Hold
 from power_loop.runtime.budget.shared import SharedBudget
 from power_loop.session.spent import Spent
+from tests.runtime.budget.asking import reserved_at_once
 
 NEED = Need(input_tokens=100, output_tokens=100)
 
@@ -20,7 +21,7 @@ NEED = Need(input_tokens=100, output_tokens=100)
 def test_two_loops_spend_from_one_budget() -> None:
     tenant = SharedBudget(Budget(tokens=1_000, tool_calls=3), spent=Spent(input_tokens=500))
     loops = [Meter("loop", Budget(), [tenant.meter]) for _ in range(2)]
-    holds = [loop.try_reserve(NEED) for loop in loops]
+    holds = [reserved_at_once(loop, NEED) for loop in loops]
     assert tenant.left == {"tenant.tokens": 100.0, "tenant.tool_calls": 3.0}
     assert tenant.spent == Spent(input_tokens=500)
     for hold in holds:
@@ -45,17 +46,17 @@ def test_a_shared_budget_has_no_time() -> None:
 def test_a_budget_is_not_used_from_two_event_loops_at_once() -> None:
     """It would count wrongly; but one after the other is fine."""
     tenant = SharedBudget(Budget(tokens=1_000))
-    hold = tenant.meter.try_reserve(NEED)
+    hold = reserved_at_once(tenant.meter, NEED)
     assert isinstance(hold, Hold)
     with ThreadPoolExecutor(1) as thread:
         with pytest.raises(UsageError, match="'tenant' is in use in another event loop"):
-            thread.submit(tenant.meter.try_reserve, NEED).result(5)
+            thread.submit(reserved_at_once, tenant.meter, NEED).result(5)
         with pytest.raises(UsageError, match="'tenant' is in use in another event loop"):
             thread.submit(tenant.meter.spend, Spent(tool_calls=1)).result(5)
         hold.settle()
-        later = thread.submit(tenant.meter.try_reserve, NEED).result(5)
+        later = thread.submit(reserved_at_once, tenant.meter, NEED).result(5)
         assert isinstance(later, Hold)
         with pytest.raises(UsageError, match="'tenant' is in use"):
-            tenant.meter.try_reserve(NEED)
+            reserved_at_once(tenant.meter, NEED)
         later.settle()
     assert tenant.spent.tokens == 400

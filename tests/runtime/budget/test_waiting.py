@@ -208,17 +208,3 @@ async def test_a_natively_cancelled_waiter_holds_nothing() -> None:
         hold.settle(Spent())
         assert meter.held == Spent()
         assert meter.chain[0].in_flight == _waiters(meter) == 0
-
-
-async def test_who_does_not_wait_takes_what_is_there_and_disturbs_nobody() -> None:
-    meter = Meter("run", Budget(tokens=1_000))
-    hold, answers = await _held(meter, 600), _Answers()
-    async with anyio.create_task_group() as group:
-        group.start_soon(answers.reserve, "large", meter, 700)
-        await _until(lambda: _waiters(meter) == 1)
-        taken = meter.try_reserve(_need(100))
-        assert isinstance(taken, Hold)
-        taken.settle(Spent(input_tokens=100))
-        hold.settle(Spent(input_tokens=100))
-        await _until(lambda: len(answers.came) == 1)
-    assert answers.output("large") == 16
