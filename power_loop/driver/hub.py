@@ -331,9 +331,9 @@ class Hub:
 
     def read_by_anyone(self, session: str) -> bool:
         """Whether an event of this session would reach anybody."""
-        if self._everywhere or self._inline:
+        if self._everywhere or self._inline or session in self._by_session:
             return True
-        return any(id in self._by_session for id in self._line(session))
+        return bool(self._above) and any(id in self._by_session for id in self._line(session))
 
     def wants_deltas(self, session: str) -> bool:
         """Whether anybody reads this session's answers while they are being written."""
@@ -343,8 +343,14 @@ class Hub:
 
     def publish(self, stamped: Stamped) -> None:
         """Hands an event to everybody who reads it."""
-        for reader in self.readers(stamped.session):
+        for reader in self._everywhere:
             reader.push(stamped)
+        # Not by way of `readers`: this is done for each delta.
+        at = stamped.session if self._by_session else None
+        while at is not None:
+            for reader in self._by_session.get(at, ()):
+                reader.push(stamped)
+            at = self._above.get(at)
         for handler, types in tuple(self._inline):
             if types is None or type(stamped.event) in types:
                 try:

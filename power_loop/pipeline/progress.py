@@ -95,9 +95,14 @@ class Progress:
 
 def where(io: Ports) -> dict[str, Any]:
     """The fields that every hook context begins with."""
-    s, depth = io.session, io.plan.depth
-    place = {"session_id": s.id, "run_id": s.run or "", "round": s.round, "depth": depth}
-    return {**place, "deps": io.deps}
+    s = io.session
+    return {
+        "session_id": s.id,
+        "run_id": s.run or "",
+        "round": s.round,
+        "depth": io.plan.depth,
+        "deps": io.deps,
+    }
 
 
 async def filtered(io: Ports, message: Message, *, opens: str | None = None) -> Message:
