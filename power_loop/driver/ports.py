@@ -209,7 +209,7 @@ class RunPorts:
             leaving = [item.id for item in waiting]
         # A cancellation that has not been delivered yet still comes before the ending: whoever
         # asked for it was told so for as long as no ending was under way.
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        await self.heed_cancellation()
         below = self._setup.below
         return await self.committer.close(
             outcome,
@@ -217,6 +217,12 @@ class RunPorts:
             take=self.inbox.ignored,
             unheard=None if below is None else below.unheard(self.session.open_calls),
         )
+
+    async def heed_cancellation(self) -> None:
+        """Lets a cancellation of the run be delivered that has not been yet."""
+        # Whoever cancels the run gives the reason first, so that nothing need be asked otherwise.
+        if self.cancelled.text is not None:
+            await anyio.lowlevel.checkpoint_if_cancelled()
 
     async def drain(self) -> InboxTake:
         """What waits in the inbox."""
@@ -247,7 +253,7 @@ class RunPorts:
 
     async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
         """Exactly one request to the model; none, if the run is being cancelled already."""
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        await self.heed_cancellation()
         if self.inbox.interrupted:
             await self._break_off(Interrupted())
         self._may_break = True

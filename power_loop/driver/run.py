@@ -15,7 +15,6 @@ from contextvars import ContextVar
 from functools import partial
 
 import anyio
-import anyio.lowlevel
 
 from llm_client.waiting import WAITING
 from power_loop.driver.background import LAST_MOMENT
@@ -198,7 +197,7 @@ class Run:
         try:
             with self._scope:
                 # Nothing opens that has been cancelled before; a store may not have to be awaited.
-                await anyio.lowlevel.checkpoint_if_cancelled()
+                await ports.heed_cancellation()
                 await run_pipeline(ports, self._opening)
             if self._scope.cancelled_caught and self._stopped is not None:
                 ending = self._stopped

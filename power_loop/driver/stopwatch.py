@@ -111,7 +111,7 @@ class Stopwatch:
         return self._timeout - self.wall
 
     def _set_deadline(self) -> None:
-        if self._patience is None:
+        if self._patience is None or (self._timeout == inf and not self.limits):
             return
         due = [left for name, left in self.left.items() if name.endswith(_WALL) or not self._pauses]
         left = min([self._until_timeout(), *due])
