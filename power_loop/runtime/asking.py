@@ -1,0 +1,25 @@
+"""**Protocol** Ask: how a leaf of the runtime asks the model, as a part of its run."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from llm_client.types import LLMRequest, LLMResponse
+
+__all__ = ["Ask"]
+
+
+class Ask(Protocol):
+    """**Protocol**: one call of the run's own model, gated and recorded as all its calls are.
+
+    Its cost is reserved in the run's budget and stands in the ledger, it ends when the run is
+    cancelled, and it is made once: nothing is tried again.
+    """
+
+    async def __call__(self, request: LLMRequest, *, timeout: float) -> LLMResponse:
+        """The answer, within `timeout` seconds. A `request` that names no model is for the run's.
+
+        Raises:
+            LLMError: it failed, took too long, or is over a budget.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""How a view that has grown too large becomes smaller."""
