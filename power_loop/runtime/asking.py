@@ -16,8 +16,8 @@ class Ask(Protocol):
     cancelled, and it is made once: nothing is tried again.
     """
 
-    async def __call__(self, request: LLMRequest, *, timeout: float) -> LLMResponse:
-        """The answer, within `timeout` seconds. A `request` that names no model is for the run's.
+    async def __call__(self, request: LLMRequest, *, within: float) -> LLMResponse:
+        """The answer, `within` so many seconds. A `request` without a model is for the run's own.
 
         Raises:
             LLMError: it failed, took too long, or is over a budget.
