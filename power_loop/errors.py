@@ -16,6 +16,7 @@ PowerLoopError
 ├─ ToolError                   a tool says no; the model is told
 ├─ ArchiveInvalid              a file is no archive of a session, or not as it was written
 ├─ OutputInvalid               the model's answer does not fit the type asked for
+├─ OverBudget                  a budget has not enough left for what the loop wanted to ask itself
 ├─ CancelledByToken            nobody's fault: the work is not wanted any more
 └─ StoreError                  the store failed
    ├─ StoreUnavailable         cannot be opened, read or written; says why
@@ -43,6 +44,7 @@ __all__ = [
     "InvalidInput",
     "NothingToResume",
     "OutputInvalid",
+    "OverBudget",
     "PowerLoopError",
     "SessionBusy",
     "SessionError",
@@ -217,6 +219,13 @@ class OutputInvalid(PowerLoopError):
     def __init__(self, message: str, text: str) -> None:
         super().__init__(message)
         self.text = text
+
+
+class OverBudget(PowerLoopError):
+    """A budget has not enough left for a model call that the loop itself wanted, such as a summary.
+
+    Whoever had asked does without it; the run goes on.
+    """
 
 
 class CancelledByToken(PowerLoopError):

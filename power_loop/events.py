@@ -37,16 +37,20 @@ __all__ = [
     "RECORD_TYPES",
     "CallAnswered",
     "CallWaiting",
+    "CompactionFailed",
+    "CompactionRejected",
     "Decided",
     "DeltasDropped",
     "Event",
     "FallbackTaken",
     "Forked",
     "HookFailed",
+    "MemoryFailed",
     "MessageAppended",
     "ModelAsked",
     "ModelConfigured",
     "ModelEnded",
+    "PrefixChanged",
     "Recalled",
     "ReconcileFailed",
     "Record",
@@ -184,6 +188,45 @@ class ResponderFailed(Struct, frozen=True, gc=False, tag="responder_failed"):
     message: str
 
 
+class PrefixChanged(Struct, frozen=True, gc=False, tag="prefix_changed"):
+    """A request does not begin with all of the one before it, so that no prompt cache knows it.
+
+    `reason` is "configuration", "compaction", "memory" or "llm.before", where a handler has
+    rewritten it; `first_difference` is the place, such as `system`, `tools[2]` or `messages[5]`.
+    """
+
+    reason: str
+    first_difference: str
+
+
+class CompactionRejected(Struct, frozen=True, gc=False, tag="compaction_rejected"):
+    """What the strategy `by` had found to make the view smaller was not done, for `reason`.
+
+    The next strategy is asked, and in the end one that needs no model.
+    """
+
+    by: str
+    reason: str
+
+
+class CompactionFailed(Struct, frozen=True, gc=False, tag="compaction_failed"):
+    """The prompt is too large, and nothing may leave it: the model is asked with it as it is."""
+
+    reason: str
+
+
+class MemoryFailed(Struct, frozen=True, gc=False, tag="memory_failed"):
+    """A memory raised, took too long or gave what no request can hold; the run goes on without.
+
+    `operation` is "recall" or "remember".
+    """
+
+    operation: str
+    provider: str
+    error_type: str
+    message: str
+
+
 class TextRepaired(Struct, frozen=True, tag="text_repaired"):
     """Text from a model or tool held characters that no provider takes; they were replaced.
 
@@ -215,6 +258,10 @@ Transient = (
     | HookFailed
     | ReconcileFailed
     | ResponderFailed
+    | PrefixChanged
+    | CompactionRejected
+    | CompactionFailed
+    | MemoryFailed
     | TextRepaired
     | DeltasDropped
 )

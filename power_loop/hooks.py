@@ -237,17 +237,23 @@ class ToolErrorRaised(HookContext[DepsT], frozen=True, kw_only=True):
 
 
 class CompactBefore(HookContext[DepsT], frozen=True, kw_only=True):
-    """The view is about to be compacted."""
+    """The view is about to be compacted: the prompt is too large."""
 
     messages: Sequence[Message]
 
 
 class CompactAfter(HookContext[DepsT], frozen=True, kw_only=True):
-    """The view has been compacted."""
+    """The view has been compacted, by the strategy `by`.
+
+    The tokens are those of the whole prompt, as counted.
+    """
 
     messages: Sequence[Message]
     messages_before: int
     messages_after: int
+    by: str = ""
+    tokens_before: int = 0
+    tokens_after: int = 0
 
 
 class MessageAppend(HookContext[DepsT], frozen=True, kw_only=True):

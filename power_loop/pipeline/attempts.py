@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
 from msgspec.structs import replace
 
-from llm_client.errors import LLMError
+from llm_client.errors import ContextOverflow, LLMError
 from llm_client.retry import RetryIn
 from llm_client.types import LLMRequest, LLMResponse, Usage
+from power_loop.errors import OverBudget
 from power_loop.events import FallbackTaken, RetryScheduled
 from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
 from power_loop.pipeline.decisions import heard
@@ -14,10 +18,10 @@ from power_loop.pipeline.ports import AttemptFailed, Grant, Ports
 from power_loop.pipeline.progress import where
 from power_loop.pipeline.refusals import without_refused
 from power_loop.session.outcome import BudgetExhausted, Degraded, Outcome
-from power_loop.session.records import ErrorInfo, ModelAsked, ModelEnded
+from power_loop.session.records import ErrorInfo, ModelAsked, ModelEnded, Purpose
 from power_loop.session.text import repaired_text
 
-__all__ = ["Answer", "ask_model", "error_info"]
+__all__ = ["Answer", "Prepared", "ask_aside", "ask_model", "error_info"]
 
 
 class Answer:
@@ -30,40 +34,76 @@ class Answer:
         self.attempt = attempt
 
 
+class Prepared(Struct, frozen=True):
+    """A request that is ready to be sent, and its digest, if a hook has changed it."""
+
+    request: LLMRequest
+    digest: str = ""
+
+
+Shorten = Callable[[], Awaitable[Prepared | Answer | Outcome | None]]
+"""Makes the request shorter; None if that cannot be done."""
+
+
 async def ask_model(
-    io: Ports, request: LLMRequest, round: int, digest: str = ""
+    io: Ports, prepared: Prepared, round: int, shorten: Shorten | None = None
 ) -> Answer | Outcome:
     """The model's answer, or how the run ends without one.
 
-    `digest` is the request's, if a hook has changed it.
+    A prompt that turns out to be too large for the model is shortened once.
 
     Raises:
         LLMError: the call failed for a reason that trying again does not mend.
     """
     hook_may_retry = True
     while True:
-        result = await _until_no_model_is_left(io, request, round, digest)
+        request = prepared.request
+        result = await _until_no_model_is_left(io, request, round, prepared.digest)
         if not isinstance(result, tuple):
             return result
         error, attempts = result
-        if io.listens(LLM_ERROR):
-            context = LlmErrorRaised(**where(io), request=request, error=error, attempts=attempts)
-            match await heard(io, LLM_ERROR, context):
-                case ShortCircuit(response=response):
-                    return Answer(response, None)
-                case Break() as broken:
-                    return broken.ending
-                case Retry() if hook_may_retry:
-                    hook_may_retry = False
-                    continue
-                case _:
-                    pass
-        if error.retryable:
-            return Degraded(f"{type(error).__name__}: {repaired_text(str(error))}", attempts)
-        change = without_refused(io.session.view, error)
-        if change is not None:
-            await io.commit(change, later=True)
-        raise error
+        if isinstance(error, ContextOverflow) and shorten is not None:
+            shorter, shorten = await shorten(), None
+            if isinstance(shorter, Prepared):
+                prepared = shorter
+                continue
+            if shorter is not None:
+                return shorter
+        said = await _asked_of_hooks(io, request, error, attempts)
+        if isinstance(said, Retry) and hook_may_retry:
+            hook_may_retry = False
+        elif said is None or isinstance(said, Retry):
+            return await _given_up(io, error, attempts)
+        else:
+            return said
+
+
+async def _asked_of_hooks(
+    io: Ports, request: LLMRequest, error: LLMError, attempts: int
+) -> Answer | Outcome | Retry | None:
+    """What the handlers of llm.error want instead."""
+    if not io.listens(LLM_ERROR):
+        return None
+    context = LlmErrorRaised(**where(io), request=request, error=error, attempts=attempts)
+    match await heard(io, LLM_ERROR, context):
+        case ShortCircuit(response=response):
+            return Answer(response, None)
+        case Break() as broken:
+            return broken.ending
+        case Retry() as retry:
+            return retry
+        case _:
+            return None
+
+
+async def _given_up(io: Ports, error: LLMError, attempts: int) -> Degraded:
+    """How the run ends by an `error` that another day may mend; any other is raised."""
+    if error.retryable:
+        return Degraded(f"{type(error).__name__}: {repaired_text(str(error))}", attempts)
+    change = without_refused(io.session.view, error)
+    if change is not None:
+        await io.commit(change, later=True)
+    raise error
 
 
 async def _until_no_model_is_left(
@@ -94,31 +134,60 @@ async def _until_policy_gives_up(
     attempts = 0
     while True:
         attempts += 1
-        attempt = io.new_id()
         model = request.model or io.plan.model
-        asked, granted = ModelAsked(attempt, round, model, request=digest), Grant(request)
-        if io.limited:
-            granted = await io.reserve(request, attempt, new_round=round != io.session.round)
-            if not isinstance(granted, Grant):
-                return granted
-            asked = _with_reserve(asked, granted)
-        await (io.commit(asked) if granted.bounded is None else io.commit(granted.bounded, asked))
-        result = await io.ask(granted.request, attempt)
-        if not isinstance(result, AttemptFailed):
-            measured = result.usage.output_tokens is not None
-            usage = result.usage if measured else io.estimate(granted.request, result)
-            cost = io.cost(model, usage) if io.limited else 0.0
-            await io.commit(_ended_ok(attempt, result, usage, cost, measured=measured), later=True)
-            return Answer(result, attempt)
-        error = result.error
+        asked = ModelAsked(io.new_id(), round, model, request=digest)
+        result = await _attempt(io, request, asked)
+        if isinstance(result, Answer | BudgetExhausted):
+            return result
+        decision = io.plan.retry.decide(result, attempts, io.now() - began, io.random())
+        if not isinstance(decision, RetryIn):
+            return result, attempts
+        told = repaired_text(str(result))
+        io.emit(RetryScheduled(asked.attempt, decision.seconds, type(result).__name__, told))
+        await io.sleep(decision.seconds)
+
+
+async def ask_aside(
+    io: Ports, purpose: Purpose, request: LLMRequest, *, within: float
+) -> LLMResponse:
+    """Asks the model something that is no part of the conversation, once, in `within` seconds.
+
+    Raises:
+        LLMError: it failed, or took too long.
+        OverBudget: there is not enough left for it.
+    """
+    model = request.model or io.plan.model
+    asked = ModelAsked(io.new_id(), io.session.round, model, purpose=purpose)
+    result = await _attempt(io, request, asked, within)
+    if isinstance(result, BudgetExhausted):
+        raise OverBudget(f"{result.limit}: {result.reason}")
+    if isinstance(result, LLMError):
+        raise result
+    return result.response
+
+
+async def _attempt(
+    io: Ports, request: LLMRequest, asked: ModelAsked, within: float | None = None
+) -> Answer | BudgetExhausted | LLMError:
+    """One request, with what the log and the budget must know of it."""
+    attempt, model, granted = asked.attempt, asked.model, Grant(request)
+    if io.limited:
+        new_round = asked.round != io.session.round
+        granted = await io.reserve(request, attempt, new_round=new_round)
+        if not isinstance(granted, Grant):
+            return granted
+        asked = _with_reserve(asked, granted)
+    await (io.commit(asked) if granted.bounded is None else io.commit(granted.bounded, asked))
+    result = await io.ask(granted.request, attempt, within)
+    if isinstance(result, AttemptFailed):
         cost = io.cost(model, result.usage) if io.limited else 0.0
         await io.commit(_ended_badly(attempt, result, cost))
-        decision = io.plan.retry.decide(error, attempts, io.now() - began, io.random())
-        if not isinstance(decision, RetryIn):
-            return error, attempts
-        told = repaired_text(str(error))
-        io.emit(RetryScheduled(attempt, decision.seconds, type(error).__name__, told))
-        await io.sleep(decision.seconds)
+        return result.error
+    measured = result.usage.output_tokens is not None
+    usage = result.usage if measured else io.estimate(granted.request, result)
+    cost = io.cost(model, usage) if io.limited else 0.0
+    await io.commit(_ended_ok(attempt, result, usage, cost, measured=measured), later=True)
+    return Answer(result, attempt)
 
 
 def _with_reserve(asked: ModelAsked, grant: Grant) -> ModelAsked:

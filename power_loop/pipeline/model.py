@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec.structs import replace
 
 from llm_client.types import (
@@ -16,24 +14,9 @@ from llm_client.types import (
     ToolResult,
 )
 from power_loop.events import RoundStarted
-from power_loop.hooks import (
-    COMPACT_AFTER,
-    COMPACT_BEFORE,
-    LLM_AFTER,
-    LLM_BEFORE,
-    MEMORY_RECALLED,
-    ROUND_START,
-    Break,
-    CompactAfter,
-    CompactBefore,
-    LlmAfter,
-    LlmBefore,
-    MemoryRecalled,
-    RoundStart,
-    ShortCircuit,
-    Skip,
-)
-from power_loop.pipeline.attempts import Answer, ask_model
+from power_loop.hooks import LLM_AFTER, ROUND_START, Break, LlmAfter, RoundStart, Skip
+from power_loop.pipeline.attempts import Answer, Prepared, ask_model
+from power_loop.pipeline.context import compacted, prepared, recall
 from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.ports import Interrupted, Ports
 from power_loop.pipeline.progress import (
@@ -45,14 +28,13 @@ from power_loop.pipeline.progress import (
     filtered_results,
     from_hook,
     repaired,
-    request_digest,
     where,
 )
 from power_loop.pipeline.settle import round_limit_reached
 from power_loop.session.closing import result_message
 from power_loop.session.machine import Phase
 from power_loop.session.outcome import Cancelled, Outcome
-from power_loop.session.records import MessageAppended, ModelEnded, Recalled, ToolSettled
+from power_loop.session.records import MessageAppended, ModelEnded, ToolSettled
 from power_loop.session.state import result_id
 from power_loop.session.text import repaired_text
 
@@ -76,13 +58,13 @@ async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
         return None
     if diverted is not None:
         return diverted.ending
-    if io.compacts:
-        await _compact(io)
     if io.recalls and not progress.recalled:
         progress.recalled = True
-        await _recall(io)
+        await recall(io)
+    if io.compacts:
+        await compacted(io, io.plan.template)
     round = io.session.round
-    answer = await _ask(io, io.plan.template)
+    answer = await _ask(io, progress, io.plan.template)
     if not isinstance(answer, Answer):
         return answer
     if io.session.round == round:
@@ -114,53 +96,21 @@ async def _start_round(io: Ports) -> Break | Skip | None:
     return None
 
 
-async def _compact(io: Ports) -> None:
+async def _ask(io: Ports, progress: Progress, template: LLMRequest) -> Answer | Outcome:
     s = io.session
-    if io.listens(COMPACT_BEFORE):
-        context = CompactBefore(**where(io), messages=s.view)
-        if isinstance(await heard(io, COMPACT_BEFORE, context), Skip):
-            return
-    before = len(s.view)
-    change = await io.compact(s.view)
-    if change is None:
-        return
-    await io.commit(change)
-    if io.listens(COMPACT_AFTER):
-        context = CompactAfter(
-            **where(io), messages=s.view, messages_before=before, messages_after=len(s.view)
-        )
-        await heard(io, COMPACT_AFTER, context)
+    round = s.round + 1
+    ready = await prepared(io, progress, template)
+    if not isinstance(ready, Prepared):
+        return ready
 
+    async def shortened() -> Prepared | Answer | Outcome | None:
+        if not await compacted(io, template, overflow=True):
+            return None
+        return await prepared(io, progress, template)
 
-async def _recall(io: Ports) -> None:
-    recalled = await io.recall(io.session.view)
-    if recalled and io.listens(MEMORY_RECALLED):
-        result = await heard(io, MEMORY_RECALLED, MemoryRecalled(**where(io), recalled=recalled))
-        recalled = () if isinstance(result, Skip) else from_hook(MEMORY_RECALLED, result.recalled)
-    if recalled:
-        await io.commit(Recalled(recalled), later=True)
-
-
-async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
-    s = io.session
-    # At the tail, so that the prefix stays the same from round to round.
-    messages: Sequence[Message] = (*s.view, *s.recalled) if s.recalled else s.view
-    request = replace(template, messages=messages, cache_key=s.id)
-    digest = ""
-    if io.listens(LLM_BEFORE):
-        result = await heard(io, LLM_BEFORE, LlmBefore(**where(io), request=request))
-        match result:
-            case ShortCircuit(response=response):
-                return Answer(response, None)
-            case Break() as broken:
-                return broken.ending
-            case LlmBefore(request=sent) if sent is not request:
-                request, digest = sent, request_digest(sent)
-            case _:
-                pass
-    answer = await ask_model(io, request, s.round + 1, digest)
+    answer = await ask_model(io, ready, round, shortened)
     if isinstance(answer, Answer) and io.listens(LLM_AFTER):
-        context = LlmAfter(**where(io), request=request, response=answer.response)
+        context = LlmAfter(**where(io), request=ready.request, response=answer.response)
         result = await heard(io, LLM_AFTER, context)
         if isinstance(result, Break):
             await _append_text(io, answer)
@@ -189,7 +139,7 @@ async def cut_short(io: Ports, stopped: Interrupted) -> None:
             cost=io.cost(asked.model, stopped.usage) if io.limited else 0.0,
         )
         await io.commit(ended, later=True)
-        if text.strip():
+        if text.strip() and not asked.purpose:
             message = Message(
                 "assistant", (Text(text),), id=io.new_id(), meta={"interrupted": "true"}
             )
@@ -261,7 +211,7 @@ async def _last_word(io: Ports, progress: Progress) -> Outcome | None:
     """The rounds are used up: one more answer, without tools, that says where things stand."""
     prompt = Message("user", (Text(io.plan.round_limit_prompt),), id=io.new_id())
     await append_messages(io, [prompt])
-    answer = await _ask(io, replace(io.plan.template, tools=(), tool_choice="auto"))
+    answer = await _ask(io, progress, replace(io.plan.template, tools=(), tool_choice="auto"))
     if not isinstance(answer, Answer):
         return answer
     return await round_limit_reached(io, progress, await _append_text(io, answer))

@@ -30,6 +30,7 @@ from power_loop.session.spent import Spent
 
 __all__ = [
     "Answer",
+    "AskAside",
     "AttemptFailed",
     "ChildEnded",
     "Found",
@@ -97,6 +98,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
         taken: inbox items that the run's input came from; the commit that opens it takes them.
         depth: how far the run is below the one at the root of its tree.
         polling: names of the tools that are called again and again on purpose.
+        recall_at_front: what memory brings up stands before the view, not after it.
     """
 
     template: LLMRequest
@@ -113,6 +115,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     taken: tuple[str, ...] = ()
     depth: int = 0
     polling: frozenset[str] = frozenset()
+    recall_at_front: bool = False
 
 
 class ToolTraits(Struct, frozen=True):
@@ -211,6 +214,19 @@ class Job(Struct, frozen=True):
     exclusive: bool = False
 
 
+class AskAside(Protocol):
+    """**Protocol**: asks the model something that is no part of the conversation, once."""
+
+    async def __call__(self, request: LLMRequest, *, within: float) -> LLMResponse:
+        """The answer, in so many seconds.
+
+        Raises:
+            LLMError: it failed, or took too long.
+            OverBudget: there is not enough left for it.
+        """
+        ...
+
+
 class Ports(Protocol):
     """**Protocol**: the world, as the pipeline sees it."""
 
@@ -236,6 +252,11 @@ class Ports(Protocol):
     @property
     def recalls(self) -> bool:
         """Whether a memory is there at all."""
+        ...
+
+    @property
+    def remembers(self) -> bool:
+        """Whether somebody wants to take note of a run before it completes."""
         ...
 
     def now(self) -> float:
@@ -315,8 +336,13 @@ class Ports(Protocol):
         """Takes one call of a tool, or one session of a sub-agent, from the budget."""
         ...
 
-    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
-        """Exactly one request to the model; none if the run is interrupted already."""
+    async def ask(
+        self, request: LLMRequest, attempt: str, within: float | None = None
+    ) -> LLMResponse | AttemptFailed:
+        """Exactly one request to the model; none if the run is interrupted already.
+
+        One that is bounded to so many seconds is no part of the conversation: nobody reads along.
+        """
         ...
 
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
@@ -365,12 +391,22 @@ class Ports(Protocol):
         """Waits."""
         ...
 
-    async def compact(self, view: Transcript) -> ViewChanged | None:
-        """How the view is to shrink, if it is."""
+    async def too_large(self, request: LLMRequest, *, overflow: bool) -> bool:
+        """Whether the view is to shrink. With `overflow` the provider has said so."""
+        ...
+
+    async def compact(
+        self, request: LLMRequest, ask: AskAside, *, overflow: bool
+    ) -> ViewChanged | None:
+        """How the view is to shrink, if it can. `ask` asks the model as a part of the run."""
         ...
 
     async def recall(self, view: Transcript) -> tuple[Message, ...]:
         """What memory brings up for the run."""
+        ...
+
+    async def remember(self, ask: AskAside) -> None:
+        """Lets memory take note of a run that is about to complete."""
         ...
 
     async def drain(self) -> InboxTake:

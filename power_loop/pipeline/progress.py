@@ -49,6 +49,8 @@ class Progress:
         skipped: rounds in which a hook kept the model from being asked; they count.
         deferred: messages of session.start that must wait for the results of a resumed batch.
         recalled: memory has been asked.
+        remembered: messages in the view when memory took note of the run.
+        sent: the newest request, if there was one, and how many of its messages are to stay.
         reasks: wrong outputs given back so far.
         completions: how often the end has been put to complete.decide.
         ending: how the run ends, if a hook or a limit broke the batch off.
@@ -72,6 +74,8 @@ class Progress:
         "limit",
         "reasks",
         "recalled",
+        "remembered",
+        "sent",
         "short",
         "skipped",
         "suspended",
@@ -82,6 +86,8 @@ class Progress:
         self.skipped = 0
         self.deferred: tuple[Message, ...] = ()
         self.recalled = False
+        self.remembered = 0
+        self.sent: tuple[LLMRequest, int, bool] | None = None
         self.reasks = 0
         self.completions = 0
         self.ending: Outcome | None = None

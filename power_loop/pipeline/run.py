@@ -12,6 +12,7 @@ from power_loop.hooks import SESSION_START, SessionStart
 from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.model import cut_short, model_phase
 from power_loop.pipeline.ports import Interrupted, Ports
+from power_loop.pipeline.prefix import tell_of_another_configuration
 from power_loop.pipeline.progress import (
     Progress,
     append_messages,
@@ -91,6 +92,7 @@ async def _open(io: Ports, progress: Progress, opening: Sequence[Record]) -> Non
             configured = configuration(io.plan.template)
             if configured != io.session.configured:
                 records.append(configured)
+                tell_of_another_configuration(io, configured)
     # Rides with the first ModelAsked: until then nothing has happened that could be lost.
     await io.commit(*records, later=True, take=io.plan.taken)
     if goes_on and io.session.phase is Phase.SETTLE:

@@ -18,7 +18,9 @@ Rules:
     it may wait for a person's leave to be started again.
  8. A leave is for what was shown, and used up by the answer to it; one that comes too late puts the
     call back to where it is to be decided on.
- 9. A copy of a session has no leave that was asked for or given in the session it was made of; its
+ 9. A model call that has a purpose of its own enters nothing into the view; only such a call may
+    follow an answer.
+10. A copy of a session has no leave that was asked for or given in the session it was made of; its
     calls are to be asked for anew.
 """
 
@@ -81,7 +83,9 @@ LEGAL: Mapping[Phase, frozenset[type[Record]]] = {
             RunClosed,
         }
     ),
-    Phase.SETTLE: frozenset({ModelConfigured, MessageAppended, Decided, Forked, RunClosed}),
+    Phase.SETTLE: frozenset(
+        {ModelConfigured, MessageAppended, ModelAsked, ModelEnded, Decided, Forked, RunClosed}
+    ),
 }
 
 

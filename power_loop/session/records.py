@@ -26,6 +26,7 @@ __all__ = [
     "ModelAsked",
     "ModelConfigured",
     "ModelEnded",
+    "Purpose",
     "Recalled",
     "Record",
     "Rewound",
@@ -40,6 +41,9 @@ __all__ = [
 
 AttemptStatus = Literal["ok", "failed", "cancelled", "lost"]
 WaitKind = Literal["approval", "input", "child"]
+Purpose = Literal["", "compaction", "memory", "output"]
+"""What a model call is for: an answer, or something that the loop itself wants of the model: a
+summary of what leaves the view, what is worth remembering, a summary of a tool's output."""
 Settlement = Literal["finished", "interrupted", "not_run", "unknown", "denied", "skipped"]
 """What became of a call: it ran to its end (well or with an error); it was stopped midway; it was
 never begun; its process died, so that nobody can know; a person said no; a hook answered in its
@@ -111,6 +115,8 @@ class ModelAsked(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_a
 
     `request` is a digest of the request, where a hook had changed it; otherwise the view, what was
     recalled and what is configured say what was asked.
+
+    A call that has a `purpose` is no part of the conversation: its answer enters no view.
     """
 
     attempt: str
@@ -120,6 +126,7 @@ class ModelAsked(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_a
     request: str = ""
     reserved_output: int = 0
     reserved_cost: float = 0.0
+    purpose: Purpose = ""
 
 
 class ModelEnded(Struct, frozen=True, omit_defaults=True, gc=False, tag="model_ended"):
@@ -228,21 +235,32 @@ class Decided(Struct, frozen=True, omit_defaults=True, gc=False, tag="decided"):
 
 
 class Recalled(Struct, frozen=True, omit_defaults=True, gc=False, tag="recalled"):
-    """What memory brought up for this run. It accompanies requests; it is not history."""
+    """What memory brought up for this run. It accompanies requests; it is not history.
+
+    It stands after the view, or before it if `front` says so.
+    """
 
     messages: tuple[Message, ...]
+    front: bool = False
 
 
 class ViewChanged(Struct, frozen=True, omit_defaults=True, gc=False, tag="view_changed"):
     """The model's view of history changes; history itself does not.
 
-    Everything before the message `cut` leaves the view and `note` takes its place; `replaced` gives
-    messages that stay a shorter form.
+    Everything before the message `cut` leaves the view, but the messages `kept`, and `note` takes
+    its place, behind those; `replaced` gives messages that stay a shorter form.
+
+    `by` is the strategy of compaction that has found this, "" where something else had to leave
+    the view. `before` and `after` are the tokens that the prompt had and has, as counted.
     """
 
     cut: str | None = None
     note: Message | None = None
     replaced: dict[str, tuple[Part, ...]] = {}
+    kept: tuple[str, ...] = ()
+    by: str = ""
+    before: int = 0
+    after: int = 0
 
 
 class Rewound(Struct, frozen=True, omit_defaults=True, gc=False, tag="rewound"):

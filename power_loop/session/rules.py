@@ -99,6 +99,10 @@ def _check_asked(s: State, r: ModelAsked) -> str | None:
         return "a model call is under way"
     if r.round not in (s.round, s.round + 1):
         return f"round {r.round} does not follow round {s.round}"
+    if r.purpose and r.round != s.round:
+        return f"a call for {r.purpose} opens no round"
+    if s.phase is Phase.SETTLE and not r.purpose:
+        return "the model has answered"
     if not r.attempt or s.knows(r.attempt):
         return f"the attempt id {r.attempt!r} is empty or was used before"
     return None

@@ -24,7 +24,7 @@ from power_loop.session.state import Phase, id_hash
 
 __all__ = ["is_due", "restored", "snapshot_of"]
 
-_VERSION = 2
+_VERSION = 3
 _LEAST = 1_000
 """Records after which a snapshot is worth its writing."""
 _SHARE = 8
@@ -47,6 +47,7 @@ class _Snapshot(Struct, frozen=True, array_like=True):
     spent: Spent
     task_spent: Spent
     tail: str | None
+    task: tuple[str, ...]
     messages: list[Message]
     known: bytes
 
@@ -92,6 +93,7 @@ def snapshot_of(session: Session) -> bytes:
             session.spent,
             session.task_spent,
             session.tail,
+            session.task,
             session.messages,
             struct.pack(f"<{len(known)}Q", *known),
         )
@@ -120,7 +122,7 @@ def restored(id: str, seq: int, snapshot: bytes) -> Session | None:
     session.stop_reason, session.round = held.stop_reason, held.round
     session.usage, session.run_usage = held.usage, held.run_usage
     session.reserved_lost, session.tail = held.reserved_lost, held.tail
-    session.limits = held.limits
+    session.limits, session.task = held.limits, held.task
     session.spent, session.task_spent = held.spent, held.task_spent
     session.messages = held.messages
     session.former = frozenset(struct.unpack(f"<{len(held.known) // 8}Q", held.known))

@@ -96,7 +96,9 @@ class State:
         limits: those of the newest run.
         reserved_lost: tokens reserved for calls whose end nobody saw.
         spent, task_spent: what all runs have used, and those since the task's input.
-        recalled: what memory brought up for the open run.
+        task: ids of the messages that the newest task was given with.
+        recalled: what memory brought up for the open run; recalled_front whether it stands before
+            the view.
         tail: role of the newest message.
         messages: the view, an append-only list; replaced when the view changes.
         order, batch: the calls of the newest batch in call order, and the results so far.
@@ -125,6 +127,7 @@ class State:
         "open_calls",
         "order",
         "recalled",
+        "recalled_front",
         "reserved_lost",
         "round",
         "run",
@@ -133,6 +136,7 @@ class State:
         "spent",
         "stop_reason",
         "tail",
+        "task",
         "task_spent",
         "usage",
     )
@@ -156,7 +160,9 @@ class State:
         self.reserved_lost = 0
         self.spent = Spent()
         self.task_spent = Spent()
+        self.task: tuple[str, ...] = ()
         self.recalled: tuple[Message, ...] = ()
+        self.recalled_front = False
         self.tail: str | None = None
         self.messages: list[Message] = []
         self.ids: set[str] = set()
@@ -219,6 +225,7 @@ def _move_opened(s: State, r: RunOpened) -> None:
     if r.resumes is None:
         s.run_usage = Usage()
         s.task_spent = Spent()
+        s.task = tuple([message.id for message in r.input])
     s.recalled = ()
     s.stop_reason = None
     for message in r.input:
@@ -231,6 +238,8 @@ def _move_configured(s: State, r: ModelConfigured) -> None:
 
 def _move_message(s: State, r: MessageAppended) -> None:
     _append(s, r.message)
+    if r.when_idle:
+        s.task = (r.message.id,)
     if r.message.role == "assistant":
         s.last_attempt = None
         if r.attempt is None:
@@ -257,9 +266,10 @@ def _move_asked(s: State, r: ModelAsked) -> None:
 
 
 def _move_ended(s: State, r: ModelEnded) -> None:
-    s.asked = None
-    s.last_attempt, s.last_attempt_ok = r.attempt, r.status == "ok"
-    s.stop_reason = r.stop_reason
+    asked, s.asked = s.asked, None
+    if asked is not None and not asked.purpose:
+        s.last_attempt, s.last_attempt_ok = r.attempt, r.status == "ok"
+        s.stop_reason = r.stop_reason
     s.usage = s.usage + r.usage
     s.run_usage = s.run_usage + r.usage
     used = r.usage
@@ -314,7 +324,7 @@ def _move_decided(s: State, r: Decided) -> None:
 
 
 def _move_recalled(s: State, r: Recalled) -> None:
-    s.recalled = r.messages
+    s.recalled, s.recalled_front = r.messages, r.front
 
 
 def _move_view(s: State, r: ViewChanged) -> None:

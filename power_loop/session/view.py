@@ -53,27 +53,43 @@ def view_change_fault(messages: Sequence[Message], change: ViewChanged) -> str |
 def _cut_fault(messages: Sequence[Message], change: ViewChanged) -> str | None:
     note = change.note
     if change.cut is None:
-        return None if note is None else "a note without a cut"
+        return (
+            None if note is None and not change.kept else "a note, or what is kept, without a cut"
+        )
     start = _index(messages, change.cut)
     if start is None:
         return f"the cut {change.cut!r} is not in the view"
-    first = messages[start]
-    if first.role == "tool":
+    if messages[start].role == "tool":
         return f"the cut {change.cut!r} falls between a call and its result"
-    if note is None:
-        return None
+    why = _kept_fault(messages[:start], change.kept)
+    if why is not None or note is None:
+        return why
     if note.role not in ("user", "system") or note.name != COMPACT_NOTE:
         return f"a note is a user or system message named {COMPACT_NOTE!r}"
-    if first.name == COMPACT_NOTE:
+    if any(message.name == COMPACT_NOTE for message in messages[start:]):
         return "the cut keeps the old note beside the new one"
     return shape_fault(note)
+
+
+def _kept_fault(leaving: Sequence[Message], kept: Sequence[str]) -> str | None:
+    """Why `kept` of the messages before a cut cannot stay without the others."""
+    if not kept:
+        return None
+    staying = [message for message in leaving if message.id in kept]
+    if [message.id for message in staying] != list(kept):
+        return "what is kept is not before the cut, in order"
+    if any(message.role not in ("user", "system") for message in staying):
+        return "what is kept is said by the assistant or a tool"
+    if any(message.name == COMPACT_NOTE for message in staying):
+        return "the old note is kept"
+    return None
 
 
 def _replacement_fault(messages: Sequence[Message], change: ViewChanged) -> str | None:
     if not change.replaced:
         return None
-    start = 0 if change.cut is None else _index(messages, change.cut) or 0
-    kept = {message.id: message for message in messages[start:]}
+    head, tail = _split(messages, change)
+    kept = {message.id: message for message in (*head, *tail)}
     for message_id, parts in change.replaced.items():
         message = kept.get(message_id)
         if message is None:
@@ -108,18 +124,28 @@ def _index(messages: Sequence[Message], id: str) -> int | None:
 
 def changed_view(messages: Sequence[Message], change: ViewChanged) -> list[Message]:
     """The messages after `change`, as a new list."""
-    kept = list(messages)
-    if change.cut is not None:
-        start = next(i for i, message in enumerate(kept) if message.id == change.cut)
-        kept = kept[start:]
-    if change.replaced:
-        kept = [
-            replace(message, parts=change.replaced[message.id])
-            if message.id in change.replaced
-            else message
-            for message in kept
-        ]
-    return [change.note, *kept] if change.note is not None else kept
+    head, tail = _split(messages, change)
+    if change.note is not None:
+        head.append(change.note)
+    if not change.replaced:
+        return head + tail
+    return [
+        replace(message, parts=change.replaced[message.id])
+        if message.id in change.replaced
+        else message
+        for message in (*head, *tail)
+    ]
+
+
+def _split(messages: Sequence[Message], change: ViewChanged) -> tuple[list[Message], list[Message]]:
+    """The messages that are kept before the cut, and those from it on."""
+    if change.cut is None:
+        return [], list(messages)
+    start = _index(messages, change.cut)
+    assert start is not None
+    kept = frozenset(change.kept)
+    head = [message for message in messages[:start] if message.id in kept] if kept else []
+    return head, list(messages[start:])
 
 
 def full_history(records: Iterable[object]) -> tuple[Message, ...]:
