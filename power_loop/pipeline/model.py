@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec.structs import replace
 
 from llm_client.types import (
@@ -14,6 +12,7 @@ from llm_client.types import (
     Text,
     ToolCall,
     ToolResult,
+    Transcript,
 )
 from power_loop.events import RoundStarted
 from power_loop.hooks import (
@@ -144,7 +143,8 @@ async def _recall(io: Ports) -> None:
 async def _ask(io: Ports, template: LLMRequest) -> Answer | Outcome:
     s = io.session
     # At the tail, so that the prefix stays the same from round to round.
-    messages: Sequence[Message] = (*s.view, *s.recalled) if s.recalled else s.view
+    view = s.view
+    messages = Transcript(view.backing, view.start, view.stop, tail=s.recalled)
     request = replace(template, messages=messages, cache_key=s.id)
     digest = ""
     if io.listens(LLM_BEFORE):
