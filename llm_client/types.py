@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from itertools import chain
 from typing import Any, Literal, cast, get_args, overload
 
 import msgspec
@@ -59,6 +60,7 @@ __all__ = [
     "Transcript",
     "Usage",
     "new_id",
+    "with_tail_of",
 ]
 
 
@@ -116,17 +118,32 @@ class Transcript(Sequence[Message]):
     The list may grow afterwards but must never change below `stop`. Two snapshots of the same list
     with the same start therefore share a prefix, which lets an encoder reuse what it has encoded
     without comparing messages one by one.
+
+    A `tail` follows the list for this request only, as what a memory brings up does. An encoder
+    keeps nothing of it, and a prompt cache is asked to keep what stands before it.
     """
 
-    __slots__ = ("backing", "start", "stop")
+    __slots__ = ("backing", "start", "stop", "tail")
 
-    def __init__(self, backing: list[Message], start: int = 0, stop: int | None = None) -> None:
+    def __init__(
+        self,
+        backing: list[Message],
+        start: int = 0,
+        stop: int | None = None,
+        tail: tuple[Message, ...] = (),
+    ) -> None:
         self.backing = backing
         self.start = start
         self.stop = len(backing) if stop is None else stop
+        self.tail = tail
+
+    @property
+    def stable(self) -> Transcript:
+        """The same without its tail."""
+        return Transcript(self.backing, self.start, self.stop)
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return self.stop - self.start + len(self.tail)
 
     @overload
     def __getitem__(self, index: int) -> Message: ...
@@ -136,19 +153,34 @@ class Transcript(Sequence[Message]):
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step == 1:
-                return Transcript(self.backing, self.start + start, self.start + max(start, stop))
+                return self._part(start, max(start, stop))
             return [self[i] for i in range(start, stop, step)]
         if index < 0:
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(f"message {index} of a transcript of {len(self)}")
-        return self.backing[self.start + index]
+        position = self.start + index
+        return self.backing[position] if position < self.stop else self.tail[position - self.stop]
+
+    def _part(self, start: int, stop: int) -> Transcript:
+        listed = self.stop - self.start
+        tail = self.tail[max(0, start - listed) : max(0, stop - listed)]
+        first = self.start + min(start, listed)
+        return Transcript(self.backing, first, self.start + min(stop, listed), tail)
 
     def __iter__(self) -> Iterator[Message]:
-        return iter(self.backing[self.start : self.stop])
+        return chain(self.backing[self.start : self.stop], self.tail)
 
     def __repr__(self) -> str:
         return f"Transcript({len(self)} messages)"
+
+
+def with_tail_of(transcript: Sequence[Message], messages: list[Message]) -> Sequence[Message]:
+    """`messages`, which stand for those of `transcript` one by one, with as long a tail."""
+    if not isinstance(transcript, Transcript) or not transcript.tail:
+        return messages
+    listed = len(transcript) - len(transcript.tail)
+    return Transcript(messages[:listed], tail=tuple(messages[listed:]))
 
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────────

@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar, cast, get_args
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from llm_client.codecs._blocks import Conversation, ConversationCache
 from llm_client.errors import CallerError, LocalProtocolError
-from llm_client.types import Audio, File, Image, LLMRequest, Message, Role, ToolSpec
+from llm_client.types import Audio, File, Image, LLMRequest, Message, Role, ToolSpec, Transcript
 
-__all__ = ["KeptTools", "TranscriptEncoder", "WireForm"]
+__all__ = ["KeptTools", "TranscriptEncoder", "Walked", "WireForm"]
 
 _ROLES: tuple[Role, ...] = get_args(Role)
 _MESSAGES = 4096
@@ -80,6 +80,22 @@ class WireForm(Protocol[E, S]):
         ...
 
 
+class Walked(Struct, Generic[S]):
+    """An encoded transcript.
+
+    Attributes:
+        pieces: one after the other, the messages' JSON values, comma-separated.
+        state: the state after the last message.
+        stable_pieces: how many of the pieces come before the transcript's tail.
+        stable: the state before the tail.
+    """
+
+    pieces: list[bytes]
+    state: S
+    stable_pieces: int
+    stable: S
+
+
 class TranscriptEncoder(Generic[E, S]):
     """Keeps the `conversations` most recently used, at most `cache_bytes` in all. Not safe for
     concurrent use by several threads."""
@@ -108,23 +124,40 @@ class TranscriptEncoder(Generic[E, S]):
             LocalProtocolError: the transcript is illegal for this protocol; names the rule.
             UnsupportedFeature: the protocol cannot express something in it.
         """
-        return self.walked(request)[0]
+        return self.walked(request).pieces
 
-    def walked(self, request: LLMRequest) -> tuple[list[bytes], S]:
+    def walked(self, request: LLMRequest) -> Walked[S]:
         """As `pieces`, with the state after the last message."""
+        messages = request.messages
+        tail: tuple[Message, ...] = ()
+        if isinstance(messages, Transcript) and messages.tail:
+            messages, tail = messages.stable, messages.tail
         key = request.cache_key
         if key is None:
             conversation = Conversation(self._form.start)
-            pieces = conversation.update(request.messages, self._step_cached)
+            pieces = conversation.update(messages, self._step_cached)
         else:
             # Taken out meanwhile: an illegal message must not leave a half-read conversation
             # behind.
             conversation = self._conversations.take(key)
-            pieces = conversation.update(request.messages, self._step)
+            pieces = conversation.update(messages, self._step)
             self._conversations.put(key, conversation)
-        self._form.check_end(conversation.state)
+        found = Walked(pieces, conversation.state, len(pieces), conversation.state)
+        if tail:
+            self._follow(found, tail, len(messages))
+        self._form.check_end(found.state)
         self._check_newest(request.messages)
-        return pieces, conversation.state
+        return found
+
+    def _follow(self, found: Walked[S], tail: Sequence[Message], position: int) -> None:
+        """Adds what is said once, of which nothing is kept."""
+        added: list[bytes] = []
+        for at, message in enumerate(tail, position):
+            found.state, values = self._step(found.state, message, at)
+            added += values
+        if added:
+            joined = b",".join(added)
+            found.pieces.append(b"," + joined if found.pieces else joined)
 
     def _check_newest(self, messages: Sequence[Message]) -> None:
         """Refuses what the model is asked about and cannot be shown; further back, words stand for

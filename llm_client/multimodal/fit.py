@@ -25,7 +25,17 @@ from llm_client.multimodal.plan import (
     plan,
     sent_size,
 )
-from llm_client.types import Audio, File, Image, LLMRequest, Message, Part, Text, ToolResult
+from llm_client.types import (
+    Audio,
+    File,
+    Image,
+    LLMRequest,
+    Message,
+    Part,
+    Text,
+    ToolResult,
+    with_tail_of,
+)
 
 __all__ = ["Fitted", "check_fits", "fit_request"]
 
@@ -138,7 +148,7 @@ def _replaced(request: LLMRequest, changed: Mapping[int, Message]) -> LLMRequest
     messages = list(request.messages)
     for at, message in changed.items():
         messages[at] = message
-    return structs.replace(request, messages=messages)
+    return structs.replace(request, messages=with_tail_of(request.messages, messages))
 
 
 class _Fitting:

@@ -75,12 +75,13 @@ class IncrementalCount:
         if not isinstance(messages, Transcript):
             return sum(map(self.message, messages), TokenEstimate(0, exact=True))
         steps = self._sums_of(messages).steps
-        for position in range(len(steps) - 1, len(messages)):
+        stable = messages.stop - messages.start
+        for position in range(len(steps) - 1, stable):
             tokens, inexact = steps[-1]
             count = self.message(messages[position])
             steps.append((tokens + count.tokens, inexact + (not count.exact)))
-        tokens, inexact = steps[len(messages)]
-        return TokenEstimate(tokens, not inexact)
+        tokens, inexact = steps[stable]
+        return sum(map(self.message, messages.tail), TokenEstimate(tokens, not inexact))
 
     def _sums_of(self, transcript: Transcript) -> _Sums:
         # The same holds for an entry and its list.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from llm_client.types import LLMRequest, LLMResponse, Message
+from llm_client.types import LLMRequest, LLMResponse, Message, Transcript
 from power_loop.hooks import (
     COMPACT_AFTER,
     COMPACT_BEFORE,
@@ -78,10 +78,14 @@ async def recall(io: Ports) -> None:
 
 def _request(io: Ports, template: LLMRequest) -> LLMRequest:
     s = io.session
-    messages: Sequence[Message] = s.view
+    view = s.view
+    messages: Sequence[Message] = view
     if s.recalled:
         # At the tail, if nobody wants it otherwise: so the prefix stays from run to run.
-        messages = (*s.recalled, *s.view) if s.recalled_front else (*s.view, *s.recalled)
+        if s.recalled_front:
+            messages = (*s.recalled, *view)
+        else:
+            messages = Transcript(view.backing, view.start, view.stop, tail=s.recalled)
     return replace(template, messages=messages, cache_key=s.id)
 
 

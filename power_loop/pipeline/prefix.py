@@ -73,7 +73,7 @@ def _first_message(last: Sequence[Message], now: Sequence[Message], stayed: int)
     """The first of the messages that were to stay and are not there."""
     if isinstance(last, Transcript) and isinstance(now, Transcript):
         same = last.backing is now.backing and last.start == now.start
-        if same and now.stop >= last.start + stayed:
+        if same and now.stop - now.start >= stayed:
             return None
     for place, (message, other) in enumerate(zip(last[:stayed], now, strict=False)):
         if message is not other and (message.role, message.parts) != (other.role, other.parts):

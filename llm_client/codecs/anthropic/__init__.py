@@ -11,7 +11,7 @@ from llm_client.codec import HttpRequest
 from llm_client.codecs._json import encode
 from llm_client.codecs._reader import AnswerReader
 from llm_client.codecs._request import JSON_HEADERS, STREAM_HEADERS
-from llm_client.codecs._transcript import KeptTools, TranscriptEncoder
+from llm_client.codecs._transcript import KeptTools, TranscriptEncoder, Walked
 from llm_client.codecs.anthropic._answer import AnthropicAnswer
 from llm_client.codecs.anthropic._dialect import (
     ANTHROPIC,
@@ -20,7 +20,11 @@ from llm_client.codecs.anthropic._dialect import (
     anthropic_dialect,
 )
 from llm_client.codecs.anthropic._encode import encode_message, text_block
-from llm_client.codecs.anthropic._last import room_for_points, without_last_blanks
+from llm_client.codecs.anthropic._last import (
+    room_for_points,
+    without_last_blanks,
+    without_tail_points,
+)
 from llm_client.codecs.anthropic._marks import Lifetime, cached, in_order
 from llm_client.codecs.anthropic._media import media_block
 from llm_client.codecs.anthropic._models import Generation, generation_of
@@ -118,7 +122,8 @@ class AnthropicCodec(AnswerReader):
         dialect = self.dialect
         generation = generation_of(request.model)
         options = encode_options(request, dialect, generation, stream=stream)
-        pieces, state = self._messages(request, generation)
+        found = self._messages(request, generation)
+        pieces, state = found.pieces, found.state
         if not pieces:
             raise LocalProtocolError("the request holds no message; send at least one", rule="A08")
         system = state.system
@@ -131,7 +136,7 @@ class AnthropicCodec(AnswerReader):
                 system = in_order([*system[:-1], cached(system[-1], first)], short=False)
             elif tools:
                 tools = cached(tools, first)
-            _cache_end(pieces, state, last)
+            _cache_end(found, last)
         head = options[:-1] + b","
         container = state.last.container if state.last is not None else None
         if container is not None and "container" not in request.extra:
@@ -144,18 +149,20 @@ class AnthropicCodec(AnswerReader):
         body = [head + b'"messages":[', *pieces, b"]}"]
         return HttpRequest(self._path(request, stream=stream), body, self._headers[stream])
 
-    def _messages(self, request: LLMRequest, generation: Generation) -> tuple[list[bytes], Walk]:
+    def _messages(self, request: LLMRequest, generation: Generation) -> Walked[Walk]:
         """The messages in pieces, and the state after the last of them."""
         turns = generation.system_turns and self.dialect.system_turns
         encoder = self._transcripts[turns]
-        pieces, state = encoder.walked(request)
+        request = without_tail_points(request)
+        found = encoder.walked(request)
         room = _MOST_POINTS - (_OWN_POINTS if request.cache is not None else 0)
-        while state.points > room:
-            request = room_for_points(request, state.points - room)
-            pieces, state = encoder.walked(request)
+        while found.state.points > room:
+            request = room_for_points(request, found.state.points - room)
+            found = encoder.walked(request)
+        state = found.state
         waiting = noted(state, None, system_turns=turns)
         if waiting:
-            pieces += [b"," + turn if pieces else turn for turn in waiting]
+            found.pieces += [b"," + turn if found.pieces else turn for turn in waiting]
         elif state.last is not None and state.last.role == "assistant":
             if not (generation.prefill or state.last.opaque):
                 raise LocalProtocolError(
@@ -164,8 +171,8 @@ class AnthropicCodec(AnswerReader):
                     rule="A24",
                 )
             if state.last.blank_end:
-                pieces, state = encoder.walked(without_last_blanks(request))
-        return pieces, state
+                found = encoder.walked(without_last_blanks(request))
+        return found
 
     def _encoded_tools(self, request: LLMRequest, generation: Generation) -> bytes:
         """The tools, comma-separated."""
@@ -201,13 +208,16 @@ def _lifetimes(wish: Lifetime, state: Walk) -> tuple[Lifetime, Lifetime]:
     return "1h" if "1h" in state.ttls else wish, "5m" if "5m" in state.ttls else wish
 
 
-def _cache_end(pieces: list[bytes], state: Walk, ttl: Lifetime) -> None:
-    """Makes the last block of the last message a breakpoint, where it can carry one. Only the last
-    piece changes: what is kept of the conversation stays as it is."""
-    last = state.notes[-1] if state.notes else state.last
+def _cache_end(found: Walked[Walk], ttl: Lifetime) -> None:
+    """Makes the last block before the tail a breakpoint, where it can carry one. Only one piece
+    changes: what is kept of the conversation stays as it is."""
+    pieces, at, last = found.pieces, found.stable_pieces - 1, found.stable.last
+    if found.stable is found.state:
+        # Nothing follows: notes that waited for it have been said.
+        at, last = len(pieces) - 1, found.state.notes[-1] if found.state.notes else last
     if last is not None and not last.fixed:
-        block = pieces[-1].removesuffix(b"]}")
-        pieces[-1] = cached(block, ttl) + b"]}"
+        block = pieces[at].removesuffix(b"]}")
+        pieces[at] = cached(block, ttl) + b"]}"
 
 
 def anthropic_codec(dialect: str, provider: str) -> AnthropicCodec:

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import operator
+
 from msgspec import structs
 
-from llm_client.types import CachePoint, LLMRequest, Message, Text
+from llm_client.types import CachePoint, LLMRequest, Message, Text, Transcript, with_tail_of
 
-__all__ = ["room_for_points", "without_last_blanks"]
+__all__ = ["room_for_points", "without_last_blanks", "without_tail_points"]
+
+
+def without_tail_points(request: LLMRequest) -> LLMRequest:
+    """`request` without cache points in its tail: it is not there in the next round, so that nobody
+    would ever read what is kept up to there."""
+    messages = request.messages
+    if not isinstance(messages, Transcript) or not messages.tail:
+        return request
+    tail = tuple(map(_without_points, messages.tail))
+    if all(map(operator.is_, tail, messages.tail)):
+        return request
+    listed = Transcript(messages.backing, messages.start, messages.stop, tail)
+    return structs.replace(request, messages=listed)
+
+
+def _without_points(message: Message) -> Message:
+    parts = tuple([part for part in message.parts if not isinstance(part, CachePoint)])
+    return message if len(parts) == len(message.parts) else structs.replace(message, parts=parts)
 
 
 def room_for_points(request: LLMRequest, surplus: int) -> LLMRequest:
@@ -23,7 +43,7 @@ def room_for_points(request: LLMRequest, surplus: int) -> LLMRequest:
                 parts.remove(part)
                 surplus -= 1
         messages.append(structs.replace(message, parts=tuple(parts)))
-    return structs.replace(request, messages=messages, cache_key=None)
+    return _with_messages(request, messages)
 
 
 def without_last_blanks(request: LLMRequest) -> LLMRequest:
@@ -43,4 +63,9 @@ def without_last_blanks(request: LLMRequest) -> LLMRequest:
             parts[texts[-1]] = structs.replace(last, text=last.text.rstrip())
             messages[place] = structs.replace(messages[place], parts=tuple(parts))
             break
-    return structs.replace(request, messages=messages, cache_key=None)
+    return _with_messages(request, messages)
+
+
+def _with_messages(request: LLMRequest, messages: list[Message]) -> LLMRequest:
+    messages_now = with_tail_of(request.messages, messages)
+    return structs.replace(request, messages=messages_now, cache_key=None)

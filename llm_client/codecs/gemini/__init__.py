@@ -110,15 +110,15 @@ class GeminiCodec(AnswerReader):
         tools = self._encoded_tools(request)
         if tools:
             head += b'"tools":[' + b",".join(tools) + b"],"
-        pieces, end = self._transcripts[family.media_results].walked(request)
-        system = list(end.system)
+        found = self._transcripts[family.media_results].walked(request)
+        system = list(found.state.system)
         if request.system:
             system.insert(0, encode({"text": request.system}, "the system prompt"))
         if system:
             head += b'"systemInstruction":{"parts":[' + b",".join(system) + b"]},"
         path = _path(request.model, stream=stream)
         headers = STREAM_HEADERS if stream else JSON_HEADERS
-        return HttpRequest(path, [head + b'"contents":[', *pieces, b"]}"], headers)
+        return HttpRequest(path, [head + b'"contents":[', *found.pieces, b"]}"], headers)
 
     def _encoded_tools(self, request: LLMRequest) -> list[bytes]:
         found: list[bytes] = []
