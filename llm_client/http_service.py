@@ -14,6 +14,7 @@ from llm_client._endpoint import Endpoint, RequestDefaults, inflater, plain_body
 from llm_client.codec import Codec, Decoder
 from llm_client.codecs._http_errors import request_id
 from llm_client.errors import LLMError, RemoteProtocolError, TransportError
+from llm_client.known_models import capabilities
 from llm_client.stream import Finished, ResponseStarted, StreamEvent, UsageReported
 from llm_client.transport.base import Transport, WireResponse
 from llm_client.transport.deadlines import Deadlines
@@ -83,6 +84,11 @@ class HttpLLMService:
     def binds_output(self) -> bool:
         """Whether the provider can bind an answer to a schema."""
         return self._endpoint.codec.binds_output
+
+    def context_window(self, model: str | None) -> int | None:
+        """What the table of known models says."""
+        endpoint = self._endpoint
+        return capabilities(endpoint.provider, model or endpoint.model).context_window
 
     def check(self, request: LLMRequest) -> None:
         """See `LLMService.check`."""

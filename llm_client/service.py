@@ -10,7 +10,7 @@ from llm_client.errors import ConfigError
 from llm_client.stream import StreamEvent
 from llm_client.types import LLMRequest, LLMResponse
 
-__all__ = ["LLMService", "checked_service"]
+__all__ = ["KnowsWindow", "LLMService", "checked_service", "context_window_of"]
 
 
 @runtime_checkable
@@ -65,6 +65,21 @@ class LLMService(Protocol):
     async def aclose(self) -> None:
         """Closes all connections. Idempotent."""
         ...
+
+
+@runtime_checkable
+class KnowsWindow(Protocol):
+    """**Protocol**: a service that knows how much its models can read."""
+
+    def context_window(self, model: str | None) -> int | None:
+        """Tokens of prompt and answer together of `model`, None for the service's own; None if that
+        is not known."""
+        ...
+
+
+def context_window_of(service: LLMService, model: str | None = None) -> int | None:
+    """Tokens of prompt and answer together that `service` knows of; None if it does not."""
+    return service.context_window(model) if isinstance(service, KnowsWindow) else None
 
 
 def checked_service(given: object, taker: str) -> LLMService:

@@ -12,6 +12,7 @@ PowerLoopError
 │  ├─ SessionPendingError      calls are open; says which
 │  ├─ SessionBusy              another run owns the session
 │  ├─ NothingToResume
+│  ├─ SummaryDrift             a summary was made in another way than it would be now
 │  └─ SubAgentFailed           a sub-agent did not come to its answer, and was not to be told of
 ├─ ToolError                   a tool says no; the model is told
 ├─ ArchiveInvalid              a file is no archive of a session, or not as it was written
@@ -57,6 +58,7 @@ __all__ = [
     "StoreTooNew",
     "StoreUnavailable",
     "SubAgentFailed",
+    "SummaryDrift",
     "SyncInAsyncError",
     "ToolDefinitionError",
     "ToolError",
@@ -181,6 +183,24 @@ class FollowUpQueued(SessionError):
 
 class NothingToResume(SessionError):
     """The last run of the session ended for good; send a message instead."""
+
+
+class SummaryDrift(SessionError):
+    """The session goes on with a summary that would be made in another way now.
+
+    `field` is what differs: "engine", "model" or "prompt"; `made` what it was, `now` what it is.
+    """
+
+    def __init__(self, session_id: str, field: str, made: str, now: str) -> None:
+        super().__init__(
+            f"the summary in session {session_id!r} was made with {field} {made!r}, which is "
+            f"{now!r} now. It is not made again: resume(allow_drift=True) goes on with it as it "
+            "is, or configure the compactor as it was",
+            session_id,
+        )
+        self.field = field
+        self.made = made
+        self.now = now
 
 
 class SubAgentFailed(SessionError):

@@ -6,7 +6,7 @@ where the point has some. Handlers run in their order, each seeing the context t
 left; the first directive wins. A point without handlers costs nothing: no context is built.
 
     send ─ session.start
-      └─ round ─ round.start ─ compact.before ─ compact.after ─ memory.recalled
+      └─ round ─ round.start ─ memory.recalled ─ compact.before ─ compact.after
            │    llm.before ─ (attempts) ─ llm.error │ llm.after
            │    round.decide ─ tools.batch.before
            │       └─ each call: tool.before ─ approval.requested │ tool.error ─ tool.after

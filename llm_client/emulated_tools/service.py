@@ -11,7 +11,7 @@ from llm_client._block import Block
 from llm_client.emulated_tools.emulation import Emulation, plan
 from llm_client.emulated_tools.prompt import rewritten
 from llm_client.emulated_tools.reader import AnswerReader
-from llm_client.service import LLMService, checked_service
+from llm_client.service import LLMService, checked_service, context_window_of
 from llm_client.stream import (
     Accumulator,
     AttemptVoided,
@@ -61,6 +61,10 @@ class EmulatedTools:
     def binds_output(self) -> bool:
         """Whether `inner` can bind an answer to a schema; tools cannot be emulated without."""
         return self._inner.binds_output
+
+    def context_window(self, model: str | None) -> int | None:
+        """See `KnowsWindow`."""
+        return context_window_of(self._inner, model)
 
     def check(self, request: LLMRequest) -> None:
         """See `LLMService.check`."""

@@ -92,6 +92,10 @@ class LocalLLMService:
         """True: the server holds the model to a grammar."""
         return True
 
+    def context_window(self, model: str | None) -> int | None:
+        """What one request of this server may have, whatever it calls the model."""
+        return self._settings.context or self._model.context
+
     @property
     def pid(self) -> int | None:
         """Process id of the server, None while there is none."""

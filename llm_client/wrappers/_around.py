@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from llm_client.errors import ConfigError
-from llm_client.service import LLMService, checked_service
+from llm_client.service import LLMService, checked_service, context_window_of
 from llm_client.types import LLMRequest
 
 __all__ = ["Around", "Clock", "Sleep", "refuse_retrying"]
@@ -41,6 +41,10 @@ class Around:
     def binds_output(self) -> bool:
         """Whether the service inside can bind an answer to a schema."""
         return self._inner.binds_output
+
+    def context_window(self, model: str | None) -> int | None:
+        """See `KnowsWindow`."""
+        return context_window_of(self._inner, model)
 
     def check(self, request: LLMRequest) -> None:
         """See `LLMService.check`."""

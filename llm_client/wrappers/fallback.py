@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from llm_client.errors import CallerError, LLMError
 from llm_client.retry import FallbackPolicy
-from llm_client.service import LLMService, checked_service
+from llm_client.service import LLMService, checked_service, context_window_of
 from llm_client.stream import ResponseStarted, StreamEvent
 from llm_client.types import LLMRequest, LLMResponse
 from llm_client.wrappers._attempts import AttemptedStream, answer_of
@@ -99,6 +99,10 @@ class Fallback:
     def binds_output(self) -> bool:
         """Whether the first service can bind an answer to a schema."""
         return self._services[0].binds_output
+
+    def context_window(self, model: str | None) -> int | None:
+        """See `KnowsWindow`; that of the first service."""
+        return context_window_of(self._services[0], model)
 
     def check(self, request: LLMRequest) -> None:
         """See `LLMService.check`; looks at the first service only."""

@@ -10,7 +10,8 @@ planning.py    what a run is to do
 running.py     from a call of a verb to a run that is ready; prepared.py to its end
 deciding.py    what a host may decide about open calls; answers.py what people may answer
 requests.py    what people are asked; responding.py at once, terminal.py on the terminal
-spending.py    what one run may use
+spending.py    what one run may use; counting.py who counts tokens
+context.py     what keeps prompts within their window, and what runs remember
 subagent.py    a tool whose calls are sessions; children.py runs them, below.py says who may
 opening.py     with which records a run opens; toolset.py with which tools
 lifetime.py    what is open while a loop is
@@ -29,12 +30,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from power_loop.agent import answers as answers
     from power_loop.agent import children as children
+    from power_loop.agent import context as context
     from power_loop.agent import output as output
     from power_loop.agent import spending as spending
     from power_loop.agent import sync as sync
     from power_loop.agent import travel as travel
 
-_LAZY = ("answers", "children", "output", "spending", "sync", "travel")
+_LAZY = ("answers", "children", "context", "output", "spending", "sync", "travel")
 """Modules that load pydantic or an event loop, or that few programs need; nobody pays for them at
 import."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -18,11 +19,14 @@ from power_loop.session.text import is_sound
 if TYPE_CHECKING:
     from llm_client.pricing import PriceBook
     from power_loop.runtime.budget.limits import Budget
+    from power_loop.runtime.compaction.base import Compactor
+    from power_loop.runtime.memory.base import MemoryProvider
 
-__all__ = ["AgentConfig", "InDoubt", "PromptCache"]
+__all__ = ["AgentConfig", "InDoubt", "MemoryPlace", "PromptCache"]
 
 PromptCache = Literal["5m", "1h"]
 InDoubt = Literal["tell", "ask"]
+MemoryPlace = Literal["tail", "front"]
 
 
 class AgentConfig(Struct, frozen=True, kw_only=True):
@@ -55,6 +59,18 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         max_depth: how deep sessions of sub-agents may be nested below the first.
         max_children: sessions of sub-agents that one run may open, at any depth, where its budget
             does not say.
+        context_window: tokens of prompt and answer together that the model can hold; None goes by
+            what is known of it.
+        compactors: what makes the view smaller when the prompt outgrows the window, in this order;
+            None for `default_compactors()`, () for nothing at all. Older messages are left out by
+            rule where these do not manage.
+        memory: what is recalled as a run begins, and who takes note of it as it ends.
+        memory_tokens: what may be recalled for a run, together.
+        memory_place: what was recalled stands after the conversation ("tail"), so that prompt
+            caches know its beginning from run to run, or before it ("front").
+        recall_timeout: seconds for a recall; the run goes on without it.
+        remember_timeout: seconds for taking note of a run.
+        agent_name: the agent that memories belong to.
         in_doubt: what becomes of a call that was running when its process died, if its tool is not
             idempotent and cannot say how it went: the model is told that the outcome is unknown
             ("tell"), or `resume` asks for a decision ("ask").
@@ -88,6 +104,14 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     budgeted_output: int = 4096
     max_depth: int = 3
     max_children: int = 64
+    context_window: int | None = None
+    compactors: Sequence[Compactor] | None = None
+    memory: MemoryProvider | None = None
+    memory_tokens: int = 1500
+    memory_place: MemoryPlace = "tail"
+    recall_timeout: float = 5.0
+    remember_timeout: float = 60.0
+    agent_name: str = ""
     in_doubt: InDoubt = "tell"
     lease_seconds: float = 30.0
     hook_grace: float = 5.0
@@ -133,6 +157,8 @@ _COUNTS = MappingProxyType(
         "budgeted_output": 1,
         "max_depth": 1,
         "max_children": 1,
+        "context_window": 1,
+        "memory_tokens": 1,
         "tool_concurrency": 1,
         "result_limit": 1,
         "cached_sessions": 1,
@@ -143,6 +169,8 @@ _NUMBERS = MappingProxyType(
     {
         "temperature": True,
         "tool_timeout": False,
+        "recall_timeout": False,
+        "remember_timeout": False,
         "lease_seconds": False,
         "hook_grace": True,
         "shutdown_grace": True,
@@ -153,10 +181,11 @@ _WORDS = MappingProxyType(
     {
         "prompt_cache": ('"5m", "1h" or None', (*get_args(PromptCache), None)),
         "in_doubt": ('"tell" or "ask"', get_args(InDoubt)),
+        "memory_place": ('"tail" or "front"', get_args(MemoryPlace)),
     }
 )
 """Words, and which each may be."""
-_MAY_BE_NONE = ("max_output_tokens", "temperature")
+_MAY_BE_NONE = ("max_output_tokens", "temperature", "context_window")
 
 
 def _is_count(value: object, least: int) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, cast, get_ar
 from typing_extensions import TypeVar
 
 from llm_client.providers import PROVIDERS
+from llm_client.types import Text
 from power_loop import agent
 from power_loop.agent.deciding import Decision
 from power_loop.agent.toolset import AnyTool
@@ -17,6 +18,7 @@ from power_loop.driver.hub import Overflow
 from power_loop.errors import UsageError
 from power_loop.pipeline.ports import Answer
 from power_loop.runtime.cancellation import CancellationToken, CancelSource
+from power_loop.session.text import is_sound
 from power_loop.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class _Options(TypedDict, Generic[DepsT], total=False):
 
     deps: DepsT
     """Handed to tools and hooks."""
+    user: str
+    """The person that the agent works for: whose memory is recalled, and added to."""
     model: str
     """Another model of the same service, by its bare name."""
     tools: Iterable[AnyTool] | ToolRegistry
@@ -77,6 +81,8 @@ class ResumeOptions(_Options[DepsT], Generic[DepsT], total=False):
     answers: Sequence[Answer]
     """`approve(token)`, `deny(token)` or `answer(token, value)` for what calls wait for, here or in
     sessions below this one; each token is good once. What is not answered goes on waiting."""
+    allow_drift: bool
+    """Go on with a summary although it would be made in another way now; see `SummaryDrift`."""
     extend: Budget
     """New totals of limits that the run has, if it has used them up; what was used stays counted.
     Where another budget had ended the run, the session's say, that is to be raised instead."""
@@ -182,6 +188,16 @@ def _check_on_busy(name: str, value: object) -> None:
     check_one_of(name, value, get_args(OnBusy))
 
 
+def _check_user(_: str, value: object) -> None:
+    if not isinstance(value, str) or not is_sound(Text(value)):
+        raise UsageError("user is a text, without NUL and lone surrogates: the name of a person")
+
+
+def _check_switch(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} is True or False, not {value!r}")
+
+
 def _anything(_: str, __: object) -> None:
     """Only the caller's own code knows what it may be."""
 
@@ -191,6 +207,7 @@ _Check = Callable[[str, object], None]
 _ALL_CHECKS: Mapping[str, _Check] = MappingProxyType(
     {
         "deps": _anything,
+        "user": _check_user,
         "model": _check_model,
         "tools": _check_tools,
         "max_rounds": _check_rounds,
@@ -204,6 +221,7 @@ _RESUME_CHECKS: Mapping[str, _Check] = MappingProxyType(
     {
         **_ALL_CHECKS,
         "answers": _check_answers,
+        "allow_drift": _check_switch,
         "extend": _check_budget,
         "decisions": _check_mapping,
     }

@@ -55,6 +55,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     place: Place = Place()
     below: dict[str, Spent] = {}
     deps: Any = None
+    user: str = ""
     timeout: float | None = None
     cancel: CancellationToken | None = None
     parse: Callable[[str], Any] | None = None
@@ -111,6 +112,7 @@ class Planner:
             round_limit_prompt=config.round_limit_prompt,
             in_doubt=config.in_doubt,
             polling=tools.polling,
+            recall_at_front=config.memory_place == "front",
         )
         timeout = options.get("timeout")
         limits = {"rounds": float(max_rounds)}
@@ -122,6 +124,7 @@ class Planner:
             limits=limits,
             delegates=tools.delegates,
             deps=options.get("deps"),
+            user=options.get("user", ""),
             timeout=timeout,
             cancel=CancellationToken.from_any(options["cancel"]) if "cancel" in options else None,
             parse=None if typed is None else typed.parse,

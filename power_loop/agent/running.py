@@ -16,6 +16,7 @@ from power_loop import agent
 from power_loop.agent.answers import by_token, refusal
 from power_loop.agent.below import check_not_below, who_goes_on
 from power_loop.agent.config import AgentConfig
+from power_loop.agent.counting import Counters
 from power_loop.agent.deciding import check_decided, verdicts
 from power_loop.agent.follow_up import own_or_steer
 from power_loop.agent.intake import Input, to_message
@@ -32,6 +33,7 @@ from power_loop.driver.below import Below
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import is_interrupt
+from power_loop.driver.memory import RunMemory
 from power_loop.driver.run import INSIDE, Run
 from power_loop.driver.setup import RunSetup
 from power_loop.errors import (
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from llm_client.tokens import ModelTokens
     from power_loop.agent.spending import LoopBudget
     from power_loop.runtime.budget.meter import Meter
+    from power_loop.runtime.compaction.base import PromptKeeper
     from power_loop.session.machine import Session
 
 __all__ = ["Runner"]
@@ -176,6 +179,8 @@ class Runner(Planner):
         await check_not_below(self.store, session_id)
         async with self.owned(session_id, on_busy) as owned:
             await self._check_answers(owned, answers)
+            if not options.get("allow_drift", False):
+                agent.context.check_drift(self.config, owned.session, settings.plan.model)
             below = await self._below(owned.session)
             used_below = sum(below.values(), Spent())
             settings = self._limited(owned.session, settings, options, used_below)
@@ -257,8 +262,8 @@ class Runner(Planner):
         config, session = self.config, owned.session
         template = replace(settings.plan.template, cache_key=session.id)
         purse, meter = None, settings.meter
+        counters = Counters(self._counters, owned.derived.counters)
         if meter is not None:
-            counters = agent.spending.Counters(self._counters, owned.counters)
             purse = agent.spending.purse_of(meter, config, settings.plan.model, counters)
         respond = None
         if self._responder is not None:
@@ -274,6 +279,10 @@ class Runner(Planner):
             plan=replace(settings.plan, template=template, taken=taken, depth=settings.place.depth),
             root=settings.place.root or session.id,
             respond=respond,
+            keeper=self._keeper(owned, counters),
+            memory=self._memory(session.id, settings),
+            user=settings.user,
+            agent=config.agent_name,
             background=self.background,
             cancel=settings.cancel,
             above=settings.place.above,
@@ -289,6 +298,18 @@ class Runner(Planner):
         )
         run = Run(setup, opening, timeout=settings.timeout)
         return PreparedRun(owned, run, settings.parse, self.hub, self._registered(owned, run))
+
+    def _keeper(self, owned: Owned, counters: Counters) -> PromptKeeper | None:
+        derived = owned.derived
+        if derived.keeper is None and self.config.compactors != ():
+            derived.keeper = agent.context.keeper_of(self.config, self.llm, counters)
+        return derived.keeper
+
+    def _memory(self, session_id: str, settings: Settings) -> RunMemory | None:
+        # A session below another one works for that, which has a memory of its own.
+        if self.config.memory is None or settings.place.depth:
+            return None
+        return agent.context.memory_of(self.config, self.store, session_id, settings.user)
 
     def _children(self, session_id: str, settings: Settings) -> Below | None:
         """What runs the sessions below calls of a run, if it has tools for that, or such calls."""

@@ -21,8 +21,9 @@ from power_loop.session.snapshot import is_due, restored, snapshot_of
 
 if TYPE_CHECKING:
     from llm_client.tokens import ModelTokens
+    from power_loop.runtime.compaction.base import PromptKeeper
 
-__all__ = ["Owned", "Sessions", "WaitOrFail"]
+__all__ = ["Derived", "Owned", "Sessions", "WaitOrFail"]
 
 WaitOrFail = Literal["wait", "fail"]
 """What whoever wants a busy session does: wait for its turn, or fail with `SessionBusy`."""
@@ -32,16 +33,25 @@ _RETRY_SECONDS = 0.2
 """Another process's lease is looked at again at least this often."""
 
 
+class Derived(Struct):
+    """What stays with a folded session, so that it is found out once and not once a run.
+
+    `counters` count its tokens, by model; `keeper` keeps its prompts within their window.
+    """
+
+    counters: dict[str, ModelTokens] = field(default_factory=dict[str, "ModelTokens"])
+    keeper: PromptKeeper | None = None
+
+
 class Owned(Struct):
     """A session that is ours while its lease is held. `released` once the store has the lease back.
 
-    `counters` count its tokens, by model. They stay with what is folded, so that a message is
-    counted once and not once a run.
+    `derived` is what was found out about it.
     """
 
     session: Session
     lease: Lease
-    counters: dict[str, ModelTokens]
+    derived: Derived
     released: bool = False
 
 
@@ -51,7 +61,7 @@ class _Folded(Struct):
     generation: int
     session: Session
     kept: int
-    counters: dict[str, ModelTokens] = field(default_factory=dict[str, "ModelTokens"])
+    derived: Derived = field(default_factory=Derived)
 
 
 class _Turn:
@@ -107,7 +117,7 @@ class Sessions:
             try:
                 lease = await self._claim(session_id, on_busy)
                 folded = await self._fold_or_release(lease)
-                owned = Owned(folded.session, lease, folded.counters)
+                owned = Owned(folded.session, lease, folded.derived)
                 try:
                     yield owned
                 finally:

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 import llm_client
 from llm_client.errors import ConfigError
 from llm_client.pricing import PriceBook
-from llm_client.tokens import ModelTokens
 from llm_client.types import LLMRequest, Usage
 from power_loop.agent.config import AgentConfig
+from power_loop.agent.counting import Counters
 from power_loop.errors import UsageError
 from power_loop.pipeline.ports import Grant
 from power_loop.runtime.budget.accounts import Shortfall
@@ -29,7 +29,6 @@ from power_loop.session.records import AT_BUDGET, Decided
 from power_loop.session.spent import Spent
 
 __all__ = [
-    "Counters",
     "LoopBudget",
     "RunPurse",
     "announced",
@@ -120,27 +119,6 @@ def meter_for(
     if config.session_budget is not None:
         above = [Meter("session", config.session_budget, above, session.spent + unheard)]
     return Meter("run", budget, above, spent)
-
-
-class Counters:
-    """Count tokens, by model: messages once a session and not once a run, all else once a loop."""
-
-    __slots__ = ("_loop", "_session")
-
-    def __init__(self, loop: dict[str, ModelTokens], session: dict[str, ModelTokens]) -> None:
-        """Both are added to."""
-        self._loop = loop
-        self._session = session
-
-    def of(self, model: str) -> ModelTokens:
-        """The counter of a model."""
-        counter = self._session.get(model)
-        if counter is None:
-            first = self._loop.get(model)
-            if first is None:
-                first = self._loop[model] = llm_client.ModelTokens(model)
-            counter = self._session[model] = first.sibling()
-        return counter
 
 
 def purse_of(meter: Meter, config: AgentConfig, model: str, counters: Counters) -> RunPurse:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import anyio
 from msgspec import structs
 
 import llm_client
-from llm_client.errors import IncompleteStream, LLMError, may_have_been_billed
+from llm_client.errors import IncompleteStream, LLMError, Timeout, may_have_been_billed
 from llm_client.service import LLMService
 from llm_client.stream import (
     Accumulator,
@@ -76,6 +77,19 @@ class Asking:
             return failed
         self._request = self._arrived = None
         return response
+
+    async def ask_aside(self, request: LLMRequest, within: float) -> LLMResponse | AttemptFailed:
+        """One request that nobody reads along with, stopped after `within` seconds."""
+        self._request = request
+        late = Timeout(f"it took longer than {within:g} s", phase="total", seconds=within)
+        answer: LLMResponse | AttemptFailed = self._failed(request, late)
+        with anyio.move_on_after(within):
+            try:
+                answer = await own_cancellation(self._llm.complete(request))
+            except LLMError as error:
+                answer = self._failed(request, error)
+        self._request = None
+        return answer
 
     def _failed(self, request: LLMRequest, error: LLMError) -> AttemptFailed:
         if not may_have_been_billed(error):

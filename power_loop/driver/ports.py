@@ -12,14 +12,13 @@ import anyio.lowlevel
 from llm_client.types import (
     LLMRequest,
     LLMResponse,
-    Message,
     ToolResult,
-    Transcript,
     Usage,
 )
 from power_loop.driver.asking import Asking, estimated
 from power_loop.driver.batch import side_by_side
 from power_loop.driver.committer import Committer
+from power_loop.driver.context import Context
 from power_loop.driver.inbox import Inbox
 from power_loop.driver.people import People
 from power_loop.driver.purse import Purse
@@ -53,7 +52,7 @@ from power_loop.session.outcome import (
     PendingTools,
     WaitingForInput,
 )
-from power_loop.session.records import ModelEnded, Record, ToolStarted, ViewChanged
+from power_loop.session.records import ModelEnded, Record, ToolStarted
 from power_loop.session.text import repaired_strings
 
 __all__ = ["RunPorts"]
@@ -78,8 +77,8 @@ class RunPorts:
         self.session = setup.session
         self.plan = setup.plan
         self.deps = setup.deps
-        self.compacts = setup.compact is not None
-        self.recalls = setup.recall is not None
+        self.compacts = setup.keeper is not None
+        self.recalls = self.remembers = setup.memory is not None
         self.responds = setup.respond is not None
         self.limited = setup.purse is not None
         self.cancelled = CancelReason()
@@ -116,6 +115,11 @@ class RunPorts:
             setup.respond, self.committer, self.stopwatch, setup.wall_clock, self.interrupted
         )
         self.respond = self.people.respond
+        self.context = Context(setup, self.emit)
+        self.too_large = self.context.too_large
+        self.compact = self.context.compact
+        self.recall = self.context.recall
+        self.remember = self.context.remember
         self._below: dict[str, anyio.CancelScope] = {}
         self._places: anyio.Semaphore | None = None
         self._may_break = False
@@ -251,14 +255,20 @@ class RunPorts:
         self._may_break = False
         return self._late or self.asking.broken_off()
 
-    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
+    async def ask(
+        self, request: LLMRequest, attempt: str, within: float | None = None
+    ) -> LLMResponse | AttemptFailed:
         """Exactly one request to the model; none, if the run is being cancelled already."""
         await self.heed_cancellation()
         if self.inbox.interrupted:
             await self._break_off(Interrupted())
         self._may_break = True
-        answer = await self.asking.ask(request, attempt)
+        if within is None:
+            answer = await self.asking.ask(request, attempt)
+        else:
+            answer = await self.asking.ask_aside(request, within)
         self._may_break = False
+        self.context.learn(request, answer)
         if self._breakable.cancel_called:
             await self._break_off(_late(request, answer))
         return answer
@@ -336,16 +346,6 @@ class RunPorts:
         with self.stopwatch.paused():
             await self._setup.sleep(seconds)
         self._may_break = False
-
-    async def compact(self, view: Transcript) -> ViewChanged | None:
-        """How the view is to shrink."""
-        assert self._setup.compact is not None
-        return await self._setup.compact(view)
-
-    async def recall(self, view: Transcript) -> tuple[Message, ...]:
-        """What memory brings up."""
-        assert self._setup.recall is not None
-        return await self._setup.recall(view)
 
     async def pace(self) -> None:
         """Waits for readers that asked to be waited for."""

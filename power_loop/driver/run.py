@@ -260,8 +260,11 @@ class Run:
         self.outcome = session.last_outcome
         if self._setup.below is not None:
             await self._setup.below.conclude(session.open_calls, _why_given_up(self.outcome))
+        if self.outcome is None:
+            return
+        await self._tell_memory(self.outcome)
         hooks = self._setup.hooks
-        if self.outcome is None or not hooks.listens(SESSION_END):
+        if not hooks.listens(SESSION_END):
             return
         context = SessionEnd(
             session_id=session.id,
@@ -283,6 +286,14 @@ class Run:
         if bound.cancelled_caught:
             told = f"handlers did not end within {grace:g} s, and were stopped"
             self.ports.hook_failed(HookFailed(SESSION_END.name, "", "TimeoutError", told))
+
+    async def _tell_memory(self, outcome: Outcome) -> None:
+        memory, session = self._setup.memory, self._setup.session
+        if memory is None:
+            return
+        self._patience.ends_in(memory.remember_seconds + LAST_MOMENT)
+        await self.ports.context.remember_ending(outcome, final_text(session))
+        self._patience.ends_in(None)
 
 
 def _why_given_up(outcome: Outcome | None) -> str:

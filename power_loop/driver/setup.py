@@ -11,25 +11,23 @@ import anyio
 from msgspec import Struct
 
 from llm_client.service import LLMService
-from llm_client.types import Message, Transcript, new_id
+from llm_client.types import new_id
 from power_loop.driver.background import Background
 from power_loop.driver.below import Below
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
+from power_loop.driver.memory import RunMemory
 from power_loop.driver.people import Respond
 from power_loop.driver.purse import Purse
 from power_loop.driver.stopwatch import Pauses
 from power_loop.driver.tooling import Toolbox
 from power_loop.pipeline.ports import RunPlan
 from power_loop.runtime.cancellation import CancellationToken
+from power_loop.runtime.compaction.base import PromptKeeper
 from power_loop.runtime.stores.base import Lease, Store
 from power_loop.session.machine import Session
-from power_loop.session.records import ViewChanged
 
-__all__ = ["Compact", "Recall", "RunSetup"]
-
-Compact = Callable[[Transcript], Awaitable[ViewChanged | None]]
-Recall = Callable[[Transcript], Awaitable[tuple[Message, ...]]]
+__all__ = ["RunSetup"]
 
 
 class RunSetup(Struct, frozen=True, kw_only=True):
@@ -46,6 +44,10 @@ class RunSetup(Struct, frozen=True, kw_only=True):
         cancel: cancels the run, from wherever.
         above: of a run below another: why that is being cancelled.
         pauses_above: of a run below another: what stops the working time of that as well.
+        user: the person that the run works for.
+        agent: the agent's name.
+        keeper: keeps prompts within the model's window.
+        memory: what the run recalls, and who takes note of it.
     """
 
     session: Session
@@ -62,8 +64,10 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     above: Callable[[], str | None] | None = None
     pauses_above: Pauses | None = None
     deps: Any = None
-    compact: Compact | None = None
-    recall: Recall | None = None
+    user: str = ""
+    agent: str = ""
+    keeper: PromptKeeper | None = None
+    memory: RunMemory | None = None
     respond: Respond | None = None
     purse: Purse | None = None
     time_limits: Mapping[str, float] = {}

@@ -10,17 +10,16 @@ from typing import Any, TypeVar
 import anyio
 import anyio.lowlevel
 
-from llm_client.types import LLMRequest, LLMResponse, Message, ToolResult, Transcript, Usage
+from llm_client.types import LLMRequest, LLMResponse, Message, ToolResult, Usage
 from power_loop.driver.dispatch import Hooks
 from power_loop.errors import ToolError
 from power_loop.events import Transient
+from power_loop.history.context import ReplayContext
 from power_loop.history.hearing import Hearing
 from power_loop.history.outcomes import failure, ran_to_its_end, response, result_of_call
 from power_loop.history.script import BrokenOff, Cut, Script, call_of
 from power_loop.history.turns import Turns
 from power_loop.hooks import (
-    COMPACT_BEFORE,
-    MEMORY_RECALLED,
     MESSAGE_APPEND,
     TOOL_ERROR,
     Diverted,
@@ -56,12 +55,10 @@ from power_loop.session.records import (
     CallWaiting,
     Decided,
     ModelEnded,
-    Recalled,
     Record,
     RunClosed,
     ToolSettled,
     ToolStarted,
-    ViewChanged,
 )
 from power_loop.session.spent import Spent
 from power_loop.session.text import repaired_strings
@@ -75,12 +72,11 @@ Traits = Callable[[str], ToolTraits | None]
 """What is known of a tool by its name; None if there is none."""
 
 _NOT_OVER_YET = Completed | AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
-_DROPPED = (Message.user("[dropped]"),)
 _ALWAYS = 0.999999
 """The longest that a retry may be put off by chance."""
 
 
-class ReplayPorts:
+class ReplayPorts(ReplayContext):
     """See `power_loop.pipeline.ports.Ports`.
 
     What came from outside is taken from the record as it was stored: the input, what was steered
@@ -277,9 +273,11 @@ class ReplayPorts:
 
     # ── model ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
+    async def ask(
+        self, request: LLMRequest, attempt: str, within: float | None = None
+    ) -> LLMResponse | AttemptFailed:
         """What the model had answered."""
-        del request
+        del request, within
         await anyio.lowlevel.checkpoint()
         ended = self._script.next
         if not isinstance(ended, ModelEnded) or self._script.stopped_here():
@@ -301,28 +299,6 @@ class ReplayPorts:
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
         """What the answer had been taken to cost."""
         return self._estimate
-
-    @property
-    def compacts(self) -> bool:
-        """Whether the view had been compacted here, or a hook had forbidden that."""
-        coming = self._script.next
-        return isinstance(coming, ViewChanged) or _is_of(coming, COMPACT_BEFORE)
-
-    async def compact(self, view: Transcript) -> ViewChanged | None:
-        """How the view had changed."""
-        change = self._script.next
-        return change if isinstance(change, ViewChanged) else None
-
-    @property
-    def recalls(self) -> bool:
-        """Whether memory had brought something up here, even if a hook had dropped it."""
-        coming = self._script.next
-        return isinstance(coming, Recalled) or _is_of(coming, MEMORY_RECALLED)
-
-    async def recall(self, view: Transcript) -> tuple[Message, ...]:
-        """What memory had brought up; what had been dropped is in no record."""
-        recalled = self._script.next
-        return recalled.messages if isinstance(recalled, Recalled) else _DROPPED
 
     # ── tools ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -389,7 +365,3 @@ class ReplayPorts:
             self._batch = None
         if batch.failure is not None:
             raise batch.failure
-
-
-def _is_of(record: Record | None, point: HookPoint[Any, Any]) -> bool:
-    return isinstance(record, Decided) and record.at == point.name

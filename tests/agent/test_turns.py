@@ -87,10 +87,10 @@ async def test_what_counts_tokens_stays_with_a_session_as_long_as_it_is_folded()
         await store.create(name, at=0.0)
     sessions = Sessions(store, lease_seconds=30, cached=1)
     async with sessions.owned("a", "wait") as owned:
-        first = owned.counters
+        first = owned.derived
     async with sessions.owned("a", "wait") as owned:
-        assert owned.counters is first
+        assert owned.derived is first
     async with sessions.owned("b", "wait") as owned:
-        assert owned.counters is not first
+        assert owned.derived is not first
     async with sessions.owned("a", "wait") as owned:
-        assert owned.counters is not first
+        assert owned.derived is not first

@@ -17,7 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, TypeVar, cast
 
 from llm_client.errors import LLMError
@@ -31,10 +31,12 @@ from llm_client.types import (
     Transcript,
     Usage,
 )
+from power_loop.errors import OverBudget
 from power_loop.events import Transient
 from power_loop.hooks import Diverted, HookPoint
 from power_loop.pipeline.ports import Answer as Reply
 from power_loop.pipeline.ports import (
+    AskAside,
     AttemptFailed,
     ChildEnded,
     Found,
@@ -133,6 +135,9 @@ class FakePorts:
         steps: calls of ports so far; `kill_at` is the one at which the process dies, `arrives`
             says what is posted at which.
         refusals: how often a close is refused because of something that is gone when one looks.
+        summarises: the model is asked for what replaces a part of the view.
+        shortens: the view is compacted only when the provider has refused the prompt as too large.
+        remembers: the model is asked about a run that is about to complete.
     """
 
     def __init__(
@@ -154,6 +159,9 @@ class FakePorts:
         self.deps: Any = {"who": "ada"}
         self.compacts = compact is not None
         self.recalls = recall is not None
+        self.remembers = False
+        self.summarises = False
+        self.shortens = False
         self.log: list[Record] = list(log)
         self.durable = len(self.log)
         self.requests: list[LLMRequest] = []
@@ -384,7 +392,9 @@ class FakePorts:
         except _BrokenOff as broken:
             return broken.told
 
-    async def ask(self, request: LLMRequest, attempt: str) -> LLMResponse | AttemptFailed:
+    async def ask(
+        self, request: LLMRequest, attempt: str, within: float | None = None
+    ) -> LLMResponse | AttemptFailed:
         """The next scripted answer, to a request that was recorded first."""
         if self.interrupted():
             raise _BrokenOff(Interrupted())
@@ -393,6 +403,7 @@ class FakePorts:
         assert asked is not None
         assert asked.attempt == attempt
         assert self.durable == len(self.log), "the model is asked before that is durable"
+        assert (within is not None) == bool(asked.purpose), "an aside is bounded, nothing else is"
         self.requests.append(request)
         answer = self._answers.popleft() if self._answers else SPEECHLESS
         if self.interrupted():
@@ -523,11 +534,26 @@ class FakePorts:
 
     # ── the rest ──────────────────────────────────────────────────────────────────────────────────
 
-    async def compact(self, view: Transcript) -> ViewChanged | None:
+    async def too_large(self, request: LLMRequest, *, overflow: bool) -> bool:
+        """Always, or, if it `shortens`, when the provider says so."""
+        return overflow == self.shortens
+
+    async def compact(
+        self, request: LLMRequest, ask: AskAside, *, overflow: bool
+    ) -> ViewChanged | None:
         """As scripted."""
         self._step()
         assert self._compact is not None
-        return self._compact(view)
+        if self.summarises:
+            with suppress(LLMError, OverBudget):
+                await ask(LLMRequest((Message.user("sum it up"),)), within=9.0)
+        return self._compact(self.session.view)
+
+    async def remember(self, ask: AskAside) -> None:
+        """Asks the model what is worth it."""
+        self._step()
+        with suppress(LLMError, OverBudget):
+            await ask(LLMRequest((Message.user("what matters?"),)), within=9.0)
 
     async def recall(self, view: Transcript) -> tuple[Message, ...]:
         """As scripted."""

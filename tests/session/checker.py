@@ -105,6 +105,7 @@ class _Log:
         self.tokens: set[str] = set()
         self.ids: set[str] = set()
         self.asked: str | None = None
+        self.aside = False
         self.ended: ModelEnded | None = None
         self.view: list[Message] = []
         self.configured = ModelConfigured()
@@ -182,8 +183,13 @@ class _Log:
         if isinstance(r, ModelEnded):
             if self.asked != r.attempt:
                 self.bad(f"attempt {r.attempt!r} ends, {self.asked!r} is under way")
-            self.asked, self.ended = None, r
+            self.asked = None
+            if not self.aside:
+                self.ended = r
             return
+        self.aside = bool(r.purpose)
+        if not self.aside and self.last_role == "assistant":
+            self.bad("the model is asked although it has answered")
         if r.attempt in self.attempts or not r.attempt:
             self.bad(f"the attempt id {r.attempt!r} is empty or not new")
         self.attempts.add(r.attempt)
@@ -276,18 +282,25 @@ class _Log:
 
     def _changed(self, r: ViewChanged) -> None:
         self._between_calls("a change of view")
+        head: list[Message] = []
         if r.cut is not None:
             start = next((i for i, m in enumerate(self.view) if m.id == r.cut), None)
             if start is None:
                 self.bad(f"the cut {r.cut!r} is not in the view")
             else:
-                self.view = self.view[start:]
+                kept = [m for m in self.view[:start] if m.id in r.kept]
+                if [m.id for m in kept] != list(r.kept):
+                    self.bad("what is kept does not stand before the cut")
+                if any(m.role not in ("user", "system") for m in kept):
+                    self.bad("what is kept is the assistant's or a tool's")
+                head, self.view = kept, self.view[start:]
         self.view = [
             replace(m, parts=r.replaced[m.id]) if m.id in r.replaced else m for m in self.view
         ]
         if r.note is not None:
             self._new_id(r.note.id, "note")
-            self.view = [r.note, *self.view]
+            head = [*head, r.note]
+        self.view = [*head, *self.view]
         if sum(m.name == "compact_note" for m in self.view) > 1:
             self.bad("two compact notes are in the view")
         self._check_view()

@@ -126,7 +126,15 @@ def test_the_table_is_the_one_that_was_designed() -> None:
             "Forked",
             "RunClosed",
         },
-        "SETTLE": {"ModelConfigured", "MessageAppended", "Decided", "Forked", "RunClosed"},
+        "SETTLE": {
+            "ModelConfigured",
+            "MessageAppended",
+            "ModelAsked",
+            "ModelEnded",
+            "Decided",
+            "Forked",
+            "RunClosed",
+        },
     }
 
 

@@ -95,7 +95,9 @@ def test_a_note_is_a_named_message_with_an_id_of_its_own(bad: Message, why: str)
 
 def test_a_note_needs_a_cut_and_the_cut_a_message() -> None:
     """A note without a cut would stand for nothing."""
-    assert why_not(ViewChanged(None, note())) == "a note without a cut"
+    told = "a note, or what is kept, without a cut"
+    assert why_not(ViewChanged(None, note())) == told
+    assert why_not(ViewChanged(kept=("u1",))) == told
     assert "not in the view" in why_not(ViewChanged("u9", note()))
 
 

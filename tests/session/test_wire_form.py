@@ -38,7 +38,7 @@ RECORD_FORMS: dict[str, str] = {
     "model_configured": r'{"type":"model_configured","model":"gpt-5","system":"Be kind.","tools":[{"name":"read","description":"Reads.","parameters":{"type":"object"},"strict":true}],"parallel_tool_calls":false,"max_output_tokens":4096,"temperature":0.5,"output_schema":{"name":"answer","schema":{"type":"integer"},"strict":false,"description":"a number"},"reasoning_effort":"low","cache":"5m"}',
     "message_appended, steered": r'{"type":"message_appended","message":{"role":"user","parts":[{"type":"text","text":"wait"}],"id":"m4"},"item":"i1","when_idle":true}',
     "message_appended": r'{"type":"message_appended","message":{"role":"assistant","parts":[{"type":"tool_call","id":"c1","name":"read","arguments":"{\"path\":\"a\"}"}],"id":"m2"},"attempt":"t1"}',
-    "model_asked": r'{"type":"model_asked","attempt":"t1","round":1,"model":"gpt-5","reserved":4096,"request":"abc123","reserved_output":1024,"reserved_cost":0.25}',
+    "model_asked": r'{"type":"model_asked","attempt":"t1","round":1,"model":"gpt-5","reserved":4096,"request":"abc123","reserved_output":1024,"reserved_cost":0.25,"purpose":"compaction"}',
     "model_ended": r'{"type":"model_ended","attempt":"t1","status":"ok","usage":{"input_tokens":10,"output_tokens":20,"cached_tokens":3,"cache_write_tokens":4,"reasoning_tokens":5,"audio_tokens":6},"stop_reason":"tool_calls","raw_finish":"tool_calls","model":"gpt-5-2026","cost":0.125}',
     "model_ended, failed": r'{"type":"model_ended","attempt":"t2","status":"failed","measured":false,"partial":"so f","error":{"type":"ServerError","message":"it broke (status 500)","retryable":true,"status":500,"retry_after":1.5}}',
     "tool_started": r'{"type":"tool_started","call_id":"c1","name":"read","arguments":"{\"path\":\"a\"}","idempotency_key":"s1/c1","args_hash":"abc123","attempt":2}',
@@ -49,8 +49,8 @@ RECORD_FORMS: dict[str, str] = {
     "call_answered": r'{"type":"call_answered","call_id":"c1","token":"k1","answer":"approve","by":"ada","note":"go on","arguments":"{\"path\":\"b\"}","args_hash":"def456"}',
     "call_answered, by a child": r'{"type":"call_answered","call_id":"c2","token":"s1/c2","answer":"","spent":{"rounds":1,"llm_calls":2,"tool_calls":3,"children":4,"input_tokens":5,"output_tokens":6,"cost":0.5,"wall_seconds":7.5,"working_seconds":6.5}}',
     "decided": r'{"type":"decided","at":"tool.before","by":"guard","what":"skip","reason":"not today","call_id":"c1"}',
-    "recalled": r'{"type":"recalled","messages":[{"role":"user","parts":[{"type":"text","text":"you like tea"}],"id":"m3"}]}',
-    "view_changed": r'{"type":"view_changed","cut":"m9","note":{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note"},"replaced":{"m9":[{"type":"text","text":"short"}]}}',
+    "recalled": r'{"type":"recalled","messages":[{"role":"user","parts":[{"type":"text","text":"you like tea"}],"id":"m3"}],"front":true}',
+    "view_changed": r'{"type":"view_changed","cut":"m9","note":{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note"},"replaced":{"m9":[{"type":"text","text":"short"}]},"kept":["m1","m4"],"by":"summary","before":9000,"after":3000}',
     "rewound": r'{"type":"rewound","at":7,"keep":1,"restored":[{"role":"user","parts":[{"type":"text","text":"so far"}],"id":"m8","name":"compact_note"}]}',
     "forked": r'{"type":"forked","source":"s0","at":12}',
     "run_closed": r'{"type":"run_closed","run":"r1","outcome":{"type":"completed","text":"done"},"wall_seconds":2.5,"working_seconds":1.5,"unheard":{"rounds":1,"llm_calls":2}}',
@@ -90,6 +90,10 @@ TRANSIENT_FORMS: dict[str, str] = {
     "reconcile_failed": r'{"type":"reconcile_failed","call_id":"c1","tool":"pay","error_type":"TimeoutError","message":"no answer"}',
     "responder_failed": r'{"type":"responder_failed","call_id":"c1","token":"k1","error_type":"AnswerRefused","message":"another token"}',
     "text_repaired": r'{"type":"text_repaired","source":"tool","surrogates":1,"nuls":2}',
+    "prefix_changed": r'{"type":"prefix_changed","reason":"compaction","first_difference":"messages[3]"}',
+    "compaction_rejected": r'{"type":"compaction_rejected","by":"summary","reason":"the summary is empty"}',
+    "compaction_failed": r'{"type":"compaction_failed","reason":"nothing may leave the view"}',
+    "memory_failed": r'{"type":"memory_failed","operation":"recall","provider":"NoteMemory","error_type":"TimeoutError","message":"it took too long"}',
     "deltas_dropped": r'{"type":"deltas_dropped","count":17}',
 }
 
@@ -174,7 +178,7 @@ def test_no_field_is_pinned_only_at_its_default() -> None:
 def test_tags_are_told_apart_in_one_union() -> None:
     """Records and transient events share an envelope, so their tags must not meet."""
     tags = [kind.__struct_config__.tag for u in (Record, Transient) for kind in struct_types(u)]
-    assert len(tags) == len(set(tags)) == 30
+    assert len(tags) == len(set(tags)) == 34
 
 
 def test_a_field_of_a_newer_version_is_skipped() -> None:

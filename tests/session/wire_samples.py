@@ -19,9 +19,13 @@ from llm_client.types import (
     Usage,
 )
 from power_loop.events import (
+    CompactionFailed,
+    CompactionRejected,
     DeltasDropped,
     FallbackTaken,
     HookFailed,
+    MemoryFailed,
+    PrefixChanged,
     ReconcileFailed,
     ResponderFailed,
     RetryScheduled,
@@ -115,7 +119,7 @@ RECORDS: dict[str, Record] = {
     "message_appended": MessageAppended(
         Message("assistant", (ToolCall("c1", "read", '{"path":"a"}'),), id="m2"), "t1"
     ),
-    "model_asked": ModelAsked("t1", 1, "gpt-5", 4096, "abc123", 1024, 0.25),
+    "model_asked": ModelAsked("t1", 1, "gpt-5", 4096, "abc123", 1024, 0.25, "compaction"),
     "model_ended": ModelEnded(
         "t1",
         "ok",
@@ -161,11 +165,15 @@ RECORDS: dict[str, Record] = {
         "c2", "s1/c2", "", spent=Spent(1, 2, 3, 4, 5, 6, 0.5, 7.5, 6.5)
     ),
     "decided": Decided("tool.before", "guard", "skip", "not today", "c1"),
-    "recalled": Recalled((Message("user", (Text("you like tea"),), id="m3"),)),
+    "recalled": Recalled((Message("user", (Text("you like tea"),), id="m3"),), front=True),
     "view_changed": ViewChanged(
         "m9",
         Message("user", (Text("so far"),), id="m8", name="compact_note"),
         {"m9": (Text("short"),)},
+        ("m1", "m4"),
+        "summary",
+        9000,
+        3000,
     ),
     "rewound": Rewound(7, 1, (Message("user", (Text("so far"),), id="m8", name="compact_note"),)),
     "forked": Forked("s0", 12),
@@ -206,6 +214,10 @@ TRANSIENTS: dict[str, Transient] = {
     "reconcile_failed": ReconcileFailed("c1", "pay", "TimeoutError", "no answer"),
     "responder_failed": ResponderFailed("c1", "k1", "AnswerRefused", "another token"),
     "text_repaired": TextRepaired("tool", 1, 2),
+    "prefix_changed": PrefixChanged("compaction", "messages[3]"),
+    "compaction_rejected": CompactionRejected("summary", "the summary is empty"),
+    "compaction_failed": CompactionFailed("nothing may leave the view"),
+    "memory_failed": MemoryFailed("recall", "NoteMemory", "TimeoutError", "it took too long"),
     "deltas_dropped": DeltasDropped(17),
 }
 

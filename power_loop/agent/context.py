@@ -1,0 +1,76 @@
+"""What keeps the prompts of a session within their window, and what its runs remember."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from llm_client.service import LLMService, context_window_of
+from power_loop.agent.config import AgentConfig
+from power_loop.agent.counting import Counters
+from power_loop.driver.memory import RunMemory
+from power_loop.errors import SummaryDrift
+from power_loop.runtime.compaction.base import PromptKeeper
+from power_loop.runtime.compaction.keeper import Keeper, default_compactors
+from power_loop.runtime.compaction.summary import DefaultCompactor
+from power_loop.runtime.memory.base import MemoryScope
+from power_loop.runtime.stores.base import Store
+from power_loop.session.machine import Session
+from power_loop.session.view import COMPACT_NOTE
+
+__all__ = ["check_drift", "keeper_of", "memory_of"]
+
+_OUTPUT = 4096
+"""Tokens kept free for an answer where nothing says how long it may be."""
+
+
+def keeper_of(config: AgentConfig, llm: LLMService, counters: Counters) -> PromptKeeper | None:
+    """What keeps the prompts of one session small, if anything is to."""
+    strategies = default_compactors() if config.compactors is None else config.compactors
+    if not strategies:
+        return None
+    return Keeper(
+        strategies,
+        counters=counters.of,
+        window_of=partial(_window, config, llm),
+        output=config.max_output_tokens or _OUTPUT,
+    )
+
+
+def _window(config: AgentConfig, llm: LLMService, model: str) -> int | None:
+    return config.context_window or context_window_of(llm, model)
+
+
+def check_drift(config: AgentConfig, session: Session, model: str) -> None:
+    """Looks whether the summary that a session goes on with would be made in the same way now.
+
+    Raises:
+        SummaryDrift: it was made by another engine, model or prompt.
+    """
+    strategies = default_compactors() if config.compactors is None else config.compactors
+    ours = next((each for each in strategies if isinstance(each, DefaultCompactor)), None)
+    note = next((each for each in session.messages if each.name == COMPACT_NOTE), None)
+    made = {} if note is None else dict(note.meta or {})
+    if ours is None or "prompt" not in made:
+        return
+    for name, now in ours.stamp(model).items():
+        if made.get(name) != now:
+            raise SummaryDrift(session.id, name, made.get(name, ""), now)
+
+
+def memory_of(config: AgentConfig, store: Store, session_id: str, user: str) -> RunMemory | None:
+    """What one run remembers, if the loop has a memory."""
+    if config.memory is None:
+        return None
+
+    async def metadata() -> Mapping[str, str]:
+        return (await store.info(session_id)).metadata
+
+    return RunMemory(
+        provider=config.memory,
+        scope=MemoryScope(session=session_id, user=user, agent=config.agent_name),
+        tokens=config.memory_tokens,
+        recall_seconds=config.recall_timeout,
+        remember_seconds=config.remember_timeout,
+        metadata=metadata,
+    )

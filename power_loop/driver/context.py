@@ -1,0 +1,75 @@
+"""What a run does so that its model has what it needs, and no more than it can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llm_client.types import LLMRequest, LLMResponse, Message, Transcript
+from power_loop.driver.setup import RunSetup
+from power_loop.driver.shield import own_cancellation
+from power_loop.events import Transient
+from power_loop.pipeline.ports import AskAside, AttemptFailed
+from power_loop.runtime.compaction.base import Asked
+from power_loop.session.outcome import Completed, Outcome
+from power_loop.session.records import ViewChanged
+
+__all__ = ["Context"]
+
+
+class Context:
+    """Compaction and memory of one run. See `power_loop.pipeline.ports.Ports`."""
+
+    def __init__(self, setup: RunSetup, emit: Callable[[Transient], None]) -> None:
+        self._setup = setup
+        self._emit = emit
+        self._remembered = False
+
+    async def too_large(self, request: LLMRequest, *, overflow: bool) -> bool:
+        """Whether the view is to shrink."""
+        setup = self._setup
+        assert setup.keeper is not None
+        return await setup.keeper.too_large(request, setup.plan.model, overflow=overflow)
+
+    async def compact(
+        self, request: LLMRequest, ask: AskAside, *, overflow: bool
+    ) -> ViewChanged | None:
+        """How the view is to shrink."""
+        setup, session = self._setup, self._setup.session
+        assert setup.keeper is not None
+        asked = Asked(
+            task=session.task,
+            model=setup.plan.model,
+            ask=ask,
+            emit=self._emit,
+            new_id=setup.new_id,
+        )
+        return await own_cancellation(
+            setup.keeper.compact(request, session.view, asked, overflow=overflow)
+        )
+
+    def learn(self, request: LLMRequest, answer: LLMResponse | AttemptFailed) -> None:
+        """Takes note of what the provider counted."""
+        setup = self._setup
+        if setup.keeper is not None and isinstance(answer, LLMResponse):
+            setup.keeper.learn(request, setup.plan.model, answer.usage)
+
+    async def recall(self, view: Transcript) -> tuple[Message, ...]:
+        """What memory brings up."""
+        setup = self._setup
+        assert setup.memory is not None
+        return await setup.memory.recall(setup.session, self._emit)
+
+    async def remember(self, ask: AskAside) -> None:
+        """Lets memory take note of a run that is about to complete."""
+        setup = self._setup
+        assert setup.memory is not None
+        self._remembered = True
+        last = setup.session.last_message
+        text = "" if last is None else last.text
+        await setup.memory.remember(setup.session, Completed(text), text, ask, self._emit)
+
+    async def remember_ending(self, outcome: Outcome, text: str) -> None:
+        """Lets memory take note of a run that has ended, if it has not been asked before."""
+        setup = self._setup
+        if setup.memory is not None and not self._remembered:
+            await setup.memory.remember(setup.session, outcome, text, None, self._emit)

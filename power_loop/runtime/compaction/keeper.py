@@ -1,0 +1,272 @@
+"""Keeps one session's prompts within its model's window, whatever the strategies do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from llm_client.errors import LLMError
+from llm_client.tokens import ModelTokens
+from llm_client.types import LLMRequest, LLMResponse, Message, Text, Transcript, Usage
+from power_loop.errors import OverBudget
+from power_loop.events import CompactionFailed, CompactionRejected
+from power_loop.log import logger
+from power_loop.runtime.asking import Ask
+from power_loop.runtime.compaction.base import (
+    Asked,
+    CompactionPlan,
+    CompactionRefused,
+    Compactor,
+    ContextSize,
+)
+from power_loop.runtime.compaction.contract import broken, shrunk
+from power_loop.runtime.compaction.results import ToolResultCompactor
+from power_loop.runtime.compaction.sizing import Bound, Counters
+from power_loop.runtime.compaction.summary import DefaultCompactor
+from power_loop.runtime.compaction.trim import TrimCompactor
+from power_loop.session.records import ViewChanged
+from power_loop.session.view import COMPACT_NOTE, changed_view
+
+__all__ = ["RECALL_TOOL", "Keeper", "default_compactors"]
+
+RECALL_TOOL = "recall_compacted"
+"""The name of the tool that brings back what has left a view."""
+
+_WORTH_ANOTHER_TRY = 1.1
+"""How much a prompt that could not be made smaller must have grown before that is tried again."""
+
+_REASON_CHARACTERS = 300
+
+
+def default_compactors() -> tuple[Compactor, ...]:
+    """What a loop does that is not told otherwise: old large results first, then a summary."""
+    return ToolResultCompactor(), DefaultCompactor()
+
+
+class _Once:
+    """Lets the model be asked once."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self.used = False
+
+    async def __call__(self, request: LLMRequest, *, within: float) -> LLMResponse:
+        if self.used:
+            raise CompactionRefused("the model has been asked once, which is all there is")
+        self.used = True
+        return await self._ask(request, within=within)
+
+
+class Keeper:
+    """Compacts the view of one session, whatever its strategies do.
+
+    Each plan is held to the contract (see `broken`), and must bring the prompt under the limit at
+    which it was made, or it is not carried out. After the last strategy, older messages are left
+    out by rule. The model is asked once at most.
+
+    Args:
+        strategies: asked in this order, the next one if one is not enough.
+        counters: count tokens.
+        window_of: tokens of a model's window, if that is known.
+        output: tokens kept free for an answer where a request does not say.
+    """
+
+    def __init__(
+        self,
+        strategies: Sequence[Compactor],
+        *,
+        counters: Counters,
+        window_of: Callable[[str], int | None],
+        output: int,
+    ) -> None:
+        self._strategies = (*strategies, TrimCompactor())
+        self._counters = counters
+        self._window_of = window_of
+        self._output = output
+        self._bound = Bound()
+        self._refused: int | None = None
+        self._hopeless = 0
+        self._counted = False
+
+    def _window(self, model: str) -> int | None:
+        """What is known of the window, by a table or because a prompt was refused as too large."""
+        known, refused = self._window_of(model), self._refused
+        return known if refused is None else min(known or refused, refused)
+
+    def _limits(self, request: LLMRequest, model: str) -> list[int]:
+        window = self._window(model)
+        # The last resort has no limit of its own.
+        found = [s.limit(window, self._reserved(request, window)) for s in self._strategies[:-1]]
+        return [limit for limit in found if limit is not None]
+
+    def _reserved(self, request: LLMRequest, window: int | None) -> int:
+        wanted = request.max_output_tokens or self._output
+        # Whoever wants a whole window for an answer would leave nothing to ask with.
+        return wanted if window is None else min(wanted, window // 2)
+
+    async def too_large(self, request: LLMRequest, model: str, *, overflow: bool) -> bool:
+        """Whether the view is to be compacted before `request` is made."""
+        model = request.model or model
+        if overflow:
+            return True
+        limits = self._limits(request, model)
+        if not limits or self._bound.of(request) < min(limits):
+            return False
+        counter = await self._counter(model)
+        prompt = counter.count_request(request).tokens
+        self._counted = True
+        return prompt >= min(limits) and prompt >= self._hopeless
+
+    def learn(self, request: LLMRequest, model: str, usage: Usage) -> None:
+        """Takes note of what a provider counted, if it is counted here at all."""
+        if self._counted:
+            self._counters(request.model or model).learn(request, usage)
+
+    async def compact(
+        self, request: LLMRequest, view: Transcript, asked: Asked, *, overflow: bool
+    ) -> ViewChanged | None:
+        """How `view` is to change, so that `request`, which holds it, becomes smaller."""
+        model = request.model or asked.model
+        counter = await self._counter(model)
+        size = self._size(request, view, asked, counter, overflow=overflow)
+        work = _Work(view, size, asked, window_room=self._room(size))
+        for strategy in self._strategies:
+            if await work.enough(strategy, last=strategy is self._strategies[-1]):
+                break
+        change = work.result()
+        self._hopeless = 0 if change is not None else int(size.prompt * _WORTH_ANOTHER_TRY)
+        if change is None:
+            asked.emit(CompactionFailed(work.why()))
+        return change
+
+    async def _counter(self, model: str) -> ModelTokens:
+        counter = self._counters(model)
+        await counter.load()
+        return counter
+
+    def _room(self, size: ContextSize) -> int | None:
+        return None if size.window is None else size.window - size.reserved_output
+
+    def _size(
+        self,
+        request: LLMRequest,
+        view: Transcript,
+        asked: Asked,
+        counter: ModelTokens,
+        *,
+        overflow: bool,
+    ) -> ContextSize:
+        prompt = counter.count_request(request).tokens
+        model = request.model or asked.model
+        if overflow:
+            self._refused = min(prompt, self._refused or prompt)
+        limits = self._limits(request, model)
+        window = self._window(model)
+        messages = sum(map(counter.count_message, view))
+        return ContextSize(
+            window=window,
+            reserved_output=self._reserved(request, window),
+            overhead=max(0, prompt - messages),
+            messages=messages,
+            limit=min([*limits, prompt]) if overflow else min(limits),
+            overflow=overflow,
+            task=asked.task,
+            model=model,
+            recallable=any(tool.name == RECALL_TOOL for tool in request.tools),
+            count=counter.count_message,
+        )
+
+
+class _Work:
+    """One compaction, as far as it has come."""
+
+    def __init__(
+        self, view: Transcript, size: ContextSize, asked: Asked, *, window_room: int | None
+    ) -> None:
+        self._view = view
+        self._start = size
+        self._size = size
+        self._asked = asked
+        self._ask = _Once(asked.ask)
+        self._room = window_room
+        self._replaced: ViewChanged | None = None
+        self._fold: ViewChanged | None = None
+        self._rejected = ""
+
+    async def enough(self, strategy: Compactor, *, last: bool) -> bool:
+        """Takes the plan of a strategy if it keeps to the contract; whether that is enough."""
+        try:
+            plan = await strategy.compact(self._view, self._size, self._ask)
+        except (CompactionRefused, LLMError, OverBudget) as error:
+            self._reject(strategy.name, f"{type(error).__name__}: {error}")
+            return False
+        except Exception as error:  # noqa: BLE001  foreign code; readers are told
+            logger.warning("compactor %r failed", strategy.name, exc_info=True)
+            self._reject(strategy.name, f"{type(error).__name__}: {error}")
+            return False
+        if plan is None:
+            return False
+        change = self._as_change(plan)
+        why = broken(self._view, change, self._size)
+        if why is not None:
+            self._reject(plan.by, why)
+            return False
+        left = self._size.overhead + shrunk(self._view, change, self._size)
+        if change.cut is not None and not self._fits(left, last=last):
+            self._reject(plan.by, f"the prompt would still have {left} tokens")
+            return False
+        self._take(change, left)
+        return left < self._size.limit
+
+    def _fits(self, tokens: int, *, last: bool) -> bool:
+        if tokens < self._size.limit:
+            return True
+        # There is nothing better: what the model can hold is good enough.
+        return last and (self._room is None or tokens <= self._room)
+
+    def _reject(self, by: str, why: str) -> None:
+        self._rejected = f"{by}: {why}"[:_REASON_CHARACTERS]
+        self._asked.emit(CompactionRejected(by, why[:_REASON_CHARACTERS]))
+
+    def _as_change(self, plan: CompactionPlan) -> ViewChanged:
+        note = None
+        if plan.cut is not None:
+            meta = {"strategy": plan.by, **plan.stamp}
+            parts = (Text(plan.note),)
+            note = Message("user", parts, id=self._asked.new_id(), name=COMPACT_NOTE, meta=meta)
+        return ViewChanged(plan.cut, note, dict(plan.replaced), plan.kept, plan.by)
+
+    def _take(self, change: ViewChanged, left: int) -> None:
+        self._view = Transcript(changed_view(self._view, change))
+        self._size = replace(self._size, messages=left - self._size.overhead)
+        replaced = dict(self._replaced.replaced) if self._replaced else {}
+        self._replaced = replace(change, replaced={**replaced, **change.replaced})
+        if change.cut is not None:
+            self._fold = change
+
+    def result(self) -> ViewChanged | None:
+        """All that was taken, as one change; None if it was nothing, or not enough."""
+        newest = self._replaced
+        if newest is None or not self._fits(self._size.prompt, last=True):
+            return None
+        fold = self._fold or newest
+        staying = {message.id for message in self._view}
+        return replace(
+            fold,
+            replaced={id: parts for id, parts in newest.replaced.items() if id in staying},
+            by=fold.by,
+            before=self._start.prompt,
+            after=self._size.prompt,
+        )
+
+    def why(self) -> str:
+        """Why nothing came of it."""
+        size = self._start
+        if size.overhead >= size.limit:
+            return (
+                f"the system prompt, tools and memory have {size.overhead} tokens, and the whole "
+                f"prompt may have {size.limit}; shorten them, or use a model with a larger window"
+            )
+        must_stay = self._rejected or "nothing may leave the view"
+        return f"the prompt has {size.prompt} tokens and may have {size.limit}; {must_stay}"
