@@ -51,6 +51,7 @@ FIGURES: dict[int, Figure] = {
     12: Figure(("figure_12",), 2_000, 2_000, 200_000),
     13: Figure(("figure_13",), 220, 220, 2_000),
     14: Figure(("figure_14",), 60, 60, 1_000),
+    17: Figure(("figure_17",), 1_200, 1_200, 100_000),
     18: Figure(("figure_18",), 480, 480, 3_000),
     19: Figure(("figure_19",), 144, 144, 1_200),
 }

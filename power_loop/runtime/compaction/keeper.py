@@ -161,15 +161,17 @@ class Keeper:
         model = request.model or asked.model
         if overflow:
             self._refused = min(prompt, self._refused or prompt)
-        limits = self._limits(request, model)
+        limits = [*self._limits(request, model), prompt]
         window = self._window(model)
+        if window is not None:
+            limits.append(window - self._reserved(request, window))
         messages = sum(map(counter.count_message, view))
         return ContextSize(
             window=window,
             reserved_output=self._reserved(request, window),
             overhead=max(0, prompt - messages),
             messages=messages,
-            limit=min([*limits, prompt]) if overflow else min(limits),
+            limit=min(limits),
             overflow=overflow,
             task=asked.task,
             model=model,

@@ -19,6 +19,7 @@ from power_loop.runtime.compaction.base import (
 )
 from power_loop.runtime.compaction.cuts import Cut, cut_of
 from power_loop.runtime.compaction.rendering import rendered
+from power_loop.session.text import repaired_text
 
 __all__ = ["ENGINE", "PROMPT", "DefaultCompactor"]
 
@@ -101,12 +102,12 @@ class DefaultCompactor(Struct, frozen=True, kw_only=True):
         """See `Compactor.compact`."""
         allowed = self._allowed(size)
         cut = cut_of(view, size, allowed + _TOKENS_OF_FRAME, self.keep_exchanges)
-        if cut is None:
+        if cut is None or not _is_worth_it(cut, size):
             return None
         response = await ask(self._request(cut, size, allowed), within=self.timeout)
         if response.tool_calls:
             raise CompactionRefused("the model called a tool instead of summarising")
-        text = response.text.strip()
+        text = repaired_text(response.text).strip()
         if not text:
             raise CompactionRefused("the summary is empty")
         if size.count(Message.user(text)) > allowed * 2:
@@ -139,6 +140,14 @@ class DefaultCompactor(Struct, frozen=True, kw_only=True):
             model=self.model,
             max_output_tokens=allowed,
         )
+
+
+def _is_worth_it(cut: Cut, size: ContextSize) -> bool:
+    """Whether even the shortest summary would be of use."""
+    leaving = sum(map(size.count, cut.leaving))
+    return leaving > 2 * _TOKENS_OF_FRAME and (
+        size.prompt - leaving + _TOKENS_OF_FRAME < size.limit
+    )
 
 
 def _framed(text: str, count: int, *, recallable: bool) -> str:
