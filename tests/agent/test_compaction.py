@@ -1,0 +1,535 @@
+"""A conversation that outgrows its window goes on, and nothing that matters is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from msgspec.structs import replace
+
+from llm_client.errors import ContextOverflow, ServerError
+from llm_client.types import LLMRequest, Message, Text, Usage
+from power_loop import AgentConfig, AgentLoop, Budget, Hooks, tool
+from power_loop.errors import SummaryDrift, UsageError
+from power_loop.events import (
+    CompactionFailed,
+    CompactionRejected,
+    ModelAsked,
+    ModelEnded,
+    PrefixChanged,
+    Stamped,
+    TextDelta,
+    ViewChanged,
+)
+from power_loop.hooks import (
+    COMPACT_AFTER,
+    COMPACT_BEFORE,
+    SESSION_START,
+    CompactAfter,
+    CompactBefore,
+    SessionStart,
+    Skip,
+)
+from power_loop.runtime.compaction.summary import DefaultCompactor
+from power_loop.runtime.compaction.trim import TrimCompactor
+from tests.agent import scripted
+from tests.agent.scripted import Gate, Reply, Scripted, fails, hangs
+from tests.agent.support import EVERY_STORE, StoreKind, check_log, events_of, log_of, opened_store
+
+pytestmark = pytest.mark.anyio
+
+WORDS = "The harbour master counts ships and writes each of them into a book of blue paper. " * 4
+SMALL = AgentConfig(context_window=1200, max_output_tokens=100, system_prompt="Be brief.")
+SUMMARY = "Task: count ships. Facts: the book is blue; berth 7 is closed."
+
+
+def says(text: str) -> Reply:
+    """An answer whose provider does not count: what one would count is for another test."""
+    return replace(scripted.says(text), usage=Usage())
+
+
+def calls(*wanted: tuple[str, str, Mapping[str, Any] | str]) -> Reply:
+    """The same for calls."""
+    return replace(scripted.calls(*wanted), usage=Usage())
+
+
+def is_summary(request: LLMRequest) -> bool:
+    """Whether the loop itself asks, for a summary."""
+    return (request.system or "").startswith("You shorten the record")
+
+
+def chatting(summary: Callable[[], Reply] = lambda: says(SUMMARY)) -> Scripted:
+    """A model that talks, and summarises as told."""
+    return Scripted(by=lambda request: summary() if is_summary(request) else says(WORDS))
+
+
+def summaries(llm: Scripted) -> list[LLMRequest]:
+    """The requests for a summary."""
+    return [request for request in llm.requests if is_summary(request)]
+
+
+async def talk(loop: AgentLoop[Any], turns: int, session: str | None = None) -> str:
+    """Says something that many times; the session."""
+    for turn in range(turns):
+        result = await loop.send(f"Message {turn}: {WORDS}", session)
+        assert result.status == "completed"
+        session = result.session_id
+    assert session is not None
+    return session
+
+
+@pytest.mark.parametrize("kind", EVERY_STORE)
+async def test_a_chat_that_outgrows_its_window_goes_on_with_a_summary(
+    kind: StoreKind, tmp_path: Path
+) -> None:
+    """What it began with and the newest messages stay word for word; all is still in the store."""
+    llm = chatting()
+    async with (
+        opened_store(kind, tmp_path) as store,
+        AgentLoop(llm, store=store, config=SMALL) as loop,
+    ):
+        session = await talk(loop, 12)
+        view = await loop.get_messages(session)
+        notes = [message for message in view if message.name == "compact_note"]
+        assert len(notes) == 1
+        assert SUMMARY in notes[0].text
+        assert view[0].text == f"Message 0: {WORDS}"
+        assert view[1] is notes[0]
+        assert view[-2].text == f"Message 11: {WORDS}"
+        whole = await loop.get_messages(session, include_compacted=True)
+        assert [m.text for m in whole[::2]] == [f"Message {n}: {WORDS}" for n in range(12)]
+        log = await check_log(loop, session)
+        changes = [record for record in log if isinstance(record, ViewChanged)]
+        asked = [r for r in log if isinstance(r, ModelAsked) and r.purpose == "compaction"]
+        assert len(changes) == len(asked) == len(summaries(llm)) >= 2
+        assert all(change.by == "summary" and change.after < change.before for change in changes)
+        assert all(change.before >= 900 > change.after for change in changes)
+    assert llm.illegal == []
+
+
+async def test_what_the_summariser_reads_is_data_without_tools() -> None:
+    """It gets one message, and the older summary is a part of it."""
+
+    @tool
+    async def look() -> str:
+        """Looks."""
+        return "a ship"
+
+    llm = chatting()
+    async with AgentLoop(llm, config=SMALL, tools=[look]) as loop:
+        await talk(loop, 12)
+        first, second, *_ = summaries(llm)
+        assert first.tools == second.tools == ()
+        assert len(first.messages) == 1
+        assert first.messages[0].text.startswith("<record>\n")
+        assert SUMMARY not in first.messages[0].text
+        assert SUMMARY in second.messages[0].text
+        assert first.max_output_tokens == 1200 // 8
+
+
+async def test_a_run_of_many_rounds_keeps_its_task_word_for_word() -> None:
+    """There is one exchange only, so it is cut between an answer and the results before it."""
+
+    @tool
+    async def look(at: int) -> str:
+        """Looks."""
+        return f"{at}: {WORDS}"
+
+    rounds = 40
+
+    def by(request: LLMRequest) -> Reply:
+        if is_summary(request):
+            return says(SUMMARY)
+        made = sum(not is_summary(each) for each in llm.requests)
+        return says("done") if made > rounds else calls((f"c{made}", "look", {"at": made}))
+
+    llm = Scripted(by=by)
+    config = AgentConfig(context_window=2000, max_output_tokens=100, max_rounds=100)
+    async with AgentLoop(llm, tools=[look], config=config) as loop:
+        result = await loop.send("Count all ships; begin at 1.")
+        assert result.status == "completed"
+        last = llm.requests[-1]
+        assert last.messages[0].text == "Count all ships; begin at 1."
+        assert all(len(request.messages) < 30 for request in llm.requests)
+        await check_log(loop, result.session_id)
+    assert llm.illegal == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (lambda: says(""), "the summary is empty"),
+        (lambda: says(WORDS * 40), "longer than was allowed"),
+        (lambda: fails(ServerError("down")), "ServerError: down"),
+        (lambda: calls(("x", "look", {})), "called a tool"),
+    ],
+)
+async def test_a_summariser_that_is_no_use_is_asked_once_and_done_without(
+    reply: Callable[[], Reply], told: str
+) -> None:
+    """Older messages are left out by rule instead; the model is told so."""
+    llm = chatting(reply)
+    seen: list[Stamped] = []
+    async with AgentLoop(llm, config=SMALL) as loop:
+        loop.events.subscribe(seen.append)
+        session = await talk(loop, 8)
+        log = await check_log(loop, session)
+    changes = [record for record in log if isinstance(record, ViewChanged)]
+    assert {change.by for change in changes} == {"trim"}
+    assert len(summaries(llm)) == len(changes)
+    rejected = events_of(CompactionRejected, seen)
+    assert [event.by for event in rejected] == ["summary"] * len(changes)
+    assert told in rejected[0].reason
+    note = changes[-1].note
+    assert note is not None
+    assert "earlier messages are left out" in note.text
+
+
+async def test_a_summariser_that_hangs_is_stopped_in_time() -> None:
+    """Its call is in the ledger as failed, and the run goes on without it."""
+    gate = Gate()
+    llm = chatting(lambda: hangs(gate))
+    config = AgentConfig(
+        context_window=1200, max_output_tokens=100, compactors=[DefaultCompactor(timeout=0.02)]
+    )
+    async with AgentLoop(llm, config=config) as loop:
+        with anyio.fail_after(20):
+            session = await talk(loop, 8)
+        log = await check_log(loop, session)
+    ended = {record.attempt: record for record in log if isinstance(record, ModelEnded)}
+    asides = [r.attempt for r in log if isinstance(r, ModelAsked) and r.purpose]
+    assert asides
+    for attempt in asides:
+        error = ended[attempt].error
+        assert error is not None
+        assert error.type == "Timeout"
+    assert llm.under_way == 0
+
+
+async def test_nobody_reads_a_summary_as_if_it_were_the_answer() -> None:
+    """Its text is in no delta; it is in the note."""
+    llm = chatting()
+    async with AgentLoop(llm, config=SMALL) as loop:
+        session = await talk(loop, 3)
+        said = ""
+        for turn in range(4):
+            async with loop.stream(f"Message {turn}: {WORDS}", session) as run:
+                async for stamped in run:
+                    if isinstance(stamped.event, TextDelta):
+                        said += stamped.event.text
+    assert summaries(llm)
+    assert SUMMARY not in said
+    assert WORDS in said
+
+
+async def test_a_provider_that_refuses_the_prompt_as_too_large_is_asked_once_more() -> None:
+    """Nobody knows its window; afterwards it is taken to be no larger than what was refused."""
+    refused: list[int] = []
+
+    def by(request: LLMRequest) -> Reply:
+        if is_summary(request):
+            return says(SUMMARY)
+        size = sum(len(message.text) for message in request.messages)
+        if size > 3000:
+            refused.append(size)
+            return fails(ContextOverflow("too long", status=400))
+        return says(WORDS)
+
+    llm = Scripted(by=by)
+    async with AgentLoop(llm) as loop:
+        session = await talk(loop, 14)
+        log = await check_log(loop, session)
+    failed = [r for r in log if isinstance(r, ModelEnded) and r.error is not None]
+    assert len(failed) == len(refused) == 1
+    assert len([r for r in log if isinstance(r, ViewChanged)]) >= 2
+    assert llm.illegal == []
+
+
+async def test_a_prompt_that_is_refused_again_ends_the_run_with_the_provider_s_error() -> None:
+    """One compaction, one more try: it does not go on for ever, and the session can go on."""
+    stubborn = [True]
+
+    def by(request: LLMRequest) -> Reply:
+        if is_summary(request):
+            return says(SUMMARY)
+        if stubborn[0] and len(llm.requests) > 6:
+            return fails(ContextOverflow("too long", status=400))
+        return says(WORDS)
+
+    llm = Scripted(by=by)
+    async with AgentLoop(llm) as loop:
+        session = await talk(loop, 6)
+        asked = len(llm.requests)
+        with pytest.raises(ContextOverflow):
+            await loop.send("more", session)
+        assert len(llm.requests) - asked == 3, "the call, a summary, the call once more"
+        stubborn[0] = False
+        assert (await loop.send("again", session)).status == "completed"
+        await check_log(loop, session)
+
+
+async def test_a_window_smaller_than_the_system_prompt_is_told_and_not_made_worse() -> None:
+    """There is nothing to leave out; the provider has the last word."""
+    llm = chatting()
+    config = AgentConfig(context_window=300, max_output_tokens=50, system_prompt=WORDS * 5)
+    seen: list[Stamped] = []
+    async with AgentLoop(llm, config=config) as loop:
+        loop.events.subscribe(seen.append)
+        result = await loop.send("hello")
+        await check_log(loop, result.session_id)
+    assert result.status == "completed"
+    (failed,) = events_of(CompactionFailed, seen)
+    assert "system prompt, tools and memory have" in failed.reason
+    assert "larger window" in failed.reason
+    assert summaries(llm) == []
+
+
+async def test_a_message_larger_than_the_window_wedges_no_session() -> None:
+    """The provider refuses it; later messages are answered."""
+
+    def by(request: LLMRequest) -> Reply:
+        if is_summary(request):
+            return says(SUMMARY)
+        size = sum(len(message.text) for message in request.messages)
+        too_long = ContextOverflow("too long", status=400)
+        return fails(too_long) if size > 5000 else says("fine")
+
+    llm = Scripted(by=by)
+    async with AgentLoop(llm, config=SMALL) as loop:
+        session = (await loop.send("hi")).session_id
+        with pytest.raises(ContextOverflow):
+            await loop.send("huge " * 3000, session)
+        assert (await loop.send("small", session)).final_text == "fine"
+        assert (await talk(loop, 6, session)) == session
+        await check_log(loop, session)
+    assert llm.illegal == []
+
+
+async def test_a_run_that_is_cancelled_while_it_summarises_leaves_its_session_legal() -> None:
+    """The view is as it was, and the next run summarises once more."""
+    gate = Gate()
+    waits = [True]
+    llm = chatting(lambda: hangs(gate) if waits[0] else says(SUMMARY))
+    async with AgentLoop(llm, config=SMALL) as loop:
+        session = await talk(loop, 2)
+        async with anyio.create_task_group() as tasks:
+
+            async def go_on() -> None:
+                for _ in range(4):
+                    await loop.send(WORDS, session)
+
+            tasks.start_soon(go_on)
+            with anyio.fail_after(20):
+                await gate.reached.wait()
+            before = await loop.get_messages(session)
+            tasks.cancel_scope.cancel()
+        log = await check_log(loop, session)
+        assert isinstance(log[-2], ModelEnded)
+        assert log[-2].status == "cancelled"
+        assert await loop.get_messages(session) == before
+        waits[0] = False
+        assert (await loop.resume(session)).status == "completed"
+        await check_log(loop, session)
+    assert llm.illegal == []
+
+
+async def test_a_message_that_cannot_wait_breaks_off_a_summary() -> None:
+    """What the summary had said by then is no answer, and enters no view."""
+    gate = Gate()
+    waits = [True]
+    llm = chatting(lambda: hangs(gate, "Task: half a summ") if waits[0] else says(SUMMARY))
+    async with AgentLoop(llm, config=SMALL) as loop:
+        session = await talk(loop, 2)
+        async with anyio.create_task_group() as tasks:
+
+            async def go_on() -> None:
+                for _ in range(5):
+                    await loop.send(WORDS, session)
+
+            tasks.start_soon(go_on)
+            with anyio.fail_after(20):
+                await gate.reached.wait()
+            waits[0] = False
+            await loop.steer(session, "Stop that and listen.", mode="interrupt")
+        view = await loop.get_messages(session)
+        assert all("half a summ" not in message.text for message in view)
+        assert any(message.text == "Stop that and listen." for message in view)
+        await check_log(loop, session)
+    assert llm.illegal == []
+
+
+async def test_a_budget_that_has_nothing_left_for_a_summary_is_not_exceeded_by_one() -> None:
+    """Older messages are left out by rule, which costs nothing."""
+    llm = chatting()
+    async with AgentLoop(llm, config=SMALL) as loop:
+        session = await talk(loop, 4)
+        budget = Budget(tokens=545, when_short="end")
+        result = await loop.send(f"{WORDS} {WORDS}", session, budget=budget)
+        assert result.status == "completed"
+        log = await check_log(loop, session)
+    assert [record.by for record in log if isinstance(record, ViewChanged)] == ["trim"]
+    assert summaries(llm) == []
+
+
+async def test_a_handler_may_forbid_a_compaction_and_hears_of_one() -> None:
+    """It is asked only when the prompt is too large, and told how large it was."""
+    hooks = Hooks()
+    asked: list[int] = []
+    heard: list[CompactAfter[Any]] = []
+
+    @hooks.on(COMPACT_BEFORE)
+    def guard(context: CompactBefore[Any]) -> Skip | None:
+        asked.append(len(context.messages))
+        return Skip("not now") if len(context.messages) == 11 else None
+
+    @hooks.on(COMPACT_AFTER)
+    def hear(context: CompactAfter[Any]) -> None:
+        heard.append(context)
+
+    llm = chatting()
+    async with AgentLoop(llm, config=SMALL, hooks=hooks) as loop:
+        session = await talk(loop, 9)
+        await check_log(loop, session)
+    assert asked[:2] == [11, 13]
+    assert heard[0].by == "summary"
+    assert heard[0].tokens_before > heard[0].tokens_after > 0
+    assert heard[0].messages_before > heard[0].messages_after
+
+
+async def test_a_resumed_run_keeps_a_summary_and_refuses_one_made_otherwise() -> None:
+    """It is never made again; whoever wants to go on with it says so."""
+    llm = chatting()
+    async with AgentLoop(llm, config=SMALL) as loop:
+        session = await talk(loop, 6)
+        store = loop.store
+        notes = [m for m in await loop.get_messages(session) if m.name == "compact_note"]
+    assert dict(notes[0].meta or {}).keys() == {"strategy", "engine", "model", "prompt"}
+    stopped = AgentConfig(
+        context_window=1200,
+        max_output_tokens=100,
+        max_rounds=1,
+        compactors=[DefaultCompactor(model="cheap")],
+    )
+
+    @tool
+    async def look() -> str:
+        """Looks."""
+        return "seen"
+
+    asked = Scripted(calls(("c", "look", {})), says("where I stand"), says("on"))
+    async with AgentLoop(asked, config=stopped, store=store, tools=[look]) as loop:
+        limited = await loop.send("look", session)
+        assert limited.status == "round_limit"
+        with pytest.raises(SummaryDrift, match="model 'scripted', which is 'cheap' now") as raised:
+            await loop.resume(session)
+        assert (raised.value.field, raised.value.now) == ("model", "cheap")
+        with pytest.raises(UsageError, match="allow_drift is True or False"):
+            await loop.resume(session, allow_drift="yes")  # pyright: ignore[reportArgumentType]
+        result = await loop.resume(session, allow_drift=True)
+        assert result.status == "completed"
+        kept = [m for m in await loop.get_messages(session) if m.name == "compact_note"]
+        assert kept == notes
+    assert [request for request in asked.requests if is_summary(request)] == []
+
+
+async def test_a_cheaper_model_can_be_asked_for_summaries() -> None:
+    """Of the same service, and it is in the ledger under its own name."""
+    llm = chatting()
+    config = AgentConfig(
+        context_window=1200, max_output_tokens=100, compactors=[DefaultCompactor(model="cheap")]
+    )
+    async with AgentLoop(llm, config=config) as loop:
+        session = await talk(loop, 8)
+        log = await check_log(loop, session)
+    assert {request.model for request in summaries(llm)} == {"cheap"}
+    assert {r.model for r in log if isinstance(r, ModelAsked) and r.purpose} == {"cheap"}
+
+
+async def test_what_is_pinned_stays_word_for_word_through_every_compaction() -> None:
+    """Wherever it stands."""
+    llm = chatting()
+    hooks = Hooks()
+
+    @hooks.on(SESSION_START)
+    def pin(context: SessionStart[Any]) -> SessionStart[Any] | None:
+        if len(context.messages) != 3:
+            return None
+        fact = Message("user", (Text("Never moor at berth 7."),), meta={"pinned": "host"})
+        return replace(context, append=(fact,))
+
+    config = AgentConfig(
+        context_window=1200, max_output_tokens=100, compactors=[TrimCompactor(keep_exchanges=1)]
+    )
+    async with AgentLoop(llm, config=config, hooks=hooks) as loop:
+        session = await talk(loop, 12)
+        view = await loop.get_messages(session)
+        assert [m.text for m in view].count("Never moor at berth 7.") == 1
+        assert len([r for r in await log_of(loop, session) if isinstance(r, ViewChanged)]) > 2
+        await check_log(loop, session)
+
+
+async def test_the_prefix_moves_only_where_an_event_says_why() -> None:
+    """Between compactions each request begins with the one before it."""
+
+    @tool
+    async def look(at: int) -> str:
+        """Looks."""
+        return f"{at}: {WORDS}"
+
+    def by(request: LLMRequest) -> Reply:
+        if is_summary(request):
+            return says(SUMMARY)
+        made = sum(not is_summary(each) for each in llm.requests)
+        return says("done") if made > 20 else calls((f"c{made}", "look", {"at": made}))
+
+    llm = Scripted(by=by)
+    seen: list[Stamped] = []
+    config = AgentConfig(context_window=2000, max_output_tokens=100, max_rounds=100)
+    async with AgentLoop(llm, tools=[look], config=config) as loop:
+        loop.events.subscribe(seen.append)
+        result = await loop.send("Count all ships.")
+        log = await check_log(loop, result.session_id)
+    moved = events_of(PrefixChanged, seen)
+    assert {event.reason for event in moved} == {"compaction"}
+    assert {event.first_difference for event in moved} == {"messages[1]"}
+    assert len(moved) == len([record for record in log if isinstance(record, ViewChanged)])
+    requests = [request for request in llm.requests if not is_summary(request)]
+    same = sum(
+        list(now.messages[: len(last.messages)]) == list(last.messages)
+        for last, now in pairwise(requests)
+    )
+    assert same == len(requests) - 1 - len(moved)
+
+
+async def test_without_compactors_a_view_is_left_alone() -> None:
+    """Whoever turns it off has the provider's error."""
+    llm = Scripted(says("one"), fails(ContextOverflow("too long", status=400)))
+    config = AgentConfig(compactors=())
+    async with AgentLoop(llm, config=config) as loop:
+        session = (await loop.send("hi")).session_id
+        with pytest.raises(ContextOverflow):
+            await loop.send("more", session)
+        assert len(llm.requests) == 2
+        await check_log(loop, session)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "٣"])
+def test_a_threshold_in_the_environment_must_be_a_number_of_tokens(value: str) -> None:
+    """It is read where somebody asks for it, and nowhere else."""
+    with pytest.raises(UsageError, match="CONTEXT_COMPACT_THRESHOLD must be a number of tokens"):
+        DefaultCompactor.from_env({"CONTEXT_COMPACT_THRESHOLD": value})
+
+
+def test_a_threshold_from_the_environment_comes_before_the_share_of_the_window() -> None:
+    """Without it, three quarters of the window, or what an answer leaves of it."""
+    assert DefaultCompactor.from_env({}) == DefaultCompactor()
+    compactor = DefaultCompactor.from_env({"CONTEXT_COMPACT_THRESHOLD": " 9000 "})
+    assert compactor.limit(None, 0) == 9000
+    assert compactor.limit(128_000, 4096) == 9000
+    assert DefaultCompactor().limit(100_000, 4096) == 75_000
+    assert DefaultCompactor().limit(8_000, 4_000) == 4_000
+    assert DefaultCompactor().limit(None, 4096) is None
