@@ -24,7 +24,7 @@ from power_loop.session.machine import Session
 from power_loop.session.outcome import Outcome, status_of
 from power_loop.session.text import repaired_strings, repaired_text
 
-__all__ = ["RunMemory"]
+__all__ = ["MemoryUnusable", "RunMemory"]
 
 _ANY_MODEL = ""
 """Counted by its characters: a vocabulary takes longer to load than a recall may take."""
@@ -35,7 +35,7 @@ _LEAST_TOKENS = 16
 _T = TypeVar("_T")
 
 
-class _Failed(Exception):
+class MemoryUnusable(Exception):
     """What a provider gave cannot be used."""
 
 
@@ -123,19 +123,19 @@ def _usable(found: object, tokens: int) -> tuple[Message, ...]:
     """What was recalled, as far as a request can hold it and its share of the prompt lasts.
 
     Raises:
-        _Failed: it is something else.
+        MemoryUnusable: it is something else.
     """
     if not isinstance(found, list | tuple):
-        raise _Failed(f"recall gives a sequence of messages, not a {type(found).__name__}")
+        raise MemoryUnusable(f"recall gives a sequence of messages, not a {type(found).__name__}")
     counter = llm_client.ModelTokens(_ANY_MODEL)
     kept: list[Message] = []
     for message in cast("Sequence[object]", found):
         if tokens < _LEAST_TOKENS:
             break
         if not isinstance(message, Message) or message.role not in ("user", "system"):
-            raise _Failed("recall gives messages of role user or system only")
+            raise MemoryUnusable("recall gives messages of role user or system only")
         if not all(isinstance(part, Text) for part in message.parts) or not message.text.strip():
-            raise _Failed("recall gives messages of text only")
+            raise MemoryUnusable("recall gives messages of text only")
         fitting = _within(message, tokens)
         tokens -= counter.count_message(fitting)
         kept.append(fitting)
