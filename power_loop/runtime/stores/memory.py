@@ -42,6 +42,7 @@ from power_loop.runtime.stores.common import (
     title_of,
     tree_position,
 )
+from power_loop.runtime.stores.memory_notes import MemoryNotes
 from power_loop.runtime.stores.waiting import Waiters, Watchers, wake
 
 __all__ = ["MemoryStore"]
@@ -148,6 +149,7 @@ class MemoryStore:
     immediate: bool = True
 
     def __init__(self) -> None:
+        self.notes = MemoryNotes()
         self._lock = Lock()
         self._logs: dict[str, _Log] = {}
         self._waiters = Waiters()
@@ -334,6 +336,7 @@ class MemoryStore:
                 log.parent.children.remove(log)
             for each in doomed:
                 del self._logs[each.id]
+                self.notes.drop_session(each.id)
         for each in doomed:
             wake(self._waiters.below(each.id, None))
         return len(doomed)
