@@ -43,20 +43,21 @@ T = TypeVar("T")
 
 _Rows = Sequence[Sequence[Any]]
 
-_SEARCH = """WITH found AS MATERIALIZED (
-    SELECT n.id, n.search, length(n.search)::float8 AS size FROM @notes n
-    WHERE WHICH AND n.search @@ %s::tsquery),
-  hits AS MATERIALIZED (
-    SELECT f.id, f.size, a.term FROM unnest(%s::text[]) a(term)
-    JOIN found f ON f.search @@ a.term::tsquery),
+# Without a join, whose plan would hang on statistics that a young table has not.
+_SEARCH = """WITH asked AS MATERIALIZED (
+    SELECT i, term::tsquery AS term FROM unnest(%s::text[]) WITH ORDINALITY a(term, i)),
+  found AS MATERIALIZED (
+    SELECT COLUMNS, length(n.search)::float8 AS size,
+      ARRAY(SELECT a.i FROM asked a WHERE n.search @@ a.term) AS hits
+    FROM @notes n WHERE WHICH AND n.search @@ %s::tsquery),
   total AS (SELECT count(*)::float8 AS notes FROM @notes n WHERE WHICH),
+  counts AS (SELECT i, count(*)::float8 AS notes FROM found, unnest(hits) i GROUP BY i),
   worth AS (
-    SELECT h.term, ln(1 + (t.notes - count(*) + 0.5) / (count(*) + 0.5)) AS worth
-    FROM hits h CROSS JOIN total t GROUP BY h.term, t.notes),
-  ranked AS (
-    SELECT h.id, sum(w.worth) / (1.3 + 0.9 * h.size / (SELECT avg(size) FROM found)) AS score
-    FROM hits h JOIN worth w USING (term) GROUP BY h.id, h.size)
-  SELECT COLUMNS FROM ranked r JOIN @notes n USING (id) ORDER BY r.score DESC, NEWEST LIMIT %s
+    SELECT array_agg(ln(1 + (t.notes - h.notes + 0.5) / (h.notes + 0.5)) ORDER BY a.i) AS each
+    FROM total t, asked a LEFT JOIN counts h USING (i))
+  SELECT COLUMNS FROM found n ORDER BY
+    (SELECT sum((SELECT w.each FROM worth w)[i]) FROM unnest(n.hits) i)
+      / (1.3 + 0.9 * n.size / (SELECT avg(size) FROM found)) DESC, NEWEST LIMIT %s
 """
 _LIST = "SELECT COLUMNS FROM @notes n WHERE WHICH ORDER BY NEWEST LIMIT %s"
 _UPDATE = "UPDATE @notes n SET text = %s, search = array_to_tsvector(%s::text[]) WHERE WHICH"
@@ -91,7 +92,7 @@ class PostgresNotes:
         if not terms:
             return ()
         where, values = condition(which, "%s")
-        arguments = (*values, " | ".join(terms), terms, *values, max(0, limit))
+        arguments = (terms, *values, " | ".join(terms), *values, max(0, limit))
         return await self._notes((filled(_SEARCH, where), arguments))
 
     async def list(
