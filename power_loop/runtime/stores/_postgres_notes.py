@@ -60,7 +60,8 @@ _SEARCH = """WITH asked AS MATERIALIZED (
       / (1.3 + 0.9 * n.size / (SELECT avg(size) FROM found)) DESC, NEWEST LIMIT %s
 """
 _LIST = "SELECT COLUMNS FROM @notes n WHERE WHICH ORDER BY NEWEST LIMIT %s"
-_UPDATE = "UPDATE @notes n SET text = %s, search = array_to_tsvector(%s::text[]) WHERE WHICH"
+_UPDATE = """UPDATE @notes n SET text = %s, created = %s, search = array_to_tsvector(%s::text[])
+  WHERE WHICH"""
 
 
 class PostgresNotes:
@@ -79,11 +80,13 @@ class PostgresNotes:
         check_note(note, limit, when_full)
         await self._do(self._writer, _Add(note, limit, when_full))
 
-    async def update(self, which: NoteFilter, text: str) -> int:
+    async def update(self, which: NoteFilter, text: str, created: float) -> int:
         """See `NoteStore.update`."""
         check_text(text)
         where, values = condition(which, "%s")
-        change = _Change(filled(_UPDATE, where), (text, _lexemes(text), *values), repeatable=True)
+        change = _Change(
+            filled(_UPDATE, where), (text, created, _lexemes(text), *values), repeatable=True
+        )
         return await self._do(self._writer, change)
 
     async def search(self, query: str, which: NoteFilter, *, limit: int = 10) -> Sequence[Note]:

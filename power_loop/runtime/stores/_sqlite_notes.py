@@ -89,13 +89,13 @@ class SQLiteNotes:
         check_note(note, limit, when_full)
         await self._do(self._writer, _Add(note, limit, when_full))
 
-    async def update(self, which: NoteFilter, text: str) -> int:
+    async def update(self, which: NoteFilter, text: str, created: float) -> int:
         """See `NoteStore.update`."""
         check_text(text)
         where, values = condition(which, "?")
         words = " ".join(words_of(text))
-        sql = filled("UPDATE notes AS n SET text = ?, words = ? WHERE WHICH", where)
-        return await self._do(self._writer, _Change(sql, (text, words, *values)))
+        sql = filled("UPDATE notes AS n SET text = ?, created = ?, words = ? WHERE WHICH", where)
+        return await self._do(self._writer, _Change(sql, (text, created, words, *values)))
 
     async def search(self, query: str, which: NoteFilter, *, limit: int = 10) -> Sequence[Note]:
         """See `NoteStore.search`."""

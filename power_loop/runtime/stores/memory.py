@@ -144,6 +144,9 @@ class MemoryStore:
     It keeps records as they are, without encoding them; no method but `wait` ever suspends. It may
     be used from several event loops and threads at once. A lease is held until it is released:
     whoever could die holding one takes the store along.
+
+    Attributes:
+        notes: what agents remember across sessions, for as long as the process lives.
     """
 
     immediate: bool = True

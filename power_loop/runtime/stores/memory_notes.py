@@ -56,12 +56,13 @@ class MemoryNotes:
                     del self._notes[old.id]
             self._notes[note.id] = _kept(note)
 
-    async def update(self, which: NoteFilter, text: str) -> int:
+    async def update(self, which: NoteFilter, text: str, created: float) -> int:
         """See `NoteStore.update`."""
         check_text(text)
         with self._lock:
             found = [*self._found(which)]
-            self._notes |= {note.id: _kept(replace(note, text=text)) for note in found}
+            for note in found:
+                self._notes[note.id] = _kept(replace(note, text=text, created=created))
         return len(found)
 
     async def search(self, query: str, which: NoteFilter, *, limit: int = 10) -> Sequence[Note]:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from llm_client.types import Text
 from power_loop.errors import UsageError
+from power_loop.runtime.stores.base import Store
 from power_loop.session.text import is_sound
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "NoteKind",
     "NoteScope",
     "NoteStore",
+    "StoreWithNotes",
     "WhenFull",
     "all_notes",
     "check_note",
@@ -56,7 +58,7 @@ class Note(Struct, frozen=True, kw_only=True):
         session: the session in which.
         text: what is remembered.
         kind: see `NoteKind`.
-        created: seconds since the epoch.
+        created: when its text was written, in seconds since the epoch.
         run: the run in which it was written.
     """
 
@@ -116,8 +118,8 @@ class NoteStore(Protocol):
         """
         ...
 
-    async def update(self, which: NoteFilter, text: str) -> int:
-        """Gives the notes another text; returns how many there were.
+    async def update(self, which: NoteFilter, text: str, created: float) -> int:
+        """Gives the notes another text, of another time; returns how many there were.
 
         Raises:
             UsageError: the text says nothing, is not valid, or is too long.
@@ -144,6 +146,15 @@ class NoteStore(Protocol):
 
     async def delete(self, which: NoteFilter) -> int:
         """Deletes notes for good; returns how many."""
+        ...
+
+
+class StoreWithNotes(Store, Protocol):
+    """**Protocol**: a store that keeps notes beside its sessions, as all that come with us do."""
+
+    @property
+    def notes(self) -> NoteStore:
+        """The notes; released with the store."""
         ...
 
 
