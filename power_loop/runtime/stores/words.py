@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from unicodedata import category, normalize
 
 from msgspec import Struct
@@ -22,7 +21,8 @@ _LONGEST = 64
 """Characters of a word; what is longer is no word, but data, and is known by its beginning."""
 _ENDS = 2_000
 """Characters that are looked at, at each end of a long query."""
-_TERMS = 64
+_FIRST, _LAST = 12, 20
+"""Words that are looked for, of a query that has more."""
 _PREFIX = 4
 """Characters from which on a word stands for longer ones that begin with it, too."""
 
@@ -64,7 +64,10 @@ def terms_of(query: str) -> list[Term]:
         query = f"{query[:_ENDS]} {query[-_ENDS:]}"
     words = dict.fromkeys(words_of(query))
     telling = [word for word in words if word not in _COMMON and word + "s" not in _COMMON]
-    return [*islice(_terms(telling or words), _TERMS)]
+    telling = telling or [*words]
+    if len(telling) > _FIRST + _LAST:
+        telling = telling[:_FIRST] + telling[-_LAST:]
+    return [*_terms(telling)]
 
 
 def _terms(words: Iterable[str]) -> Iterator[Term]:
