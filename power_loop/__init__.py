@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from power_loop.agent.deciding import Decision
     from power_loop.agent.extensions import Extension, Subscription, installed_extensions
     from power_loop.agent.loop import AgentLoop
+    from power_loop.agent.note_tools import note_tools
     from power_loop.agent.opening import PendingCall
     from power_loop.agent.requests import ApprovalRequest, InputRequest
     from power_loop.agent.responding import CallbackResponder, Responder
@@ -61,8 +62,19 @@ if TYPE_CHECKING:
     from power_loop.runtime.budget.limits import Budget
     from power_loop.runtime.budget.shared import SharedBudget
     from power_loop.runtime.cancellation import CancellationToken
+    from power_loop.runtime.memory.fact_memory import FactMemory
+    from power_loop.runtime.memory.note_memory import NoteMemory
+    from power_loop.runtime.memory.policy import NotesPolicy
+    from power_loop.runtime.memory.tagging import tag_as_memory
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
+    from power_loop.runtime.stores.notes import (
+        Note,
+        NoteFilter,
+        NoteStore,
+        export_memory,
+        forget_memory,
+    )
     from power_loop.runtime.stores.opening import open_store
     from power_loop.runtime.stores.postgres import PostgresStore
     from power_loop.runtime.stores.sqlite import SQLiteStore
@@ -128,6 +140,17 @@ __all__ = [  # noqa: RUF022  grouped by use
     "SessionUsage",
     "export_session",
     "import_session",
+    # memory
+    "FactMemory",
+    "Note",
+    "NoteFilter",
+    "NoteMemory",
+    "NoteStore",
+    "NotesPolicy",
+    "export_memory",
+    "forget_memory",
+    "note_tools",
+    "tag_as_memory",
     # stores
     "MemoryStore",
     "PostgresStore",
@@ -173,6 +196,7 @@ _HOME = {
     "power_loop.agent.deciding": ("Decision",),
     "power_loop.agent.extensions": ("Extension", "Subscription", "installed_extensions"),
     "power_loop.agent.loop": ("AgentLoop",),
+    "power_loop.agent.note_tools": ("note_tools",),
     "power_loop.agent.opening": ("PendingCall",),
     "power_loop.agent.requests": ("ApprovalRequest", "InputRequest"),
     "power_loop.agent.responding": ("CallbackResponder", "Responder"),
@@ -192,8 +216,19 @@ _HOME = {
     "power_loop.runtime.budget.limits": ("Budget",),
     "power_loop.runtime.budget.shared": ("SharedBudget",),
     "power_loop.runtime.cancellation": ("CancellationToken",),
+    "power_loop.runtime.memory.fact_memory": ("FactMemory",),
+    "power_loop.runtime.memory.note_memory": ("NoteMemory",),
+    "power_loop.runtime.memory.policy": ("NotesPolicy",),
+    "power_loop.runtime.memory.tagging": ("tag_as_memory",),
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),
+    "power_loop.runtime.stores.notes": (
+        "Note",
+        "NoteFilter",
+        "NoteStore",
+        "export_memory",
+        "forget_memory",
+    ),
     "power_loop.runtime.stores.opening": ("open_store",),
     "power_loop.runtime.stores.postgres": ("PostgresStore",),
     "power_loop.runtime.stores.sqlite": ("SQLiteStore",),

@@ -14,6 +14,7 @@ PowerLoopError
 │  ├─ NothingToResume
 │  ├─ SummaryDrift             a summary was made in another way than it would be now
 │  └─ SubAgentFailed           a sub-agent did not come to its answer, and was not to be told of
+├─ NotesFull                   as many notes are kept as may be
 ├─ ToolError                   a tool says no; the model is told
 ├─ ArchiveInvalid              a file is no archive of a session, or not as it was written
 ├─ OutputInvalid               the model's answer does not fit the type asked for
@@ -43,6 +44,7 @@ __all__ = [
     "FollowUpQueued",
     "HookError",
     "InvalidInput",
+    "NotesFull",
     "NothingToResume",
     "OutputInvalid",
     "OverBudget",
@@ -217,6 +219,21 @@ class SubAgentFailed(SessionError):
         )
         self.agent = agent
         self.ending = ending
+
+
+class NotesFull(PowerLoopError):
+    """`owner` has as many notes as may be kept, so that no other was added.
+
+    Delete some, or let the oldest give way.
+    """
+
+    def __init__(self, owner: str, limit: int) -> None:
+        super().__init__(
+            f"{owner!r} has {limit} notes, as many as may be kept; forget some first, or let the "
+            "oldest give way (when_full='fifo')"
+        )
+        self.owner = owner
+        self.limit = limit
 
 
 class ToolError(PowerLoopError):

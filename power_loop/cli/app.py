@@ -20,6 +20,7 @@ from power_loop.cli import (
     doctor,
     explain,
     history,
+    memory,
     resume,
     sessions,
     store,
@@ -120,6 +121,8 @@ def _parser(settings: CliSettings) -> ArgumentParser:
     _add_running(commands, common)
     _add_looking(commands, common)
     _add_replay(commands, common)
+    memory_parser = _command(commands, "memory", "list, export or forget what agents remember")
+    memory.add_memory(memory_parser.add_subparsers(required=True, metavar="COMMAND"), common)
     _add_store(commands, common)
     return parser
 

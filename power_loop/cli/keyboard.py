@@ -13,7 +13,9 @@ import anyio
 import anyio.from_thread
 from anyio.lowlevel import current_token
 
-__all__ = ["Lines", "at_keyboard", "read_lines"]
+from power_loop.errors import UsageError
+
+__all__ = ["Lines", "agreed", "at_keyboard", "read_lines"]
 
 _PIECE = 65536
 
@@ -41,6 +43,20 @@ class Lines:
 def at_keyboard() -> bool:
     """Whether somebody types there, who wants a prompt."""
     return sys.__stdin__ is not None and sys.__stdin__.isatty()
+
+
+async def agreed(question: str) -> bool:
+    """Whether somebody says yes to a question.
+
+    Raises:
+        UsageError: nobody can be asked here.
+    """
+    if not at_keyboard():
+        raise UsageError("nobody can be asked here whether to delete; say it with --yes")
+    print(question, "[y/N] ", end="", file=sys.stderr, flush=True)
+    lines = Lines()
+    read_lines(lines.put)
+    return (await lines.get() or "").lower() in ("y", "yes")
 
 
 def read_lines(typed: Callable[[str | None], None]) -> None:

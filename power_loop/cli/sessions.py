@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 
 from power_loop.agent.feed import EventStream
 from power_loop.cli.display import JsonDisplay
-from power_loop.cli.keyboard import Lines, at_keyboard, read_lines
+from power_loop.cli.keyboard import agreed
 from power_loop.cli.timeline import counted, describe, timeline
-from power_loop.errors import UsageError
 from power_loop.events import Stamped
 from power_loop.runtime.stores.base import SessionInfo, SessionQuery, Store
 from power_loop.runtime.stores.pruning import prune
@@ -53,7 +52,8 @@ async def prune_sessions(args: Namespace, store: Store) -> int:
         print(f"would delete {counted(len(due), 'session')}, with all below")
         print("".join(f"{session}\n" for session in due), end="")
         return 0
-    if not args.yes and not await _agreed(len(due)):
+    question = f"Delete {counted(len(due), 'session')}, with all below?"
+    if not args.yes and not await agreed(question):
         print("nothing was deleted", file=sys.stderr)
         return 1
     done = await prune(store, before, query=query)
@@ -61,16 +61,6 @@ async def prune_sessions(args: Namespace, store: Store) -> int:
     for session in done.busy:
         print(f"not deleted, somebody is running it: {session}", file=sys.stderr)
     return 0
-
-
-async def _agreed(count: int) -> bool:
-    if not at_keyboard():
-        raise UsageError("nobody can be asked here whether to delete; say it with --yes")
-    question = f"Delete {counted(count, 'session')}, with all below? [y/N] "
-    print(question, end="", file=sys.stderr, flush=True)
-    lines = Lines()
-    read_lines(lines.put)
-    return (await lines.get() or "").lower() in ("y", "yes")
 
 
 def _print(sessions: Iterable[SessionInfo]) -> None:

@@ -10,7 +10,17 @@ import msgspec
 
 from power_loop.agent.result import Status
 
-__all__ = ["approval", "decision", "duration", "natural", "noted", "pair", "positive", "status"]
+__all__ = [
+    "approval",
+    "decision",
+    "duration",
+    "name",
+    "natural",
+    "noted",
+    "pair",
+    "positive",
+    "status",
+]
 
 _LARGEST = 2**31 - 1
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
@@ -26,6 +36,13 @@ def positive(text: str) -> int:
 def natural(text: str) -> int:
     """A whole number from 0."""
     return _number(text, 0)
+
+
+def name(text: str) -> str:
+    """A name, which is not empty."""
+    if not text:
+        raise ArgumentTypeError("a name must not be empty")
+    return text
 
 
 def duration(text: str) -> int:

@@ -84,6 +84,8 @@ class ToolContext(Generic[DepsT]):
             services that can recognise a repeated request.
         attempt: 1, and one more for each time the call is made again.
         deps: what the caller gave to `send(…, deps=…)`.
+        user: the person that the agent works for; "" where nobody said.
+        agent: the agent's name; "" where it has none.
     """
 
     __slots__ = (
@@ -92,6 +94,7 @@ class ToolContext(Generic[DepsT]):
         "_asked",
         "_reason",
         "_report",
+        "agent",
         "attempt",
         "call_id",
         "deps",
@@ -99,6 +102,7 @@ class ToolContext(Generic[DepsT]):
         "run_id",
         "session_id",
         "tool",
+        "user",
     )
 
     def __init__(
@@ -111,6 +115,8 @@ class ToolContext(Generic[DepsT]):
         idempotency_key: str,
         attempt: int,
         deps: DepsT,
+        user: str = "",
+        agent: str = "",
         cancel_reason: Callable[[], str | None] = _never_cancelled,
         report: Callable[[str, float | None, Any], None] = _unheard,
         announce: Callable[[str, Any], None] = _unannounced,
@@ -127,6 +133,8 @@ class ToolContext(Generic[DepsT]):
         self.idempotency_key = idempotency_key
         self.attempt = attempt
         self.deps = deps
+        self.user = user
+        self.agent = agent
         self._reason = cancel_reason
         self._report = report
         self._announce = announce
@@ -143,6 +151,8 @@ class ToolContext(Generic[DepsT]):
         tool: str = "tool",
         idempotency_key: str = "key",
         attempt: int = 1,
+        user: str = "",
+        agent: str = "",
         cancel_reason: Callable[[], str | None] = _never_cancelled,
         report: Callable[[str, float | None, Any], None] = _unheard,
         announce: Callable[[str, Any], None] = _unannounced,
@@ -156,6 +166,8 @@ class ToolContext(Generic[DepsT]):
             idempotency_key=idempotency_key,
             attempt=attempt,
             deps=deps,
+            user=user,
+            agent=agent,
             cancel_reason=cancel_reason,
             report=report,
             announce=announce,

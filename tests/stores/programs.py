@@ -18,11 +18,12 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from power_loop.errors import Fenced, PowerLoopError, SessionBusy
+from power_loop.errors import Fenced, NotesFull, PowerLoopError, SessionBusy
 from power_loop.runtime.stores._sqlite_open import Settings, connect
 from power_loop.runtime.stores.base import CancelRequested
+from power_loop.runtime.stores.notes import EVERY_NOTE, WhenFull
 from tests.stores.places import DurableStore, open_place
-from tests.stores.support import say
+from tests.stores.support import a_note, say
 
 
 def _print(line: object) -> None:
@@ -39,6 +40,40 @@ async def write(place: str, session: str) -> None:
     while True:
         seq = await say(store, lease, seq, f"{session} {seq + 1} a", f"{session} {seq + 2} b")
         _print(seq)
+
+
+async def note(place: str, owner: str) -> None:
+    """Adds note after note and prints the number of each when it is acknowledged."""
+    store = open_place(place)
+    n = 0
+    while True:
+        n += 1
+        await store.notes.add(a_note(f"{owner}{n}", f"number x{n}", user=owner, created=n))
+        _print(n)
+
+
+async def fill(place: str, name: str, count: str, limit: str, when_full: WhenFull) -> None:
+    """When told to, adds notes of one person, all at once, and prints how many were refused."""
+    store = open_place(place)
+    await store.notes.count(EVERY_NOTE)
+    _print("ready")
+    sys.stdin.readline()
+    refused = 0
+
+    async def add(n: int) -> None:
+        nonlocal refused
+        try:
+            await store.notes.add(
+                a_note(f"{name}{n}", "full", user="u"), limit=int(limit), when_full=when_full
+            )
+        except NotesFull:
+            refused += 1
+
+    async with anyio.create_task_group() as group:
+        for n in range(int(count)):
+            group.start_soon(add, n)
+    await store.aclose()
+    _print(refused)
 
 
 async def many(place: str, prefix: str, sessions: str, records: str) -> None:
@@ -211,7 +246,7 @@ async def _in_child(store: DurableStore) -> None:
 
 
 VERBS: Mapping[str, Callable[..., Coroutine[Any, Any, None]]] = {
-    f.__name__: f for f in (write, many, contend, hold, post, post_to_new, answer, fork)
+    f.__name__: f for f in (write, note, fill, many, contend, hold, post, post_to_new, answer, fork)
 }
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,7 +15,9 @@ import anyio
 
 from llm_client.types import Message
 from power_loop.events import Stamped
+from power_loop.runtime.stores._sqlite_schema import _STEPS
 from power_loop.runtime.stores.base import Lease, Store
+from power_loop.runtime.stores.notes import Note
 from power_loop.session.records import MessageAppended, Record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +42,34 @@ async def say(store: Store, lease: Lease, after: int, *words: str, final: bool =
     """Appends one record for each of `words`; returns the new position."""
     records = [stamped(lease.session, after + n, said(word)) for n, word in enumerate(words, 1)]
     return (await store.append(lease, after, records, final=final)).seq
+
+
+def set_back(path: Path, version: int) -> None:
+    """Makes a database on SQLite what it would be, had an earlier version of us written it."""
+    earlier = path.with_name(f"{path.name}.earlier")
+    connection = sqlite3.connect(earlier, isolation_level=None)
+    for step in _STEPS[:version]:
+        connection.executescript(step)
+    tables = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    ).fetchall()
+    connection.execute("ATTACH ? AS later", (str(path),))
+    for (table,) in tables:
+        rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
+        columns = ", ".join([name for (name,) in rows])
+        connection.execute(
+            f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM later.{table}"
+        )
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (version,))
+    connection.close()
+    for name in (path.name + "-wal", path.name + "-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    earlier.replace(path)
+
+
+def a_note(id: str, text: str, *, created: float = 0.0, **whose: Any) -> Note:
+    """A note, of somebody's if nothing else is said."""
+    return Note(id=id, text=text, created=created, **{"scope": "user", "user": "ann", **whose})
 
 
 def in_threads(*jobs: tuple[Any, ...]) -> None:

@@ -47,7 +47,21 @@ _SECOND = """
 ALTER TABLE sessions ADD COLUMN lifecycle TEXT NOT NULL DEFAULT 'linked';
 CREATE TABLE snapshots (sid INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL);
 """
-_STEPS = (_FIRST, _SECOND)
+# The index of their words is made with the first note: see `_sqlite_notes`.
+_NOTES = """
+CREATE TABLE notes (
+  nid INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, place TEXT NOT NULL,
+  scope TEXT NOT NULL, person TEXT NOT NULL, agent TEXT NOT NULL, session TEXT NOT NULL,
+  kind TEXT NOT NULL, created REAL NOT NULL, run TEXT NOT NULL,
+  text TEXT NOT NULL, words TEXT NOT NULL);
+CREATE INDEX notes_place ON notes (place, kind, created, id);
+CREATE INDEX notes_person ON notes (person, created, id);
+CREATE INDEX notes_created ON notes (created, id);
+CREATE INDEX notes_session ON notes (session) WHERE scope = 'session';
+CREATE TRIGGER notes_of_session AFTER DELETE ON sessions BEGIN
+  DELETE FROM notes WHERE scope = 'session' AND session = old.id; END;
+"""
+_STEPS = (_FIRST, _SECOND, _NOTES)
 """The first makes version 1 of nothing, the next version 2 of that, and so on."""
 SCHEMA_VERSION = len(_STEPS)
 _MARK = "UPDATE meta SET value = NUMBER WHERE key = 'schema'"

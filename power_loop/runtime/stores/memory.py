@@ -42,6 +42,7 @@ from power_loop.runtime.stores.common import (
     title_of,
     tree_position,
 )
+from power_loop.runtime.stores.memory_notes import MemoryNotes
 from power_loop.runtime.stores.waiting import Waiters, Watchers, wake
 
 __all__ = ["MemoryStore"]
@@ -143,11 +144,15 @@ class MemoryStore:
     It keeps records as they are, without encoding them; no method but `wait` ever suspends. It may
     be used from several event loops and threads at once. A lease is held until it is released:
     whoever could die holding one takes the store along.
+
+    Attributes:
+        notes: what agents remember across sessions, for as long as the process lives.
     """
 
     immediate: bool = True
 
     def __init__(self) -> None:
+        self.notes = MemoryNotes()
         self._lock = Lock()
         self._logs: dict[str, _Log] = {}
         self._waiters = Waiters()
@@ -334,6 +339,7 @@ class MemoryStore:
                 log.parent.children.remove(log)
             for each in doomed:
                 del self._logs[each.id]
+                self.notes.drop_session(each.id)
         for each in doomed:
             wake(self._waiters.below(each.id, None))
         return len(doomed)

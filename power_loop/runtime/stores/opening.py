@@ -6,8 +6,8 @@ from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 from power_loop.errors import UsageError
-from power_loop.runtime.stores.base import Store
 from power_loop.runtime.stores.memory import MemoryStore
+from power_loop.runtime.stores.notes import StoreWithNotes
 
 __all__ = ["open_store"]
 
@@ -16,7 +16,7 @@ _FORMS = (
 )
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str) -> StoreWithNotes:
     """The store that `url` names; nothing is opened before its first use. Close it after the last.
 
     `sqlite:///agent.db` is a file beside the program, `sqlite:////var/lib/agent.db` one by its
@@ -32,11 +32,12 @@ def open_store(url: str) -> Store:
             return MemoryStore()
         case "sqlite" if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
             path = unquote(url.removeprefix("sqlite:///"))
-            sqlite: Store = import_module("power_loop.runtime.stores.sqlite").SQLiteStore(path)
+            module = import_module("power_loop.runtime.stores.sqlite")
+            sqlite: StoreWithNotes = module.SQLiteStore(path)
             return sqlite
         case "postgresql" | "postgres":
             module = import_module("power_loop.runtime.stores.postgres")
-            postgres: Store = module.PostgresStore(url)
+            postgres: StoreWithNotes = module.PostgresStore(url)
             return postgres
         case _:
             # Not the whole of it, which may hold a password.

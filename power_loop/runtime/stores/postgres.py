@@ -20,6 +20,7 @@ from power_loop.errors import StoreUnavailable
 from power_loop.events import Stamped
 from power_loop.runtime.stores import _postgres_reads as reads
 from power_loop.runtime.stores._postgres_listener import Listener
+from power_loop.runtime.stores._postgres_notes import PostgresNotes
 from power_loop.runtime.stores._postgres_open import SchemaPolicy, make_settings
 from power_loop.runtime.stores._postgres_schema import SCHEMA_VERSION, brought_up_to_date, vacuum
 from power_loop.runtime.stores._postgres_search import info, search
@@ -50,6 +51,7 @@ from power_loop.runtime.stores.base import (
 )
 from power_loop.runtime.stores.common import check_append, check_new
 from power_loop.runtime.stores.forks import survive_forks
+from power_loop.runtime.stores.notes import NoteStore
 from power_loop.runtime.stores.waiting import Waiters, Watchers
 from power_loop.runtime.stores.workers import Work, Worker
 
@@ -79,6 +81,7 @@ class PostgresStore:
     Attributes:
         schema: where the tables are.
         schema_version: the version of the tables that this version of the package needs.
+        notes: what agents remember across sessions, in the same schema.
 
     Three connections are opened when they are first needed; all calls raise a `StoreError` that
     says what to do when that fails. A lease counts on every host: it is measured by the clock of
@@ -117,6 +120,7 @@ class PostgresStore:
         self._reader = Reader(self._settings, reached)
         self._listener = Listener(self._settings, self._waiters, self._watchers)
         self._closed = False
+        self.notes: NoteStore = PostgresNotes(self._settings, self._reader, self._writer, self._do)
         survive_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
 
     def __repr__(self) -> str:

@@ -21,6 +21,7 @@ from power_loop.errors import StoreUnavailable, UsageError
 from power_loop.events import Stamped
 from power_loop.runtime.stores import _sqlite_reads as reads
 from power_loop.runtime.stores._sqlite_delete import Delete
+from power_loop.runtime.stores._sqlite_notes import SQLiteNotes, check_notes
 from power_loop.runtime.stores._sqlite_open import Settings
 from power_loop.runtime.stores._sqlite_peek import Peek
 from power_loop.runtime.stores._sqlite_schema import SCHEMA_VERSION
@@ -57,6 +58,7 @@ from power_loop.runtime.stores.base import (
 )
 from power_loop.runtime.stores.common import check_append, check_new
 from power_loop.runtime.stores.forks import survive_forks
+from power_loop.runtime.stores.notes import NoteStore
 from power_loop.runtime.stores.waiting import Waiters, Watchers
 from power_loop.runtime.stores.workers import Work, Worker
 
@@ -82,6 +84,7 @@ class SQLiteStore:
 
     Attributes:
         schema_version: the version of the tables that this version of the package needs.
+        notes: what agents remember across sessions, in the same file; needs SQLite's FTS5.
 
     The file is opened by the first call; all calls raise a `StoreError` that says what to do when
     that fails. Sessions, leases and inboxes are shared with every other process on the file. What
@@ -126,6 +129,7 @@ class SQLiteStore:
         self._writer = Writer(settings, self._waiters, self._watchers, self._peek)
         self._reader = Reader(settings, self._waiters, self._watchers)
         self._closed = False
+        self.notes: NoteStore = SQLiteNotes(settings.path, self._reader, self._writer, self._do)
         survive_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
 
     def __repr__(self) -> str:
@@ -267,6 +271,7 @@ class SQLiteStore:
             StoreCorrupt: something is not what was written; says what.
         """
         path = str(self.path)
+        await self._ask(lambda cx: check_notes(cx, path))
         return await self._ask(lambda cx: reads.check(cx, path))
 
     async def migrate(self) -> int:

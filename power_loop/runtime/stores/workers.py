@@ -10,12 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from power_loop.errors import PowerLoopError, StoreUnavailable
 from power_loop.runtime.stores.waiting import Home, Signal, wake
 
-__all__ = ["Work", "Worker", "signals_of"]
+__all__ = ["Doing", "Work", "Worker", "signals_of"]
 
 T = TypeVar("T")
 
@@ -163,6 +163,14 @@ class Worker(ABC):
 
     def _retire(self) -> None:  # noqa: B027 - a reader has none
         """Last things to do before the thread ends."""
+
+
+class Doing(Protocol):
+    """**Protocol**: has a thread of a store do its work, unless the store is closed."""
+
+    async def __call__(self, worker: Worker, work: Work[T], /) -> T:
+        """What comes of the work; see `Worker.done`."""
+        ...
 
 
 def signals_of(works: Iterable[Work[Any]]) -> list[Signal]:
