@@ -110,6 +110,8 @@ class RunPorts:
             interrupted=self.interrupted,
             timeout=setup.tool_timeout,
             result_limit=setup.result_limit,
+            user=setup.user,
+            agent=setup.agent,
         )
         self.people = People(
             setup.respond, self.committer, self.stopwatch, setup.wall_clock, self.interrupted
@@ -278,6 +280,11 @@ class RunPorts:
         self._late = told
         self._breakable.cancel()
         await anyio.lowlevel.checkpoint()
+
+    def left_call(self) -> Interrupted:
+        """What there is to tell of a model call that nobody waited for to its end."""
+        self._may_break = False
+        return self.asking.broken_off()
 
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
         """What an answer may have cost whose provider has not counted."""

@@ -76,12 +76,16 @@ class ToolRunner:
         interrupted: Callable[[], bool],
         timeout: float,
         result_limit: int,
+        user: str = "",
+        agent: str = "",
     ) -> None:
         self.finished: dict[str, ToolResult] = {}
         self._running: dict[str, Working] = {}
         self._tools = tools
         self._session_id = session_id
         self._deps = deps
+        self._user = user
+        self._agent = agent
         self._emit = emit
         self._cancel_reason = cancel_reason
         self._interrupted = interrupted
@@ -198,6 +202,8 @@ class ToolRunner:
             idempotency_key=started.idempotency_key,
             attempt=started.attempt,
             deps=self._deps,
+            user=self._user,
+            agent=self._agent,
             cancel_reason=self._cancel_reason,
             report=reporter.progress,
             announce=reporter.announce,

@@ -10,18 +10,32 @@ from llm_client.types import LLMRequest, Message, Transcript
 from power_loop.errors import OverBudget
 from power_loop.history.script import Script
 from power_loop.hooks import COMPACT_BEFORE, MEMORY_RECALLED, HookPoint
-from power_loop.pipeline.ports import AskAside
-from power_loop.session.records import Decided, Purpose, Recalled, Record, ViewChanged
+from power_loop.pipeline.ports import AskAside, Interrupted
+from power_loop.session.records import Decided, ModelEnded, Purpose, Recalled, Record, ViewChanged
 
 __all__ = ["ReplayContext"]
 
 _DROPPED = (Message.user("[dropped]"),)
 
 
+class Left(Exception):
+    """Nobody had waited for the end of this model call."""
+
+
 class ReplayContext:
     """Base of `ReplayPorts`."""
 
     _script: Script
+    _left = Interrupted()
+
+    def left(self, ended: ModelEnded) -> Left:
+        """A model call that somebody had not waited for to its end, to be raised."""
+        self._left = Interrupted(ended.partial, ended.usage, ended.measured)
+        return Left()
+
+    def left_call(self) -> Interrupted:
+        """What there had been to tell of such a call."""
+        return self._left
 
     @property
     def compacts(self) -> bool:
@@ -74,7 +88,7 @@ class ReplayContext:
     async def _answered(self, ask: AskAside) -> None:
         """Asks what nobody reads: the record holds what was made of the answer."""
         asked, _ = self._script.asking()
-        with suppress(LLMError, OverBudget):
+        with suppress(LLMError, OverBudget, Left):
             await ask(LLMRequest((), model=None if asked is None else asked.model), within=0)
 
 

@@ -277,11 +277,13 @@ class ReplayPorts(ReplayContext):
         self, request: LLMRequest, attempt: str, within: float | None = None
     ) -> LLMResponse | AttemptFailed:
         """What the model had answered."""
-        del request, within
+        del request
         await anyio.lowlevel.checkpoint()
         ended = self._script.next
         if not isinstance(ended, ModelEnded) or self._script.stopped_here():
             raise Cut
+        if ended.status == "cancelled" and within is not None and not self._script.steered(1):
+            raise self.left(ended)
         if ended.status == "cancelled":
             raise BrokenOff(Interrupted(ended.partial, ended.usage, ended.measured))
         if ended.status not in ("ok", "failed"):

@@ -278,10 +278,11 @@ class Script:
         record = self.next_of(call_id)
         return record if isinstance(record, Decided) and record.at == at else None
 
-    def steered(self) -> list[MessageAppended]:
-        """The messages from the inbox that come next, and enter together."""
+    def steered(self, after: int = 0) -> list[MessageAppended]:
+        """The messages from the inbox that come next, or after the next `after` records, and enter
+        together."""
         found: list[MessageAppended] = []
-        for record in self.coming():
+        for record in islice(self.coming(), after, None):
             if not isinstance(record, MessageAppended) or not record.item:
                 break
             if found and found[0].when_idle != record.when_idle:

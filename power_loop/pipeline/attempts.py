@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from llm_client.errors import ContextOverflow, LLMError
 from llm_client.retry import RetryIn
 from llm_client.types import LLMRequest, LLMResponse, Usage
-from power_loop.errors import OverBudget
 from power_loop.events import FallbackTaken, RetryScheduled
 from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
 from power_loop.pipeline.decisions import heard
@@ -18,10 +17,10 @@ from power_loop.pipeline.ports import AttemptFailed, Grant, Ports
 from power_loop.pipeline.progress import where
 from power_loop.pipeline.refusals import without_refused
 from power_loop.session.outcome import BudgetExhausted, Degraded, Outcome
-from power_loop.session.records import ErrorInfo, ModelAsked, ModelEnded, Purpose
+from power_loop.session.records import ErrorInfo, ModelAsked, ModelEnded
 from power_loop.session.text import repaired_text
 
-__all__ = ["Answer", "Prepared", "ask_aside", "ask_model", "error_info"]
+__all__ = ["Answer", "Prepared", "ask_model", "attempted", "error_info"]
 
 
 class Answer:
@@ -136,7 +135,7 @@ async def _until_policy_gives_up(
         attempts += 1
         model = request.model or io.plan.model
         asked = ModelAsked(io.new_id(), round, model, request=digest)
-        result = await _attempt(io, request, asked)
+        result = await attempted(io, request, asked)
         if isinstance(result, Answer | BudgetExhausted):
             return result
         decision = io.plan.retry.decide(result, attempts, io.now() - began, io.random())
@@ -147,26 +146,7 @@ async def _until_policy_gives_up(
         await io.sleep(decision.seconds)
 
 
-async def ask_aside(
-    io: Ports, purpose: Purpose, request: LLMRequest, *, within: float
-) -> LLMResponse:
-    """Asks the model something that is no part of the conversation, once, in `within` seconds.
-
-    Raises:
-        LLMError: it failed, or took too long.
-        OverBudget: there is not enough left for it.
-    """
-    model = request.model or io.plan.model
-    asked = ModelAsked(io.new_id(), io.session.round, model, purpose=purpose)
-    result = await _attempt(io, request, asked, within)
-    if isinstance(result, BudgetExhausted):
-        raise OverBudget(f"{result.limit}: {result.reason}")
-    if isinstance(result, LLMError):
-        raise result
-    return result.response
-
-
-async def _attempt(
+async def attempted(
     io: Ports, request: LLMRequest, asked: ModelAsked, within: float | None = None
 ) -> Answer | BudgetExhausted | LLMError:
     """One request, with what the log and the budget must know of it."""

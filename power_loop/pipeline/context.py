@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from llm_client.types import LLMRequest, LLMResponse, Message, Transcript
+from llm_client.types import LLMRequest, Message, Transcript
 from power_loop.hooks import (
     COMPACT_AFTER,
     COMPACT_BEFORE,
@@ -20,7 +20,8 @@ from power_loop.hooks import (
     ShortCircuit,
     Skip,
 )
-from power_loop.pipeline.attempts import Answer, Prepared, ask_aside
+from power_loop.pipeline.aside import Asides
+from power_loop.pipeline.attempts import Answer, Prepared
 from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.ports import Ports
 from power_loop.pipeline.prefix import tell_of_its_prefix
@@ -44,11 +45,9 @@ async def compacted(io: Ports, template: LLMRequest, *, overflow: bool = False) 
         if isinstance(await heard(io, COMPACT_BEFORE, context), Skip):
             return False
 
-    async def ask(request: LLMRequest, *, within: float) -> LLMResponse:
-        return await ask_aside(io, "compaction", request, within=within)
-
-    before = len(s.view)
-    change = await io.compact(_request(io, template), ask, overflow=overflow)
+    before, asides = len(s.view), Asides(io, "compaction")
+    change = await io.compact(_request(io, template), asides, overflow=overflow)
+    await asides.close()
     if change is None:
         return False
     await io.commit(change)

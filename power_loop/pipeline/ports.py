@@ -345,6 +345,10 @@ class Ports(Protocol):
         """
         ...
 
+    def left_call(self) -> Interrupted:
+        """What there is to tell of a model call that somebody did not wait for to its end."""
+        ...
+
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
         """What an answer may have cost whose provider has not counted."""
         ...

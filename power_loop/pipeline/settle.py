@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from types import MappingProxyType
 
-from llm_client.types import LLMRequest, LLMResponse, Message, StopReason, Text
+from llm_client.types import Message, StopReason, Text
 from power_loop.errors import OutputInvalid
 from power_loop.hooks import COMPLETE_DECIDE, CompleteDecide, Continue
-from power_loop.pipeline.attempts import ask_aside
+from power_loop.pipeline.aside import Asides
 from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.ports import InboxTake, Ports
 from power_loop.pipeline.progress import Progress, append_messages, from_hook, where
@@ -51,15 +50,13 @@ async def settle_phase(io: Ports, progress: Progress) -> Outcome | None:
         return None
     if io.remembers and progress.remembered != len(io.session.view):
         progress.remembered = len(io.session.view)
-        await io.remember(partial(_ask, io))
+        asides = Asides(io, "memory")
+        await io.remember(asides)
+        await asides.close()
         # Whatever has come meanwhile is taken first.
         progress.accepted = io.session.seq
         return None
     return Completed(text)
-
-
-async def _ask(io: Ports, request: LLMRequest, *, within: float) -> LLMResponse:
-    return await ask_aside(io, "memory", request, within=within)
 
 
 async def _follow_up(io: Ports, progress: Progress, taken: InboxTake) -> None:

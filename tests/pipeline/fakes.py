@@ -381,6 +381,10 @@ class FakePorts:
 
     # ── model and tools ───────────────────────────────────────────────────────────────────────────
 
+    def left_call(self) -> Interrupted:
+        """Nothing had arrived."""
+        return Interrupted()
+
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
         """Nothing is known here."""
         return response.usage
