@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from random import Random
 from typing import Any, get_args
 
 from msgspec.structs import replace
 
-from llm_client.errors import BadRequest, RateLimited, ServerError, Timeout
+from llm_client.errors import BadRequest, ContextOverflow, RateLimited, ServerError, Timeout
 from llm_client.retry import RetryPolicy
 from llm_client.types import (
     LLMResponse,
@@ -140,6 +141,7 @@ class World:
                 Timeout("idle", phase="idle", seconds=1.0),
                 ServerError("half \ud800"),
                 BadRequest("no"),
+                ContextOverflow("too long"),
             )
         )
         return AttemptFailed(error, self.random.choice(TEXTS))
@@ -251,12 +253,16 @@ class World:
     # ── the whole ─────────────────────────────────────────────────────────────────────────────────
 
     def _compact(self, view: Transcript) -> ViewChanged | None:
-        cuts = [m.id for m in view if m.role != "tool" and m.name != COMPACT_NOTE]
+        old = max((i for i, m in enumerate(view) if m.name == COMPACT_NOTE), default=-1)
+        cuts = [m.id for m in view[old + 1 :] if m.role != "tool"]
         if not cuts or not self.sometimes(3):
             return None
         self._marks += 1
         note = Message("user", (Text("so far"),), id=f"sum{self._marks}", name=COMPACT_NOTE)
-        return ViewChanged(self.random.choice(cuts), note)
+        cut = self.random.choice(cuts)
+        ahead = [m.id for m in takewhile(lambda m: m.id != cut, view) if _may_stay(m)]
+        kept = tuple([id for id in ahead if self.sometimes(2)])
+        return ViewChanged(cut, note, kept=kept, by="fold", before=9, after=3)
 
     def ports(self, log: Sequence[Record], inbox: Sequence[Steer] = ()) -> FakePorts:
         """A process with this session, and what waits for it."""
@@ -279,6 +285,8 @@ class World:
             prefix=f"p{self.processes}-" if log else "i",
         )
         io.random_number = r.random()
+        io.summarises, io.remembers, io.shortens = map(self.sometimes, (2, 3, 4))
+        io.plan = replace(io.plan, recall_at_front=self.sometimes(3))
         # Some approvals have expired when the next process comes.
         io.epoch += self.processes
         io.arrives = {r.randrange(1, 60): self._said(n) for n in range(r.randrange(3))}
@@ -289,3 +297,7 @@ class World:
         asks = r.choice(("tell", "ask"))
         io.plan = replace(io.plan, answers=by_token(answers), decisions=decisions, in_doubt=asks)
         return io
+
+
+def _may_stay(message: Message) -> bool:
+    return message.role in ("user", "system") and message.name != COMPACT_NOTE
