@@ -66,6 +66,7 @@ def alphabet(s: Session, n: int) -> Iterator[Record]:
     yield MessageAppended(answer(f"a{n}"), s.last_attempt)
     yield MessageAppended(calls(f"a{n}", *CALLS), s.last_attempt)
     yield asked(f"t{n}", s.round + 1)
+    yield ModelAsked(f"t{n}", s.round, "m", purpose="memory")
     attempt = s.asked.attempt if s.asked else "t0"
     yield ended(attempt)
     yield ModelEnded(attempt, "failed")
@@ -73,6 +74,7 @@ def alphabet(s: Session, n: int) -> Iterator[Record]:
     if s.messages:
         note = Message("user", (Text("n"),), id=f"n{n}", name=COMPACT_NOTE)
         yield ViewChanged(s.messages[-1].id, note)
+        yield ViewChanged(s.messages[-1].id, note, kept=(s.messages[0].id,), by="summary")
         yield Rewound(1, 1)
         yield Rewound(1, len(s.messages) - 1, (s.messages[-1],))
     yield ModelConfigured(system="x" if s.configured.system is None else None)
@@ -117,7 +119,7 @@ def key(s: Session) -> tuple[object, ...]:
         tuple(s.batch),
         s.knows("c1"),
         s.tail,
-        s.asked is None,
+        s.asked is None or s.asked.purpose,
         (s.last_attempt is None, s.last_attempt_ok),
         s.round,
         bool(s.recalled),
