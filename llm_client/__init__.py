@@ -98,6 +98,7 @@ from llm_client.types import (
     ToolSpec,
     Transcript,
     Usage,
+    is_compaction,
     new_id,
 )
 
@@ -217,6 +218,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "ToolChoice",
     "NamedTool",
     "OutputSchema",
+    "is_compaction",
     "new_id",
     # answers
     "LLMResponse",

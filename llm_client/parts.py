@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 __all__ = [
+    "COMPACTION",
     "Audio",
     "CachePoint",
     "Citation",
@@ -23,6 +25,7 @@ __all__ = [
     "Thinking",
     "ToolCall",
     "ToolResult",
+    "is_compaction",
 ]
 
 
@@ -154,4 +157,28 @@ class CachePoint(Struct, frozen=True, omit_defaults=True, gc=False, tag="cache_p
     ttl: Literal["5m", "1h"] = "5m"
 
 
+COMPACTION = "compaction"
+"""The kind of the opaque part that stands for all that was said before it."""
+
 Part = Text | Thinking | Image | Audio | File | ToolCall | ToolResult | Opaque | CachePoint
+
+
+def is_compaction(part: Part) -> bool:
+    """Whether `part` is what its provider has made of all that was said before it.
+
+    The provider itself reads nothing that stands before such a part, so that it need not be sent
+    any more. To any other provider the part says nothing. One whose making has failed is none: it
+    holds nothing, and what stands before it is still read.
+    """
+    if not isinstance(part, Opaque) or part.kind != COMPACTION:
+        return False
+    try:
+        held = msgspec.json.decode(part.json, type=_Compaction)
+    except (ValueError, RecursionError):
+        return False
+    return bool(held.content or held.encrypted_content)
+
+
+class _Compaction(Struct, frozen=True):
+    content: str | None = None
+    encrypted_content: str | None = None

@@ -33,6 +33,7 @@ from llm_client.parts import (
     Thinking,
     ToolCall,
     ToolResult,
+    is_compaction,
 )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "ToolSpec",
     "Transcript",
     "Usage",
+    "is_compaction",
     "new_id",
     "with_tail_of",
 ]
@@ -231,9 +233,11 @@ class LLMRequest(Struct, frozen=True):
     `server_tools` are tools that the provider itself runs, each in the provider's own form.
     `reasoning_effort` is a word such as "low", "medium", "high", or "none"; `thinking_tokens`
     bounds the reasoning in tokens, where a provider counts it so. `cache` asks the provider to keep
-    the prompt for that long, where it must be asked. `cache_key` names the conversation: an encoder
-    may keep what it has encoded under it. `extra` is merged into the body last, for parameters that
-    only one vendor has.
+    the prompt for that long, where it must be asked. `compact_at` is how many tokens a prompt may
+    have before the provider itself makes a summary of it; what it then answers begins with a part
+    for which `is_compaction` holds, and all before that part is of no more use to it. `cache_key`
+    names the conversation: an encoder may keep what it has encoded under it. `extra` is merged into
+    the body last, for parameters that only one vendor has.
 
     Raises:
         CallerError: `tool_choice`, `tools` or `stop` is of no type that it can have.
@@ -255,6 +259,7 @@ class LLMRequest(Struct, frozen=True):
     reasoning_effort: str | None = None
     thinking_tokens: int | None = None
     cache: Literal["5m", "1h"] | None = None
+    compact_at: int | None = None
     cache_key: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 

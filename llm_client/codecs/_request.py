@@ -16,6 +16,7 @@ __all__ = [
     "STREAM_HEADERS",
     "add_numbers",
     "check_choice",
+    "check_compaction",
     "check_tools",
     "merge_extra",
     "refuse",
@@ -65,6 +66,19 @@ def refuse(provider: str, **parameters: object) -> None:
     for name, value in parameters.items():
         if value is not None and value != ():
             raise UnsupportedFeature(f"{provider} has no parameter for {name}; leave it out")
+
+
+def check_compaction(tokens: int, least: int) -> None:
+    """Refuses to have prompts compacted that are shorter than a provider does.
+
+    Raises:
+        UnsupportedFeature: `tokens` are fewer than `least`.
+    """
+    if tokens < least:
+        raise UnsupportedFeature(
+            f"compact_at is {tokens}, but a prompt of less than {least} tokens is never compacted; "
+            "raise it, or leave it out"
+        )
 
 
 def refuse_single_calls(request: LLMRequest, provider: str) -> None:

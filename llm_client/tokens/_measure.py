@@ -21,6 +21,7 @@ from llm_client.types import (
     Opaque,
     OutputSchema,
     Part,
+    Seal,
     Text,
     Thinking,
     ToolCall,
@@ -39,7 +40,6 @@ _CJK = re.compile(
 """Scripts without spaces, whose characters are tokens of their own more often than not: Chinese,
 Japanese, Korean; and pictures such as emoji."""
 
-_CALL = 8
 _SEALED_CHARACTERS = 4
 
 
@@ -68,9 +68,15 @@ class Measure:
         count = TokenEstimate(family.per_message, exact=family.framing_known)
         if message.name is not None:
             count += TokenEstimate(1 + self.text(message.name), exact=True)
+        thought = self._counts_reasoning(message)
         for part in message.parts:
-            count += self._part(part)
+            if thought or not isinstance(part, Thinking):
+                count += self._part(part)
         return count
+
+    def _counts_reasoning(self, message: Message) -> bool:
+        when = self._family.reasoning
+        return when == "always" or (when == "with_calls" and bool(message.tool_calls))
 
     def prompt(self, system: str | None) -> TokenEstimate:
         """What surrounds the messages, and the system prompt."""
@@ -95,12 +101,13 @@ class Measure:
         """What binds the answer."""
         if schema is None or not self._family.schema_counts:
             return TokenEstimate(0, exact=schema is None)
-        return TokenEstimate(self._json(schema.schema) + self.text(schema.name), exact=False)
+        count = self._family.for_schema + self._json(schema.schema) + self.text(schema.name)
+        return TokenEstimate(count, exact=False)
 
     def _part(self, part: Part) -> TokenEstimate:
         match part:
             case Text():
-                exact = self._family.vocabulary is not None
+                exact = self._family.own_vocabulary
                 return TokenEstimate(self.text(part.text), exact=exact)
             case ToolResult():
                 inner = [self._part(item) for item in part.content]
@@ -111,7 +118,7 @@ class Measure:
     def _other_part(self, part: _OtherPart) -> int:
         match part:
             case ToolCall():
-                return _CALL + self.text(part.name) + self.text(part.arguments)
+                return self._call(part)
             case Image():
                 return image_tokens(part, self._family.image)
             case Audio():
@@ -126,12 +133,23 @@ class Measure:
             case CachePoint():
                 return 0
 
+    def _call(self, call: ToolCall) -> int:
+        said = self._family.per_call + self.text(call.name) + self.text(call.arguments)
+        return said + (self._sealed(call.seal) or 0)
+
     def _thinking(self, part: Thinking) -> int:
-        if not self._family.reasoning_counts:
-            return 0
+        sealed = self._sealed(part.seal)
+        if sealed is not None:
+            return sealed
         if part.redacted and part.seal is not None:
             return len(part.seal.signature or "") // _SEALED_CHARACTERS
         return self.text(part.text)
+
+    def _sealed(self, seal: Seal | None) -> int | None:
+        """The reasoning behind a seal; None where only what is shown of it counts."""
+        if self._family.sealed is None or seal is None or not seal.signature:
+            return None
+        return round(len(seal.signature) / self._family.sealed)
 
     def _file(self, part: File) -> int:
         kind = part.media_type or ""
@@ -141,10 +159,13 @@ class Measure:
 
     def _tool(self, tool: ToolSpec) -> int:
         family = self._family
-        head = f"{tool.name}:{tool.description.removesuffix('.')}"
-        if family.vocabulary is None:
-            return family.per_tool + self.text(head) + self._json(tool.parameters)
-        return family.per_tool + self.text(head) + self._properties(tool.parameters)
+        if family.recipe:
+            head = f"{tool.name}:{tool.description.removesuffix('.')}"
+            return family.per_tool + self.text(head) + self._properties(tool.parameters)
+        declared = self._json(
+            {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+        )
+        return family.per_tool + round(declared * family.tool_factor)
 
     def _properties(self, schema: Mapping[str, Any]) -> int:
         """By the recipe for functions of OpenAI's cookbook, carried on into nested objects."""

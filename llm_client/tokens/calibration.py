@@ -36,7 +36,8 @@ class Calibration(Struct, frozen=True):
         known = (*self.ratios.get(model, ()), reported / estimated)[-_KEPT:]
         return msgspec.structs.replace(self, ratios={**self.ratios, model: known})
 
-    def factor(self, model: str) -> float:
-        """What an estimate for `model` is to be multiplied with; 1 if nothing is known."""
+    def factor(self, model: str, *, trust: int = 0) -> float:
+        """What an estimate for `model` is to be multiplied with; 1 if nothing is known. That it is
+        right as it is weighs as much as `trust` observations."""
         known = self.ratios.get(model)
-        return min(max(median(known), _LEAST), _MOST) if known else _NOTHING
+        return min(max(median((*known, *[_NOTHING] * trust)), _LEAST), _MOST) if known else _NOTHING

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 
 from anyio import to_thread
@@ -18,6 +17,7 @@ from llm_client.types import LLMRequest, Message, ToolSpec, Usage
 __all__ = ["ModelTokens"]
 
 _KEPT = 64
+_TRUST = 2
 
 
 class _Shared:
@@ -45,15 +45,19 @@ class ModelTokens:
 
     Args:
         model: the model's name, as in a request.
+        provider: who serves it, where that is known: not all count the same model alike.
         calibration: what has been learnt before.
 
     Attributes:
         model: the model's name.
     """
 
-    def __init__(self, model: str, *, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self, model: str, *, provider: str | None = None, calibration: Calibration | None = None
+    ) -> None:
         self.model = model
-        self._family = family_of(model)
+        self._provider = provider
+        self._family = family_of(model, provider)
         self._measure = Measure(self._family, self._text)
         self._messages = IncrementalCount(self._measure.message)
         self._shared = _Shared(calibration or Calibration(), ready=self._family.vocabulary is None)
@@ -67,7 +71,7 @@ class ModelTokens:
         """A counter for another conversation with the same model. It has messages of its own and
         shares all else: tools and system prompts are counted once, and what one learns, both know.
         """
-        other = ModelTokens(self.model)
+        other = ModelTokens(self.model, provider=self._provider)
         other._shared = self._shared
         return other
 
@@ -86,7 +90,7 @@ class ModelTokens:
 
     def count_text(self, text: str) -> int:
         """Tokens of `text` alone."""
-        exact = self._family.vocabulary is not None
+        exact = self._family.own_vocabulary
         return self._corrected(TokenEstimate(self._text(text), exact)).tokens
 
     def count_message(self, message: Message) -> int:
@@ -112,7 +116,10 @@ class ModelTokens:
     def _corrected(self, raw: TokenEstimate) -> TokenEstimate:
         if raw.exact:
             return raw
-        return TokenEstimate(math.ceil(raw.tokens * self.calibration.factor(self.model)), raw.exact)
+        # Rules for a family come near by themselves, so that one odd prompt must not mislead them.
+        trust = 0 if self._family.vocabulary is None else _TRUST
+        factor = self.calibration.factor(self.model, trust=trust)
+        return TokenEstimate(round(raw.tokens * factor), raw.exact)
 
     def _raw(self, request: LLMRequest) -> TokenEstimate:
         return (
@@ -127,7 +134,8 @@ class ModelTokens:
         if self._family.vocabulary is None:
             return estimate_text(text)
         self._shared.ready = True
-        return count_encoded(load_vocabulary(self._family.vocabulary), text)
+        count = count_encoded(load_vocabulary(self._family.vocabulary), text)
+        return round(count * self._family.factor)
 
     def _system(self, system: str | None) -> TokenEstimate:
         known = self._shared.systems.get(system)

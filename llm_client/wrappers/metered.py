@@ -167,7 +167,7 @@ class Metered(Around):
         if self._counter is not None:
             return self._counter
         if model not in self._counters:
-            self._counters[model] = ModelTokens(model)
+            self._counters[model] = ModelTokens(model, provider=self._provider)
         return self._counters[model]
 
 

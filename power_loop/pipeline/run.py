@@ -45,6 +45,7 @@ def configuration(template: LLMRequest) -> ModelConfigured:
         template.output_schema,
         template.reasoning_effort,
         template.cache,
+        template.compact_at,
     )
 
 

@@ -92,6 +92,7 @@ class ModelConfigured(Struct, frozen=True, omit_defaults=True, gc=False, tag="mo
     output_schema: OutputSchema | None = None
     reasoning_effort: str | None = None
     cache: Literal["5m", "1h"] | None = None
+    compact_at: int | None = None
 
 
 class MessageAppended(Struct, frozen=True, omit_defaults=True, gc=False, tag="message_appended"):

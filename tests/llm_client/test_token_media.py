@@ -142,4 +142,4 @@ def test_a_document_counts_by_its_pages() -> None:
     assert pages(File(id="f")) == 10
     counter = ModelTokens("gemini-2.5-flash")
     text = Message.user("", File(b"a" * 360, media_type="text/plain"))
-    assert counter.count_message(text) == 1 + 100
+    assert counter.count_message(text) == 1 + counter.count_text("a" * 360)

@@ -152,6 +152,8 @@ def test_what_memory_recalls_accompanies_every_request_of_the_run_and_no_view() 
     send(io)
     assert recalls == [1]
     assert [r.messages[-1].text for r in io.requests] == ["you like tea"] * 2
+    tails = [r.messages.tail for r in io.requests if isinstance(r.messages, Transcript)]
+    assert [m.text for tail in tails for m in tail] == ["you like tea"] * 2
     assert "you like tea" not in " ".join(words(io))
     assert len(io.of(Recalled)) == 1
 

@@ -112,6 +112,7 @@ RECORDS: dict[str, Record] = {
         OutputSchema("answer", {"type": "integer"}, False, "a number"),
         "low",
         "5m",
+        150_000,
     ),
     "message_appended, steered": MessageAppended(
         Message("user", (Text("wait"),), id="m4"), item="i1", when_idle=True

@@ -42,6 +42,7 @@ __all__ = [
     "anthropic_dialect",
 ]
 
+_COMPACTS = "compact-2026-01-12"
 _MOST_POINTS = 4
 _OWN_POINTS = 2
 """Breakpoints that a request for caching takes: behind the system prompt or the tools, and at the
@@ -99,7 +100,11 @@ class AnthropicCodec(AnswerReader):
             for turns in (False, True)
         }
         # The same object each time: whoever merges them with others need not do it again.
-        self._headers = {stream: _headers(dialect, stream=stream) for stream in (False, True)}
+        self._headers = {
+            (stream, compacts): _headers(dialect, stream=stream, compacts=compacts)
+            for stream in (False, True)
+            for compacts in (False, True)
+        }
         self._tools = {strict: KeptTools() for strict in (False, True)}
 
     @property
@@ -147,7 +152,9 @@ class AnthropicCodec(AnswerReader):
         if system:
             head += b'"system":[' + b",".join(system) + b"],"
         body = [head + b'"messages":[', *pieces, b"]}"]
-        return HttpRequest(self._path(request, stream=stream), body, self._headers[stream])
+        # A summary that goes back must be announced like the wish for one.
+        headers = self._headers[stream, request.compact_at is not None or state.compacted]
+        return HttpRequest(self._path(request, stream=stream), body, headers)
 
     def _messages(self, request: LLMRequest, generation: Generation) -> Walked[Walk]:
         """The messages in pieces, and the state after the last of them."""
@@ -193,12 +200,13 @@ class AnthropicCodec(AnswerReader):
         return path.replace("{model}", quote(request.model, safe="@:"))
 
 
-def _headers(dialect: AnthropicDialect, *, stream: bool) -> dict[str, str]:
+def _headers(dialect: AnthropicDialect, *, stream: bool, compacts: bool) -> dict[str, str]:
     headers = dict(STREAM_HEADERS if stream else JSON_HEADERS)
     if dialect.version is not None:
         headers["anthropic-version"] = dialect.version
-    if dialect.betas:
-        headers["anthropic-beta"] = ",".join(dialect.betas)
+    betas = (*dialect.betas, _COMPACTS) if compacts else dialect.betas
+    if betas:
+        headers["anthropic-beta"] = ",".join(betas)
     return headers
 
 

@@ -26,6 +26,7 @@ from llm_client.codecs.anthropic._blocks import (
 from llm_client.codecs.anthropic._dialect import AnthropicDialect
 from llm_client.codecs.anthropic._frames import JsonPiece, TextPiece, ThinkingPiece, decode_frame
 from llm_client.errors import IncompleteStream, LLMError, MalformedResponse, excerpt
+from llm_client.parts import COMPACTION
 from llm_client.stream import (
     Finished,
     RefusalDelta,
@@ -44,7 +45,7 @@ _STOPS = {
     "model_context_window_exceeded": StopReason.LENGTH,
     "stop_sequence": StopReason.STOP_SEQUENCE,
     "pause_turn": StopReason.PAUSE,
-    "compaction": StopReason.PAUSE,
+    COMPACTION: StopReason.PAUSE,
     "refusal": StopReason.REFUSAL,
 }
 
@@ -56,6 +57,7 @@ class AnthropicAnswer:
     """The state of one answer. `take` frames or `take_whole`, then `finish`."""
 
     __slots__ = (
+        "_apart",
         "_begun",
         "_blocks",
         "_container",
@@ -79,6 +81,8 @@ class AnthropicAnswer:
         self._said = Said(dialect.origin)
         self._counts = Usage()
         """The counts as the wire has them."""
+        self._apart: Usage | None = None
+        """What is not in the counts, but was spent on this answer too."""
         self._usage: Usage | None = None
         self._details: dict[str, Any] = {}
         self._container: dict[str, Any] = {}
@@ -298,12 +302,30 @@ class AnthropicAnswer:
             return
         pairs = zip(structs.astuple(self._counts), structs.astuple(news), strict=True)
         usage = self._counts = Usage(*[old if new is None else new for old, new in pairs])
-        if usage.input_tokens is not None:
-            cached = (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
-            usage = structs.replace(usage, input_tokens=usage.input_tokens + cached)
+        self._apart = _apart(as_dict(raw)) or self._apart
+        usage = _with_cached(usage)
+        if self._apart is not None:
+            usage += self._apart
         if usage != self._usage:
             self._usage = usage
             out.append(UsageReported(usage))
+
+
+def _with_cached(usage: Usage) -> Usage:
+    if usage.input_tokens is None:
+        return usage
+    cached = (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
+    return structs.replace(usage, input_tokens=usage.input_tokens + cached)
+
+
+def _apart(raw: dict[str, Any]) -> Usage | None:
+    """What it took to make a summary of the prompt: it is paid for, but stands in no total."""
+    steps = [as_dict(step) for step in as_list(raw.get("iterations"))]
+    found = [
+        read_usage(step, trust_total=False) for step in steps if step.get("type") == COMPACTION
+    ]
+    spent = [_with_cached(usage) for usage in found if usage is not None]
+    return sum(spent, Usage()) if spent else None
 
 
 def _index(value: dict[str, Any]) -> int:

@@ -27,6 +27,7 @@ class AnthropicDialect(Struct, frozen=True, kw_only=True):
         json_schema: the answer can be bound to a schema.
         system_turns: models that take system messages in mid-transcript do so here, too.
         cache: the prompt cache is told where to keep what.
+        compacts: a long prompt is made a summary of by the vendor itself, when it is asked to.
     """
 
     provider: str
@@ -41,15 +42,18 @@ class AnthropicDialect(Struct, frozen=True, kw_only=True):
     json_schema: bool = True
     system_turns: bool = False
     cache: bool = True
+    compacts: bool = False
 
 
-ANTHROPIC = AnthropicDialect(provider="anthropic", origin="anthropic", system_turns=True)
+ANTHROPIC = AnthropicDialect(
+    provider="anthropic", origin="anthropic", system_turns=True, compacts=True
+)
 
 _ALL = (
     ANTHROPIC,
     # Bedrock's own address for this protocol; the older one of InvokeModel does not stream events.
-    AnthropicDialect(provider="bedrock", origin="anthropic"),
-    AnthropicDialect(provider="azure", origin="anthropic"),
+    AnthropicDialect(provider="bedrock", origin="anthropic", compacts=True),
+    AnthropicDialect(provider="azure", origin="anthropic", compacts=True),
     AnthropicDialect(
         provider="vertex",
         origin="anthropic",
@@ -58,6 +62,7 @@ _ALL = (
         version=None,
         body_version="vertex-2023-10-16",
         model_in_body=False,
+        compacts=True,
     ),
     # The local server binds answers to a schema on its other protocols only.
     AnthropicDialect(provider="llama.cpp", origin="llama.cpp", json_schema=False, cache=False),

@@ -16,6 +16,7 @@ from llm_client.codecs.anthropic._marks import Lifetime, cached, lifetime
 from llm_client.codecs.anthropic._media import media_block
 from llm_client.codecs.anthropic._rules import Encoded
 from llm_client.errors import LocalProtocolError
+from llm_client.parts import COMPACTION
 from llm_client.types import (
     Audio,
     CachePoint,
@@ -69,7 +70,15 @@ def encode_message(message: Message, origin: str, *, cache: bool) -> Encoded:
 class _Blocks:
     """The blocks of one message, as they are put together."""
 
-    __slots__ = ("_cache", "_entries", "_first_call", "_message", "_opaque", "_points")
+    __slots__ = (
+        "_cache",
+        "_compacted",
+        "_entries",
+        "_first_call",
+        "_message",
+        "_opaque",
+        "_points",
+    )
 
     def __init__(self, message: Message, *, cache: bool) -> None:
         self._message = message
@@ -77,6 +86,7 @@ class _Blocks:
         self._entries: list[tuple[Part, bytes]] = []
         self._first_call: int | None = None
         self._opaque = False
+        self._compacted = False
         self._points = 0
 
     def add(self, part: Part, block: object) -> None:
@@ -90,7 +100,9 @@ class _Blocks:
         if block is None:
             return
         place = len(self._entries)
-        self._opaque = self._opaque or isinstance(part, Opaque)
+        if isinstance(part, Opaque):
+            self._opaque = True
+            self._compacted = self._compacted or part.kind == COMPACTION
         if isinstance(part, ToolCall) and self._first_call is None:
             self._first_call = place
         elif self._first_call is not None and isinstance(part, Text | Image | Audio | File):
@@ -115,6 +127,7 @@ class _Blocks:
             fixed=isinstance(last, Opaque) and not results,
             blank_end=isinstance(last, Text) and last.text != last.text.rstrip(),
             opaque=self._opaque,
+            compacted=self._compacted,
         )
 
     def _mark(self, ttl: Lifetime) -> None:

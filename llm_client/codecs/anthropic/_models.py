@@ -32,6 +32,7 @@ class Generation(Struct, frozen=True, kw_only=True):
         prefill: the model continues an assistant message that ends the transcript.
         system_turns: a system message may stand inside of the transcript.
         json_schema: the answer can be bound to a schema, and calls to their tools' schemas.
+        compacts: the model makes a summary of a prompt that is too long.
         most_output: the largest output limit that is taken.
     """
 
@@ -44,6 +45,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     prefill: bool = True
     system_turns: bool = False
     json_schema: bool = False
+    compacts: bool = False
     most_output: int = 4096
 
 
@@ -59,6 +61,7 @@ _V46 = structs.replace(
     thinking="both",
     efforts=("low", "medium", "high", "max"),
     prefill=False,
+    compacts=True,
 )
 _V47 = structs.replace(
     _V46,
@@ -72,7 +75,7 @@ _V47 = structs.replace(
 _V48 = structs.replace(_V47, since=(4, 8), system_turns=True)
 
 _GENERATIONS = (_V48, _V47, _V46, _V45, _V41, _V4, _V37, _V35, _V3)
-_OTHER = Generation(json_schema=True, most_output=2**31)
+_OTHER = Generation(json_schema=True, compacts=True, most_output=2**31)
 
 
 def generation_of(model: str | None) -> Generation:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from llm_client.codecs._json import encode, require_finite
-from llm_client.codecs._request import add_numbers, check_choice, check_tools, merge_extra, refuse
+from llm_client.codecs._request import (
+    add_numbers,
+    check_choice,
+    check_compaction,
+    check_tools,
+    merge_extra,
+    refuse,
+)
 from llm_client.codecs.anthropic._dialect import AnthropicDialect
 from llm_client.codecs.anthropic._models import Generation
 from llm_client.codecs.anthropic._schema import closed_schema, tool_schema
@@ -16,6 +23,8 @@ __all__ = ["encode_options", "encode_tools"]
 
 _RESERVED = frozenset({"messages", "tools", "stream", "system"})
 _LEAST_BUDGET = 1024
+_LEAST_COMPACTED = 50_000
+"""Tokens that a prompt may have at least before it is compacted."""
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576}
 _BUDGETS["max"] = 31_999
 """Tokens to think in for models that know no efforts."""
@@ -53,6 +62,8 @@ def encode_options(
         body["output_config"] = output
     if request.tools or request.server_tools:
         _add_tool_choice(request, thinking, body)
+    if request.compact_at is not None:
+        body["context_management"] = _compaction(request, request.compact_at, dialect, generation)
     merge_extra(request, body, _RESERVED)
     return encode(body, "the request")
 
@@ -190,6 +201,20 @@ def _format(
         )
     require_finite(schema.schema, "the output schema")
     return {"type": "json_schema", "schema": closed_schema(schema.schema)}
+
+
+def _compaction(
+    request: LLMRequest, tokens: int, dialect: AnthropicDialect, generation: Generation
+) -> dict[str, Any]:
+    if not dialect.compacts:
+        refuse(dialect.provider, compact_at=tokens)
+    if not generation.compacts:
+        raise UnsupportedFeature(
+            f"the model {request.model!r} compacts no prompts; leave compact_at out"
+        )
+    check_compaction(tokens, _LEAST_COMPACTED)
+    trigger = {"type": "input_tokens", "value": tokens}
+    return {"edits": [{"type": "compact_20260112", "trigger": trigger}]}
 
 
 def _add_tool_choice(

@@ -48,6 +48,7 @@ class Encoded(Struct, frozen=True, gc=False):
         blank_end: its last block is a text with blanks at its end.
         container: where the provider ran code for it.
         opaque: it holds what only the provider understands: a paused turn, for one.
+        compacted: it holds what the provider has made of all before it.
     """
 
     role: str
@@ -59,6 +60,7 @@ class Encoded(Struct, frozen=True, gc=False):
     fixed: bool = False
     blank_end: bool = False
     opaque: bool = False
+    compacted: bool = False
     container: str | None = None
 
     @property
@@ -79,6 +81,7 @@ class Walk(Struct, frozen=True, gc=False):
         points: how many cache breakpoints there are.
         ttls: how long they keep what stands before them.
         last: the latest message that was sent, None before the first.
+        compacted: one of the messages held what the provider has made of those before it.
     """
 
     system: tuple[bytes, ...] = ()
@@ -89,6 +92,7 @@ class Walk(Struct, frozen=True, gc=False):
     points: int = 0
     ttls: frozenset[str] = frozenset()
     last: Encoded | None = None
+    compacted: bool = False
 
 
 START = Walk()
@@ -139,7 +143,15 @@ def walk(
     # Only what bears on the rest: blocks are not kept alive by the states of later messages.
     last = structs.replace(encoded, blocks=())
     calls = encoded.calls
-    after = Walk(state.system, calls, calls, points=state.points, ttls=state.ttls, last=last)
+    after = Walk(
+        state.system,
+        calls,
+        calls,
+        points=state.points,
+        ttls=state.ttls,
+        last=last,
+        compacted=state.compacted or encoded.compacted,
+    )
     return after, values
 
 
@@ -188,7 +200,14 @@ def _tool(state: Walk, encoded: Encoded, position: int) -> tuple[Walk, list[byte
         # In the order of the calls, a breakpoint of an hour may come behind one of five minutes.
         blocks = in_order(blocks, short=False)
     said = Encoded("user", container=state.last.container if state.last is not None else None)
-    after = Walk(state.system, state.turn, points=state.points, ttls=state.ttls, last=said)
+    after = Walk(
+        state.system,
+        state.turn,
+        points=state.points,
+        ttls=state.ttls,
+        last=said,
+        compacted=state.compacted,
+    )
     return after, [turn("user", blocks)]
 
 

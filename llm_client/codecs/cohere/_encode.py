@@ -16,6 +16,7 @@ from llm_client.codecs._request import (
     check_choice,
     check_tools,
     merge_extra,
+    refuse,
     refuse_single_calls,
 )
 from llm_client.codecs._turns import call_ids, misplaced, opaque_value, what
@@ -224,6 +225,7 @@ def encode_options(request: LLMRequest, provider: str, *, stream: bool) -> bytes
     """
     if request.server_tools:
         raise UnsupportedFeature(f"{provider} runs no tools in this protocol")
+    refuse(provider, compact_at=request.compact_at)
     refuse_single_calls(request, provider)
     body: dict[str, Any] = {"stream": stream}
     if request.model is not None:

@@ -36,6 +36,7 @@ def encode_options(request: LLMRequest, dialect: GeminiDialect, family: GeminiFa
         LocalProtocolError: a parameter breaks a rule of the protocol.
         UnsupportedFeature: the protocol or the model has no such parameter.
     """
+    refuse(dialect.provider, compact_at=request.compact_at)
     refuse_single_calls(request, dialect.provider)
     if request.tools and not family.combines and (request.server_tools or request.output_schema):
         other = "beside tools that it runs itself" if request.server_tools else "for a bound answer"

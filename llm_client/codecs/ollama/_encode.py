@@ -245,7 +245,12 @@ def encode_options(request: LLMRequest, provider: str, *, stream: bool) -> bytes
         LocalProtocolError: a parameter cannot be written as JSON.
         UnsupportedFeature: the protocol has no such parameter.
     """
-    refuse(provider, server_tools=request.server_tools, thinking_tokens=request.thinking_tokens)
+    refuse(
+        provider,
+        server_tools=request.server_tools,
+        thinking_tokens=request.thinking_tokens,
+        compact_at=request.compact_at,
+    )
     refuse_single_calls(request, provider)
     body: dict[str, Any] = {"stream": stream}
     if request.model is not None:

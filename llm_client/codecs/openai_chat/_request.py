@@ -27,6 +27,7 @@ def encode_options(request: LLMRequest, dialect: ChatDialect, *, stream: bool) -
         LocalProtocolError: a parameter breaks a rule of the protocol.
         UnsupportedFeature: the vendor or the model has no such parameter.
     """
+    refuse(dialect.provider, compact_at=request.compact_at)
     check_sampling(request, dialect.fixed_sampling)
     body: dict[str, Any] = {}
     if request.model is not None:

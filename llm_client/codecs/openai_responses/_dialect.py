@@ -29,6 +29,7 @@ class ResponsesDialect(Struct, frozen=True, kw_only=True):
         format: where the form of the answer stands; llama.cpp ignores the protocol's own place.
         prompt_cache_key: requests of one conversation can be named, so that they meet the same
             prompt cache.
+        compacts: the vendor makes a summary of a long prompt by itself, when asked to.
         fixed_sampling: models that take no `temperature` and no `top_p` but 1.
     """
 
@@ -39,27 +40,37 @@ class ResponsesDialect(Struct, frozen=True, kw_only=True):
     encrypted: bool = False
     format: Literal["text", "response_format"] = "text"
     prompt_cache_key: bool = False
+    compacts: bool = False
     fixed_sampling: tuple[FixedSampling, ...] = ()
 
 
-def _made(provider: str, *, encrypted: bool = False, keyed: bool = False) -> ResponsesDialect:
+def _made(
+    provider: str, *, encrypted: bool = False, keyed: bool = False, compacts: bool = False
+) -> ResponsesDialect:
     return ResponsesDialect(
         provider=provider,
         origin=f"{provider}.responses",
         encrypted=encrypted,
         prompt_cache_key=keyed,
+        compacts=compacts,
     )
+
+
+def _openai(provider: str) -> ResponsesDialect:
+    made = _made(provider, encrypted=True, keyed=True, compacts=True)
+    return structs.replace(made, fixed_sampling=OPENAI_FIXED)
 
 
 COMPATIBLE = _made("compatible")
 
 _ALL = (
     COMPATIBLE,
-    structs.replace(_made("openai", encrypted=True, keyed=True), fixed_sampling=OPENAI_FIXED),
-    structs.replace(_made("azure", encrypted=True, keyed=True), fixed_sampling=OPENAI_FIXED),
+    _openai("openai"),
+    _openai("azure"),
     _made("xai", encrypted=True, keyed=True),
     _made("bedrock", encrypted=True),
-    _made("openrouter", encrypted=True),
+    # It hands the wish on to those that know it, and drops it for the others.
+    _made("openrouter", encrypted=True, compacts=True),
     structs.replace(_made("llama.cpp"), format="response_format"),
 )
 

@@ -6,7 +6,13 @@ from typing import Any
 
 from llm_client.codecs._json import as_list, encode, is_object, require_finite
 from llm_client.codecs._names import NAME, IdForm
-from llm_client.codecs._request import add_numbers, check_tools, merge_extra, refuse
+from llm_client.codecs._request import (
+    add_numbers,
+    check_compaction,
+    check_tools,
+    merge_extra,
+    refuse,
+)
 from llm_client.codecs._sampling import check_sampling
 from llm_client.codecs._schema import strict_output, strict_schema
 from llm_client.codecs.openai_responses._dialect import ResponsesDialect
@@ -16,6 +22,8 @@ from llm_client.types import LLMRequest, NamedTool, OutputSchema, ToolSpec
 __all__ = ["encode_options", "encode_tools", "is_continued"]
 
 _MOST_TOOLS = 128
+_LEAST_COMPACTED = 1000
+"""Tokens that a prompt may have at least before it is compacted."""
 _ENCRYPTED = "reasoning.encrypted_content"
 _CACHE_KEY = IdForm(r"(?s).{1,64}", prefix="")
 _RESERVED = frozenset({"input", "instructions", "stream", "tools"})
@@ -74,9 +82,19 @@ def encode_options(request: LLMRequest, dialect: ResponsesDialect, *, stream: bo
         _add_tool_choice(request, body)
     if dialect.prompt_cache_key and request.cache_key:
         body["prompt_cache_key"] = _CACHE_KEY(request.cache_key)
+    _add_compaction(request, dialect, body)
     if request.extra:
         _add_extra(request, body)
     return encode(body, "the request")
+
+
+def _add_compaction(request: LLMRequest, dialect: ResponsesDialect, body: dict[str, Any]) -> None:
+    if not dialect.compacts:
+        refuse(dialect.provider, compact_at=request.compact_at)
+    if request.compact_at is not None:
+        check_compaction(request.compact_at, _LEAST_COMPACTED)
+        wished = {"type": "compaction", "compact_threshold": request.compact_at}
+        body["context_management"] = [wished]
 
 
 def _add_format(schema: OutputSchema, dialect: ResponsesDialect, body: dict[str, Any]) -> None:

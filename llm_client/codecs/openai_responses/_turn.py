@@ -21,6 +21,7 @@ from llm_client.codecs.openai_responses._dialect import ResponsesDialect
 from llm_client.codecs.openai_responses._items import CUSTOM, IMAGE, NAMESPACE, REASONING_TEXT
 from llm_client.codecs.openai_responses._rules import CUSTOM_OUTPUT, FUNCTION_OUTPUT, Encoded
 from llm_client.errors import LocalProtocolError
+from llm_client.parts import COMPACTION
 from llm_client.types import (
     Audio,
     Citation,
@@ -216,8 +217,8 @@ class Turn:
         self._add(item)
 
     def _keep(self, part: Opaque) -> None:
-        if self._orphaned and part.kind != _COMPACTION:
-            return
+        if self._orphaned and part.kind != COMPACTION:
+            return  # What earlier turns were made into belongs to no reasoning.
         item = decoded(part)
         call_id = item.get("call_id")
         if part.kind.endswith("_call") and isinstance(call_id, str):
@@ -234,8 +235,6 @@ _TAKEN_BACK: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """Of items that come with more than the vendor takes back: what it takes. The rest of a picture
 says how it was made ("Unknown parameter: 'input[1].action'")."""
-_COMPACTION = "compaction"
-"""What earlier turns were made into belongs to no reasoning."""
 
 
 def _block(part: Text, *, cited: bool) -> dict[str, Any]:
