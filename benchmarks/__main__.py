@@ -1,7 +1,7 @@
 """`python -m benchmarks [a b c …] [--against floor,…] [--json FILE]`; instead of letters, `clients`
 or `codecs` for the tables of the client alone, `stores` for the stores beside their drivers,
-`limits` for what budgets and policies cost, or `cancel` for how soon a run ends. See
-docs/performance.md."""
+`limits` for what budgets and policies cost, `cancel` for how soon a run ends, or `context` for a
+run of 5,000 rounds on a window of 32k. See docs/performance.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import cancelling
+from benchmarks import cancelling, long_context
 from benchmarks.clients import codecs
 from benchmarks.clients import table as clients
 from benchmarks.clients.worker import missing_sdks
@@ -25,7 +25,8 @@ CODECS = "codecs"
 STORES = "stores"
 LIMITS = "limits"
 CANCEL = "cancel"
-ALONE = (CLIENTS, CODECS, STORES, LIMITS, CANCEL)
+CONTEXT = "context"
+ALONE = (CLIENTS, CODECS, STORES, LIMITS, CANCEL, CONTEXT)
 OTHERS = ("floor",)
 
 
@@ -72,6 +73,9 @@ def measured(letters: list[str], against: list[str], *, tiny: bool) -> tuple[str
     if letters == [CODECS]:
         found = codecs.measure_codecs(codecs.TINY if tiny else codecs.FULL)
         return codecs.as_table(found), codecs.as_json(found)
+    if letters == [CONTEXT]:
+        run = long_context.measure_long_run("tiny" if tiny else "full")
+        return long_context.as_table(run), long_context.as_json(run)
     with serving() as url:
         if letters == [CLIENTS]:
             say_what_is_missing()

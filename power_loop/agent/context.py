@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from msgspec.structs import replace
+
+from llm_client.errors import UnsupportedFeature
 from llm_client.service import LLMService, context_window_of
+from llm_client.types import LLMRequest, Message
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.counting import Counters
 from power_loop.driver.memory import RunMemory
 from power_loop.errors import SummaryDrift
 from power_loop.runtime.compaction.base import PromptKeeper
 from power_loop.runtime.compaction.keeper import Keeper, default_compactors
+from power_loop.runtime.compaction.native import NativeCompactor
 from power_loop.runtime.compaction.summary import DefaultCompactor
 from power_loop.runtime.memory.base import MemoryScope
 from power_loop.runtime.stores.base import Store
 from power_loop.session.machine import Session
 from power_loop.session.view import COMPACT_NOTE
 
-__all__ = ["check_drift", "keeper_of", "memory_of"]
+__all__ = ["check_drift", "compact_at", "keeper_of", "memory_of"]
 
 _OUTPUT = 4096
 """Tokens kept free for an answer where nothing says how long it may be."""
@@ -39,6 +44,20 @@ def keeper_of(config: AgentConfig, llm: LLMService, counters: Counters) -> Promp
 
 def _window(config: AgentConfig, llm: LLMService, model: str) -> int | None:
     return config.context_window or context_window_of(llm, model)
+
+
+def compact_at(config: AgentConfig, llm: LLMService, request: LLMRequest) -> int | None:
+    """Tokens from which the provider shall compact by itself; None if it cannot, or need not."""
+    for each in config.compactors or ():
+        if isinstance(each, NativeCompactor):
+            tokens = each.compact_at(_window(config, llm, request.model or llm.model))
+            wished = replace(request, messages=(Message.user("?"),), compact_at=tokens)
+            try:
+                llm.check(wished)
+            except UnsupportedFeature:
+                return None
+            return tokens
+    return None
 
 
 def check_drift(config: AgentConfig, session: Session, model: str) -> None:

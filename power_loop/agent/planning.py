@@ -156,6 +156,8 @@ class Planner:
             reasoning_effort=config.reasoning_effort,
             cache=config.prompt_cache,
         )
+        if config.compactors:
+            plain = replace(plain, compact_at=agent.context.compact_at(config, self.llm, plain))
         if typed is None:
             return plain
         bound = replace(plain, output_schema=typed.schema)
