@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import anyio
 from msgspec import structs
@@ -26,7 +27,10 @@ from power_loop.events import Transient
 from power_loop.pipeline.ports import AttemptFailed, Interrupted
 from power_loop.session.text import repaired_strings, repaired_text
 
-__all__ = ["Asking", "estimated"]
+if TYPE_CHECKING:
+    from llm_client.tokens import ModelTokens
+
+__all__ = ["Asking"]
 
 ANY_MODEL = ""
 """Counted by its characters: a vocabulary takes longer to load than a run has to end."""
@@ -45,6 +49,7 @@ class Asking:
         self._request: LLMRequest | None = None
         self._arrived: Accumulator | None = None
         self._calls: dict[int, ToolCallStarted] = {}
+        self._counter: ModelTokens | None = None
 
     @property
     def partial(self) -> str:
@@ -98,7 +103,20 @@ class Asking:
 
     def _estimated(self, request: LLMRequest) -> Usage:
         arrived = self._arrived or Accumulator()
-        return estimated(request, arrived.response())
+        return self.estimated(request, arrived.response())
+
+    def estimated(self, request: LLMRequest, arrived: LLMResponse) -> Usage:
+        """What an attempt may have cost that the provider did not count to its end: the prompt, and
+        as much of an answer as had arrived. Not exact, but never 0 for what may be billed."""
+        # One for the run, so that each message is counted once.
+        counter = self._counter = self._counter or llm_client.ModelTokens(ANY_MODEL)
+        reported = arrived.usage
+        sent = reported.input_tokens
+        if sent is None:
+            sent = max(1, counter.count_request(request).tokens)
+        said = counter.count_message(Message("assistant", arrived.parts)) if arrived.parts else 0
+        given = max(reported.output_tokens or 0, said)
+        return structs.replace(reported, input_tokens=sent, output_tokens=given)
 
     async def _streamed(self, request: LLMRequest, attempt: str) -> LLMResponse:
         # Kept when the run is cancelled: what had arrived is told in the closing record.
@@ -131,16 +149,3 @@ class Asking:
                 self._emit(events.ToolCallDelta(attempt, event.index, call.id, call.name, more))
             case _:
                 pass
-
-
-def estimated(request: LLMRequest, arrived: LLMResponse) -> Usage:
-    """What an attempt may have cost that the provider did not count to its end: the prompt, and as
-    much of an answer as had arrived. Not exact, but never 0 for what may be billed."""
-    counter = llm_client.ModelTokens(ANY_MODEL)
-    reported = arrived.usage
-    sent = reported.input_tokens
-    if sent is None:
-        sent = max(1, counter.count_request(request).tokens)
-    said = counter.count_message(Message("assistant", arrived.parts)) if arrived.parts else 0
-    given = max(reported.output_tokens or 0, said)
-    return structs.replace(reported, input_tokens=sent, output_tokens=given)

@@ -15,7 +15,7 @@ from llm_client.types import (
     ToolResult,
     Usage,
 )
-from power_loop.driver.asking import Asking, estimated
+from power_loop.driver.asking import Asking
 from power_loop.driver.batch import side_by_side
 from power_loop.driver.committer import Committer
 from power_loop.driver.context import Context
@@ -272,8 +272,16 @@ class RunPorts:
         self._may_break = False
         self.context.learn(request, answer)
         if self._breakable.cancel_called:
-            await self._break_off(_late(request, answer))
+            await self._break_off(self._late_answer(request, answer))
         return answer
+
+    def _late_answer(self, request: LLMRequest, answer: LLMResponse | AttemptFailed) -> Interrupted:
+        """An answer that came when it was being stopped already."""
+        if isinstance(answer, AttemptFailed):
+            return Interrupted(answer.partial, answer.usage, measured=answer.measured)
+        measured = answer.usage.output_tokens is not None
+        usage = answer.usage if measured else self.asking.estimated(request, answer)
+        return Interrupted(answer.text, usage, measured=measured)
 
     async def _break_off(self, told: Interrupted) -> None:
         """Leaves `breakable`, between two steps that could be stopped."""
@@ -288,7 +296,7 @@ class RunPorts:
 
     def estimate(self, request: LLMRequest, response: LLMResponse) -> Usage:
         """What an answer may have cost whose provider has not counted."""
-        return estimated(request, response)
+        return self.asking.estimated(request, response)
 
     def tool(self, name: str) -> ToolTraits | None:
         """What is known of a tool."""
@@ -359,15 +367,6 @@ class RunPorts:
         for reader in self._setup.hub.readers(self.session.id):
             if reader.behind:
                 await reader.drained()
-
-
-def _late(request: LLMRequest, answer: LLMResponse | AttemptFailed) -> Interrupted:
-    """An answer that came when it was being stopped already."""
-    if isinstance(answer, AttemptFailed):
-        return Interrupted(answer.partial, answer.usage, measured=answer.measured)
-    measured = answer.usage.output_tokens is not None
-    usage = answer.usage if measured else estimated(request, answer)
-    return Interrupted(answer.text, usage, measured=measured)
 
 
 class _Ample:

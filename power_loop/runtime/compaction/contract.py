@@ -53,9 +53,9 @@ def _links_fault(view: Sequence[Message]) -> str | None:
 
 
 def _lost(view: Sequence[Message], after: Sequence[Message], size: ContextSize) -> str | None:
-    there = {message.id: message for message in after}
+    there, must_stay = {message.id: message for message in after}, stays(view, size)
     for message in view:
-        if message.id in stays(view, size) and there.get(message.id) is not message:
+        if message.id in must_stay and there.get(message.id) is not message:
             return f"the message {message.id!r} must stay as it is, and does not"
     return None
 
