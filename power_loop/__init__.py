@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from power_loop.agent.loop import AgentLoop
     from power_loop.agent.note_tools import note_tools
     from power_loop.agent.opening import PendingCall
+    from power_loop.agent.recall_tool import recall_compacted_tool
     from power_loop.agent.requests import ApprovalRequest, InputRequest
     from power_loop.agent.responding import CallbackResponder, Responder
     from power_loop.agent.result import RunResult, result_of
@@ -131,6 +132,7 @@ __all__ = [  # noqa: RUF022  grouped by use
     "ToolOutput",
     "ToolRegistry",
     "ask_user_tool",
+    "recall_compacted_tool",
     "tool",
     "workspace_tools",
     # going back, and elsewhere
@@ -198,6 +200,7 @@ _HOME = {
     "power_loop.agent.loop": ("AgentLoop",),
     "power_loop.agent.note_tools": ("note_tools",),
     "power_loop.agent.opening": ("PendingCall",),
+    "power_loop.agent.recall_tool": ("recall_compacted_tool",),
     "power_loop.agent.requests": ("ApprovalRequest", "InputRequest"),
     "power_loop.agent.responding": ("CallbackResponder", "Responder"),
     "power_loop.agent.result": ("RunResult", "result_of"),
