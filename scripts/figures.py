@@ -44,7 +44,7 @@ FIGURES: dict[int, Figure] = {
     5: Figure(("figure_05",), 1_200, 21_000, 5_000_000),
     6: Figure(("figure_06", "figure_06_loopback"), 900, 29_000, 3_800_000),
     7: Figure(("figure_07",), 20_000, 20_000, 1_000_000),
-    8: Figure(("figure_08",), 75, 75, 75),
+    8: Figure(("figure_08",), 82, 82, 82),
     9: Figure(("figure_09",), 3_000, 3_000, 150_000),
     10: Figure(("figure_10", "figure_10_processes"), 2_120, 2_120, 101_280),
     11: Figure(("figure_11", "figure_11_protocols"), 800, 800, 10_000),

@@ -11,8 +11,8 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from llm_client.errors import ContextOverflow, ServerError
-from llm_client.types import LLMRequest, Message, Text, Usage
+from llm_client.errors import ContextOverflow, ServerError, UnsupportedFeature
+from llm_client.types import LLMRequest, Message, Opaque, Text, Usage, is_compaction
 from power_loop import AgentConfig, AgentLoop, Budget, Hooks, tool
 from power_loop.errors import SummaryDrift, UsageError
 from power_loop.events import (
@@ -34,6 +34,7 @@ from power_loop.hooks import (
     SessionStart,
     Skip,
 )
+from power_loop.runtime.compaction.native import NativeCompactor
 from power_loop.runtime.compaction.summary import DefaultCompactor
 from power_loop.runtime.compaction.trim import TrimCompactor
 from tests.agent import scripted
@@ -111,8 +112,9 @@ async def test_a_chat_that_outgrows_its_window_goes_on_with_a_summary(
     assert llm.illegal == []
 
 
-async def test_what_the_summariser_reads_is_data_without_tools() -> None:
-    """It gets one message, and the older summary is a part of it."""
+async def test_k04_what_the_summariser_reads_is_data_without_tools() -> None:
+    """It gets one message, legal for every protocol, and the older summary is a part of it
+    (K04, K05)."""
 
     @tool
     async def look() -> str:
@@ -131,8 +133,8 @@ async def test_what_the_summariser_reads_is_data_without_tools() -> None:
         assert first.max_output_tokens == 1200 // 8
 
 
-async def test_a_run_of_many_rounds_keeps_its_task_word_for_word() -> None:
-    """There is one exchange only, so it is cut between an answer and the results before it."""
+async def test_k03_a_run_of_many_rounds_keeps_its_task_word_for_word() -> None:
+    """There is one exchange only, so it is cut between results and the next answer (K03)."""
 
     @tool
     async def look(at: int) -> str:
@@ -168,10 +170,10 @@ async def test_a_run_of_many_rounds_keeps_its_task_word_for_word() -> None:
         (lambda: calls(("x", "look", {})), "called a tool"),
     ],
 )
-async def test_a_summariser_that_is_no_use_is_asked_once_and_done_without(
+async def test_k05_a_summariser_that_is_no_use_is_asked_once_and_done_without(
     reply: Callable[[], Reply], told: str
 ) -> None:
-    """Older messages are left out by rule instead; the model is told so."""
+    """Older messages are left out by rule instead; the model is told so (K05)."""
     llm = chatting(reply)
     seen: list[Stamped] = []
     async with AgentLoop(llm, config=SMALL) as loop:
@@ -535,3 +537,66 @@ def test_a_threshold_from_the_environment_comes_before_the_share_of_the_window()
     assert DefaultCompactor().limit(100_000, 4096) == 75_000
     assert DefaultCompactor().limit(8_000, 4_000) == 4_000
     assert DefaultCompactor().limit(None, 4096) is None
+
+
+class Native(Scripted):
+    """A provider that compacts by itself where it is asked to."""
+
+    def check(self, request: LLMRequest) -> None:
+        """It can."""
+
+
+def native(request: LLMRequest) -> Reply:
+    """An answer; with what a provider makes of the history, once that is long."""
+    asked = [m for m in request.messages if m.role == "assistant"]
+    made = any(is_compaction(part) for message in asked for part in message.parts)
+    size = sum(len(message.text) for message in request.messages)
+    if made or request.compact_at is None or size < request.compact_at * 3:
+        return says(WORDS)
+    block = Opaque(
+        "anthropic", "compaction", '{"type":"compaction","content":"ships were counted"}'
+    )
+    return replace(says(WORDS), parts=(block, Text(WORDS)))
+
+
+async def test_a_provider_that_compacts_by_itself_is_asked_to_before_anybody_else() -> None:
+    """What stands before its own summary leaves the view once that is too large here as well."""
+    llm = Native(by=native)
+    config = AgentConfig(
+        context_window=1500,
+        max_output_tokens=100,
+        compactors=[NativeCompactor(), DefaultCompactor()],
+    )
+    async with AgentLoop(llm, config=config) as loop:
+        session = await talk(loop, 7)
+        log = await check_log(loop, session)
+        view = await loop.get_messages(session)
+    assert {request.compact_at for request in llm.requests} == {900}
+    (change,) = [record for record in log if isinstance(record, ViewChanged)]
+    assert change.by == "native"
+    assert summaries(llm) == []
+    assert view[1].name == "compact_note"
+    assert "the provider itself has made of them" in view[1].text
+    assert is_compaction(view[2].parts[0])
+    assert view[2].role == "assistant"
+
+
+async def test_a_provider_that_cannot_compact_is_not_asked_to() -> None:
+    """Then the next strategy is the first."""
+
+    class Unable(Scripted):
+        def check(self, request: LLMRequest) -> None:
+            if request.compact_at is not None:
+                raise UnsupportedFeature("compact_at is not supported")
+
+    llm = Unable(by=lambda request: says(SUMMARY if is_summary(request) else WORDS))
+    config = AgentConfig(
+        context_window=1200,
+        max_output_tokens=100,
+        compactors=[NativeCompactor(), DefaultCompactor()],
+    )
+    async with AgentLoop(llm, config=config) as loop:
+        session = await talk(loop, 7)
+        log = await check_log(loop, session)
+    assert {request.compact_at for request in llm.requests} == {None}
+    assert {record.by for record in log if isinstance(record, ViewChanged)} == {"summary"}
