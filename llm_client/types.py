@@ -320,6 +320,14 @@ class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
         """Input and output together; what is unknown counts as 0."""
         return (self.input_tokens or 0) + (self.output_tokens or 0)
 
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """Which share of the input was read from a prompt cache, 0 to 1; None if that is not known,
+        or there was no input."""
+        if self.cached_tokens is None or not self.input_tokens:
+            return None
+        return self.cached_tokens / self.input_tokens
+
     def __add__(self, other: Usage) -> Usage:
         """Sums field by field; a field is None only if both are."""
         return Usage(

@@ -42,6 +42,11 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     price: Price | None = None
     at: datetime
 
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """Which share of its input was read from a prompt cache; see `Usage.cache_hit_rate`."""
+        return self.usage.cache_hit_rate
+
 
 class Used(Protocol):
     """**Protocol**: an attempt, as sums count it. The fields are those of `UsageRow`.
@@ -80,6 +85,7 @@ class UsageTotals(Struct, frozen=True, kw_only=True):
         lost: attempts whose end nobody has seen; a ledger has none.
         measured: tokens that providers counted.
         estimated: tokens of rows that are estimates, at least in part.
+        cacheable: input tokens of the rows that say how many of them were read from a prompt cache.
         amount: US dollars, of all rows that have a price.
         unpriced: rows without a price whose tokens are not known to be 0; where there are any,
             `amount` is not all.
@@ -91,6 +97,7 @@ class UsageTotals(Struct, frozen=True, kw_only=True):
     lost: int = 0
     measured: Usage = Usage(0, 0)
     estimated: Usage = Usage(0, 0)
+    cacheable: int = 0
     amount: Decimal = _ZERO
     unpriced: int = 0
 
@@ -103,6 +110,12 @@ class UsageTotals(Struct, frozen=True, kw_only=True):
     def usage(self) -> Usage:
         """All tokens, measured and estimated."""
         return self.measured + self.estimated
+
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """Which share of the input was read from a prompt cache, 0 to 1, among rows that say so;
+        None if none does."""
+        return (self.usage.cached_tokens or 0) / self.cacheable if self.cacheable else None
 
     @property
     def cost(self) -> Decimal | None:
@@ -121,9 +134,14 @@ class UsageTotals(Struct, frozen=True, kw_only=True):
             lost=self.lost + (row.status == "lost"),
             measured=self.measured + (row.usage if row.measured else none),
             estimated=self.estimated + (none if row.measured else row.usage),
+            cacheable=self.cacheable + _cacheable(row.usage),
             amount=self.amount + (_ZERO if row.price is None else row.price.amount),
             unpriced=self.unpriced + (not priced),
         )
+
+
+def _cacheable(usage: Usage) -> int:
+    return 0 if usage.cached_tokens is None else usage.input_tokens or 0
 
 
 class UsageLedger:

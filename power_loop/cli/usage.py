@@ -44,7 +44,8 @@ def _table(found: SessionUsage) -> Iterator[str]:
                     how = "" if attempt.measured else "  estimated"
                     yield (
                         f"    round {round.round:<3} {attempt.status:<9}  {attempt.model:<24}  "
-                        f"{_tokens(attempt.usage)}  {_cost(attempt.cost)}{how}"
+                        f"{_tokens(attempt.usage)}{_cached(attempt.usage.cache_hit_rate)}  "
+                        f"{_cost(attempt.cost)}{how}"
                     )
             yield f"    {_sum(run.totals)}"
         yield f"  {_sum(each.totals)}"
@@ -54,7 +55,8 @@ def _table(found: SessionUsage) -> Iterator[str]:
 
 def _sum(totals: UsageTotals) -> str:
     attempts = counted(totals.attempts, "attempt")
-    line = f"total {attempts}: {_tokens(totals.usage)}  {_cost(totals.cost)}"
+    tokens = f"{_tokens(totals.usage)}{_cached(totals.cache_hit_rate)}"
+    line = f"total {attempts}: {tokens}  {_cost(totals.cost)}"
     if totals.estimated.total_tokens:
         line += f"  {totals.estimated.total_tokens} tokens of it estimated"
     if totals.unpriced:
@@ -66,6 +68,10 @@ def _sum(totals: UsageTotals) -> str:
 def _tokens(usage: Usage) -> str:
     told = ("?" if n is None else f"{n}" for n in (usage.input_tokens, usage.output_tokens))
     return "{:>8} in {:>8} out".format(*told)
+
+
+def _cached(rate: float | None) -> str:
+    return "" if rate is None else f"  {rate:4.0%} cached"
 
 
 def _cost(amount: Decimal | None) -> str:

@@ -11,7 +11,7 @@ from power_loop.errors import SessionError, UsageError
 from power_loop.events import Stamped, is_record
 from power_loop.history.chain import Chain
 from power_loop.history.endings import Ending, rule_of, under_way
-from power_loop.history.explanation import Explanation
+from power_loop.history.explanation import CacheUse, Explanation
 from power_loop.history.limits import Below, limits_left
 from power_loop.history.words import cut
 from power_loop.session.machine import IllegalRecord, Session
@@ -20,6 +20,7 @@ from power_loop.session.records import (
     CallWaiting,
     Decided,
     Forked,
+    ModelEnded,
     Rewound,
     RunClosed,
     RunOpened,
@@ -112,9 +113,17 @@ def _explained(
         limits=limits_left(opened, ending, seen.rounds, unheard),
         steps=tuple([step for step in seen.chain.steps if step.seq >= stamped[first].seq]),
         below=tuple(explained.values()),
+        cache=_cache_use(stamped[first:told]),
         unread=unread,
     )
     return explanation, Below(session.spent + session.uncounted + unheard.spent, unheard.complete)
+
+
+def _cache_use(records: Sequence[Stamped]) -> CacheUse | None:
+    ended = [each.event.usage for each in records if isinstance(each.event, ModelEnded)]
+    said = [usage for usage in ended if usage.cached_tokens is not None and usage.input_tokens]
+    of = sum([usage.input_tokens or 0 for usage in said])
+    return CacheUse(sum([usage.cached_tokens or 0 for usage in said]), of) if said else None
 
 
 # ── the sessions below ────────────────────────────────────────────────────────────────────────────

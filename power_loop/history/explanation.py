@@ -10,7 +10,7 @@ from msgspec import Struct
 from power_loop.history.words import amount, clock, counted, cut, lasted
 from power_loop.session.outcome import Outcome
 
-__all__ = ["Explanation", "LimitLeft", "Step", "StepKind"]
+__all__ = ["CacheUse", "Explanation", "LimitLeft", "Step", "StepKind"]
 
 StepKind = Literal[
     "run",
@@ -51,6 +51,23 @@ class LimitLeft(Struct, frozen=True):
     note: str = ""
 
 
+class CacheUse(Struct, frozen=True):
+    """How much of its prompts a task had read from the provider's cache.
+
+    Attributes:
+        read: tokens that were read from it.
+        of: tokens of the prompts of which the provider has said so.
+    """
+
+    read: int
+    of: int
+
+    @property
+    def rate(self) -> float:
+        """The share of both, 0 to 1."""
+        return self.read / self.of
+
+
 class Step(Struct, frozen=True):
     """Something that was decided, or that went otherwise than planned.
 
@@ -88,6 +105,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
         limits: what was left of each limit that the run had announced.
         steps: how it came to that, in the order of the log.
         below: the sessions below its calls, as they stood when it had come to that.
+        cache: what came of the provider's prompt cache; None where no provider has said.
         unread: what keeps this version from reading the log to its end; "" if nothing does.
     """
 
@@ -101,6 +119,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     limits: tuple[LimitLeft, ...]
     steps: tuple[Step, ...]
     below: tuple[Explanation, ...] = ()
+    cache: CacheUse | None = None
     unread: str = ""
 
     def __str__(self) -> str:
@@ -125,6 +144,10 @@ def _lines(told: Explanation) -> Iterator[str]:
         yield "| limit | allowed | used | left | |"
         yield "|---|--:|--:|--:|---|"
         yield from map(_row, told.limits)
+    if told.cache is not None:
+        read, of = f"{told.cache.read:,}", counted(told.cache.of, "token")
+        yield ""
+        yield f"Of {of} of its prompts, {read} ({told.cache.rate:.0%}) came from a cache."
     if told.below:
         yield ""
         yield "Sessions below it:"

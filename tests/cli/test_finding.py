@@ -164,13 +164,16 @@ def test_what_a_session_cost_is_told_by_run_and_round(place: Path) -> None:
 
 
 def test_a_cost_that_is_not_known_is_told_so(place: Path) -> None:
-    """A model without a price, an estimate, an attempt that died; and the sub-agents' sessions."""
+    """A model without a price, an estimate, an attempt that died; and the sub-agents' sessions.
+    What came from a cache is told where it is known."""
     died_in(place, "s", {"c1": "pay"})
     records = (
         RunOpened("r1"),
         ModelAsked("t1", 1, "nobody-knows"),
         ModelEnded("t1", "failed", Usage(7, 3), measured=False),
         ModelAsked("t2", 1, "nobody-knows"),
+        ModelEnded("t2", "failed", Usage(200, 0, cached_tokens=150)),
+        ModelAsked("t3", 1, "nobody-knows"),
     )
 
     async def leave(store: Store) -> None:
@@ -184,8 +187,9 @@ def test_a_cost_that_is_not_known_is_told_so(place: Path) -> None:
     assert "round 1 failed nobody-knows 7 in 3 out cost unknown estimated" in lines
     assert "round 1 lost nobody-knows ? in ? out cost unknown estimated" in lines
     assert lines[-2] == "all 2 sessions"
-    assert lines[-1].startswith("total 3 attempts: 7 in 3 out cost unknown 10 tokens of it est")
-    assert lines[-1].endswith("estimated (3 without a price)")
+    assert "round 1 failed nobody-knows 200 in 0 out 75% cached cost unknown" in lines
+    assert lines[-1].startswith("total 4 attempts: 207 in 3 out 75% cached cost unknown 10 tokens")
+    assert lines[-1].endswith("estimated (4 without a price)")
     missing = run(place, "sessions", "usage", "nobody")
     assert missing.returncode == 1
     assert "there is no session 'nobody'" in missing.stderr

@@ -16,6 +16,7 @@ from power_loop import AgentConfig, Hooks, tool
 from power_loop.errors import ToolError
 from power_loop.governance import Policies, RepetitionGuard
 from power_loop.history.explaining import Log, explanation_of
+from power_loop.history.explanation import CacheUse
 from power_loop.hooks import (
     LLM_BEFORE,
     TOOL_BEFORE,
@@ -112,6 +113,25 @@ RECORDS: Sequence[Record] = (
     MessageAppended(said("assistant", "I was", "a2", meta={"interrupted": "true"}), "t3"),
     RunClosed("r1", Cancelled("")),
 )
+
+
+def test_a_task_says_what_came_from_a_cache_where_its_provider_does() -> None:
+    """In one sentence, and as numbers; without a word from the provider, there is none."""
+    log = log_with(
+        Completed("done"),
+        ASKED,
+        ModelEnded("t1", "failed", Usage(9000, 0), measured=False),
+        ModelAsked("t2", 1, "m"),
+        ModelEnded("t2", "ok", Usage(10_000, 5, cached_tokens=2000)),
+        MessageAppended(said("assistant", "done", "a1"), "t2"),
+    )
+    told = explanation_of("s", log)
+    assert told.cache == CacheUse(2000, 10_000)
+    assert CacheUse(2000, 10_000).rate == 0.2
+    assert "\n\nOf 10,000 tokens of its prompts, 2,000 (20%) came from a cache.\n" in str(told)
+    silent = explanation_of("s", Log(stamped_log(RECORDS)))
+    assert silent.cache is None
+    assert "cache" not in str(silent)
 
 
 def test_every_record_has_its_words() -> None:

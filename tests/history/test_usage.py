@@ -73,6 +73,30 @@ def attempts_of(usage: SessionUsage) -> list[AttemptUsage]:
     return [a for run in usage.runs for each in run.rounds for a in each.attempts]
 
 
+def test_the_cache_hit_rate_is_that_of_the_calls_whose_provider_tells() -> None:
+    """For each attempt, round and run, and for all; one that says nothing lowers nothing."""
+    log: Sequence[Record] = (
+        RunOpened("r1", (said("go", "u1"),)),
+        ModelAsked("t1", 1, "m"),
+        ModelEnded("t1", "ok", Usage(100, 3, cached_tokens=0)),
+        MessageAppended(Message("assistant", (Text("one"),), id="a1"), "t1"),
+        RunClosed("r1", Completed("one")),
+        RunOpened("r2", (said("and?", "u2"),)),
+        ModelAsked("t2", 1, "m"),
+        ModelEnded("t2", "failed", Usage(500, 0), measured=False),
+        ModelAsked("t3", 1, "m"),
+        ModelEnded("t3", "ok", Usage(300, 3, cached_tokens=240)),
+        MessageAppended(Message("assistant", (Text("two"),), id="a2"), "t3"),
+        RunClosed("r2", Completed("two")),
+    )
+    used = usage_of("s", stamped_log(log))
+    assert [a.usage.cache_hit_rate for a in attempts_of(used)] == [0.0, None, 0.8]
+    assert [run.totals.cache_hit_rate for run in used.runs] == [0.0, 0.8]
+    assert used.runs[1].rounds[0].totals.cache_hit_rate == 0.8
+    assert used.totals.cache_hit_rate == 0.6
+    assert usage_of("s", stamped_log(LOG)).totals.cache_hit_rate is None
+
+
 def summed(attempts: Iterable[AttemptUsage]) -> UsageTotals:
     """Their totals, by no way of the module's own."""
     totals = UsageTotals()

@@ -109,8 +109,9 @@ async def test_what_the_provider_counts_is_taken_over() -> None:
             at=NOON,
         )
         assert ledger.totals() == UsageTotals(
-            ok=1, measured=Usage(0, 0) + usage, amount=Decimal("0.003")
+            ok=1, measured=Usage(0, 0) + usage, cacheable=1000, amount=Decimal("0.003")
         )
+        assert (only_row(ledger).cache_hit_rate, ledger.totals().cache_hit_rate) == (0.4, 0.4)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "complete"])
@@ -459,6 +460,8 @@ def test_sums_are_totals_across_answers_errors_and_cancellations(
     assert [row.attempt for row in rows] == list(range(1, len(plan) + 1))
     assert totals.attempts == len(rows)
     assert totals.usage == sum((row.usage for row in rows), Usage(0, 0))
+    told = [row.usage for row in rows if row.cache_hit_rate is not None]
+    assert totals.cacheable == sum(usage.input_tokens or 0 for usage in told)
     assert totals.amount == sum((row.price.amount for row in rows if row.price), Decimal(0))
     assert totals.unpriced == 0
     for row in rows:

@@ -104,6 +104,15 @@ def test_usage_adds_field_by_field_and_keeps_the_unknown_unknown() -> None:
     assert (total.total_tokens, Usage().total_tokens) == (13, 0)
 
 
+def test_the_cache_hit_rate_is_known_only_where_the_provider_tells() -> None:
+    """A cache that held nothing is not one that nobody has told of."""
+    assert Usage(200, 5, cached_tokens=150).cache_hit_rate == 0.75
+    assert Usage(200, 5, cached_tokens=0).cache_hit_rate == 0.0
+    assert Usage(200, 5).cache_hit_rate is None
+    assert Usage(None, 5, cached_tokens=3).cache_hit_rate is None
+    assert Usage(0, 0, cached_tokens=0).cache_hit_rate is None
+
+
 @pytest.mark.parametrize("reason", list(StopReason))
 def test_an_answer_is_truncated_when_something_cut_it_off(reason: StopReason) -> None:
     """A03: its last tool call may be half a call."""

@@ -21,8 +21,10 @@ from power_loop.hooks import (
     Continue,
     Skip,
 )
+from power_loop.pipeline.run import configuration
 from power_loop.session.outcome import Completed, RoundLimit
 from power_loop.session.records import (
+    ModelConfigured,
     Recalled,
     RunOpened,
     ViewChanged,
@@ -221,3 +223,10 @@ def test_message_append_must_not_change_what_ties_a_message_to_its_session(field
         run(io)
         assert violations(io.log, closed=True) == []
         assert "message.append" in str(io.session.last_outcome)
+
+
+def test_when_a_provider_is_to_compact_is_recorded_with_what_else_requests_hold() -> None:
+    """A replay makes its requests of that."""
+    template = LLMRequest((), compact_at=150_000)
+    assert configuration(template) == ModelConfigured(compact_at=150_000)
+    assert configuration(LLMRequest(())) == ModelConfigured()
