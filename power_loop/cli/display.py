@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Protocol, TextIO
 
 from llm_client.types import ToolResult, Usage
 from power_loop.cli.timeline import one_line
 from power_loop.events import (
+    CompactionFailed,
+    CompactionRejected,
     Event,
     FallbackTaken,
     HookFailed,
+    MemoryFailed,
     ReconcileFailed,
     ResponderFailed,
     RetryScheduled,
@@ -37,7 +41,14 @@ from power_loop.session.outcome import (
     Stopped,
     status_of,
 )
-from power_loop.session.records import ModelEnded, RunClosed, RunOpened, ToolSettled, ToolStarted
+from power_loop.session.records import (
+    ModelAsked,
+    ModelEnded,
+    RunClosed,
+    RunOpened,
+    ToolSettled,
+    ToolStarted,
+)
 
 __all__ = [
     "Display",
@@ -49,6 +60,10 @@ __all__ = [
     "started_line",
     "told_transient",
 ]
+
+
+_ASIDES: Mapping[str, str] = MappingProxyType({"compaction": "… summarising what was said before"})
+"""What a model call is shown as that is no part of the conversation."""
 
 
 class Display(Protocol):
@@ -104,6 +119,7 @@ class PlainDisplay:
         self._out = out
         self._in_text = False
         self._started: dict[str, Stamped] = {}
+        self._aside = ""
         self._tally = Tally()
 
     def show(self, stamped: Stamped) -> None:
@@ -136,7 +152,10 @@ class PlainDisplay:
                 return started_line(event)
             case ToolSettled():
                 return settled_line(event, self._started, stamped)
-            case ModelEnded() if event.status != "ok":
+            case ModelAsked(purpose=purpose, attempt=attempt) if purpose:
+                self._aside = attempt
+                return _ASIDES.get(purpose, "")
+            case ModelEnded() if event.status != "ok" and event.attempt != self._aside:
                 return f"! the model call {event.status}; what it had written is void"
             case RunClosed():
                 return self._tally.closing_line(event)
@@ -226,6 +245,18 @@ def told_transient(stamped: Stamped) -> str:
             return f"  …{share} {event.message}"
         case TextRepaired() as event:
             return f"! text of the {event.source} held characters no model takes; replaced"
+        case _:
+            return _told_of_context(stamped.event)
+
+
+def _told_of_context(event: Event) -> str:
+    match event:
+        case CompactionRejected():
+            return f"! compaction by {event.by} was not done: {event.reason}"
+        case CompactionFailed():
+            return f"! the prompt is too large: {event.reason}"
+        case MemoryFailed():
+            return f"! {event.provider} failed to {event.operation}: {event.message}"
         case _:
             return ""
 

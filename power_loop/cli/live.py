@@ -40,7 +40,7 @@ class LiveDisplay:
         self._still = False
         self._text = ""
         self._thinking = ""
-        self._asking = False
+        self._asking = self._aside = False
         self._tools: dict[str, Stamped] = {}
         self._tally = Tally()
 
@@ -70,7 +70,7 @@ class LiveDisplay:
         event = stamped.event
         match event:
             case ModelAsked():
-                self._asking = True
+                self._asking, self._aside = True, bool(event.purpose)
             case TextDelta():
                 self._text += event.text
             case ThinkingDelta():
@@ -121,7 +121,9 @@ class LiveDisplay:
     def _ended(self, event: ModelEnded) -> None:
         self._asking = False
         self._thinking = ""
-        if event.status != "ok":
+        if self._aside:
+            self._aside = False
+        elif event.status != "ok":
             self._text = ""
             self._print(Text(f"the model call {event.status}; its text is void", style="yellow"))
 

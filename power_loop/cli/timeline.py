@@ -49,7 +49,8 @@ def describe(event: Event) -> str:
         case MessageAppended():
             return f"{event.message.role}: {_content(event.message)}"
         case ModelAsked():
-            return f"model asked, round {event.round} ({event.model})"
+            what = f"for {event.purpose}" if event.purpose else f"round {event.round}"
+            return f"model asked, {what} ({event.model})"
         case ModelEnded():
             return _ended(event)
         case ToolStarted():
@@ -89,7 +90,8 @@ def _rare(event: Event) -> str:
         case Recalled():
             return f"memory recalled {len(event.messages)} messages"
         case ViewChanged():
-            return "view changed"
+            by = f" by {event.by}: {event.before} to {event.after} tokens" if event.by else ""
+            return f"view changed{by}"
         case ModelConfigured():
             return f"model configured: {one_line(event.system or 'no system prompt')}"
         case Rewound():

@@ -21,6 +21,7 @@ from power_loop.session.records import (
     MessageAppended,
     ModelAsked,
     ModelEnded,
+    Purpose,
     Recalled,
     Record,
     Rewound,
@@ -140,8 +141,10 @@ def _forked(c: Chain, record: Forked, _: float) -> _Told:
 
 
 def _model_asked(c: Chain, record: ModelAsked, at: float) -> _Told | None:
-    before, c.failed = c.failed, None
     c.asked = at, record
+    if record.purpose:
+        return None
+    before, c.failed = c.failed, None
     if before is None or before[1].round != record.round:
         return None
     if before[1].model != record.model:
@@ -154,6 +157,8 @@ def _model_ended(c: Chain, record: ModelEnded, at: float) -> _Told:
     model = "?" if asked is None else cut(asked[1].model)
     took = "" if asked is None else f" after {lasted(asked[0], at)}"
     void = "; the text that had arrived is void" if record.partial else ""
+    if asked is not None and asked[1].purpose:
+        return "model", _aside_ended(asked[1], record, took)
     match record.status:
         case "ok":
             return "model", f"model {model} answered{took}, {_used(record)}{_stopped(record)}"
@@ -166,6 +171,20 @@ def _model_ended(c: Chain, record: ModelEnded, at: float) -> _Told:
             return "model", f"the call of model {model} was stopped{took}"
         case _:
             return "model", f"nobody saw how the call of model {model} ended{void}"
+
+
+def _aside_ended(asked: ModelAsked, record: ModelEnded, took: str) -> str:
+    what = f"model {cut(asked.model)}, asked for {_PURPOSES[asked.purpose]},"
+    match record.status:
+        case "ok":
+            return f"{what} answered{took}, {_used(record)}"
+        case "failed":
+            why = "" if record.error is None else f": {told_error(record.error)}"
+            return f"{what} failed{took}{why}"
+        case "cancelled":
+            return f"{what} was not waited for to its end"
+        case _:
+            return f"{what} was under way when its process died"
 
 
 # ── messages and the view ─────────────────────────────────────────────────────────────────────────
@@ -199,7 +218,11 @@ def _view(_c: Chain, record: ViewChanged, _: float) -> _Told:
         told.append(f"what stands before message {cut(record.cut)} left the view{instead}")
     if record.replaced:
         told.append(f"{counted(len(record.replaced), 'message')} have a shorter form")
-    return "view", "; ".join(told) or "the view changed"
+    what = "; ".join(told) or "the view changed"
+    if record.by:
+        sizes = f"from {record.before:,} tokens to {record.after:,}"
+        return "view", f"compaction by {cut(record.by)} took the prompt {sizes}: {what}"
+    return "view", what
 
 
 # ── calls ─────────────────────────────────────────────────────────────────────────────────────────
@@ -283,6 +306,13 @@ def _stopped(ended: ModelEnded) -> str:
     return f"; it stopped for {reason.value}"
 
 
+_PURPOSES: Mapping[Purpose, str] = MappingProxyType(
+    {
+        "compaction": "a summary of what was to leave the view",
+        "memory": "what is worth remembering",
+        "output": "a summary of a tool's output",
+    }
+)
 _SETTLED: Mapping[Settlement, str] = MappingProxyType(
     {
         "interrupted": "was stopped before it had finished",

@@ -81,6 +81,11 @@ class Ending(Struct, frozen=True):
         """The records of one type, in order."""
         return [each.event for each in self.records if isinstance(each.event, kind)]
 
+    def answers(self) -> list[ModelEnded]:
+        """How the model calls of the conversation ended, in order."""
+        asides = {each.attempt for each in self.of(ModelAsked) if each.purpose}
+        return [each for each in self.of(ModelEnded) if each.attempt not in asides]
+
 
 def under_way(session: Session, chain: Chain) -> str:
     """What an open run is doing, to follow the word `while`."""
@@ -150,7 +155,7 @@ def _completed(ending: Ending, _: Completed) -> str:
         made_up = [each for each in ending.of(Decided) if each.what == "short_circuit"]
         who = decider(made_up[-1]) if made_up else "a hook"
         return f"{who} answered in the model's place, and nobody objected"
-    ended = [each.stop_reason for each in ending.of(ModelEnded)]
+    ended = [each.stop_reason for each in ending.answers()]
     how = _CUT_OFF.get(ended[-1]) if ended else None
     bounded = _bounded(ending)
     if ended and ended[-1] is StopReason.LENGTH and bounded is not None:
@@ -166,7 +171,7 @@ def _bounded(ending: Ending) -> Decided | None:
         match each.event:
             case Decided() as decided if decided.at == AT_BUDGET and not decided.call_id:
                 said = decided
-            case ModelAsked():
+            case ModelAsked(purpose=""):
                 of_call, said = said, None
             case _:
                 pass
@@ -311,7 +316,7 @@ def _below(ending: Ending, told: Explanation) -> str:
 
 
 def _last_failures(ending: Ending) -> Iterator[ModelEnded]:
-    for each in reversed(ending.of(ModelEnded)):
+    for each in reversed(ending.answers()):
         if each.status != "failed":
             return
         yield each

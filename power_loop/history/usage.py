@@ -13,7 +13,14 @@ from llm_client.types import Usage
 from llm_client.usage import UsageTotals
 from power_loop.events import Stamped
 from power_loop.session.outcome import status_of
-from power_loop.session.records import Forked, ModelAsked, ModelEnded, RunClosed, RunOpened
+from power_loop.session.records import (
+    Forked,
+    ModelAsked,
+    ModelEnded,
+    Purpose,
+    RunClosed,
+    RunOpened,
+)
 
 __all__ = ["AttemptUsage", "RoundUsage", "RunUsage", "SessionUsage", "usage_of", "usage_of_tree"]
 
@@ -29,6 +36,7 @@ class AttemptUsage(Struct, frozen=True, kw_only=True):
         usage: the tokens it took. Those of a lost one are what was set aside for it, else unknown.
         measured: the provider counted them; else they are an estimate.
         price: what they cost; None if that is not known.
+        purpose: what the call was for beside the conversation; "" for an answer.
     """
 
     attempt: str
@@ -37,6 +45,7 @@ class AttemptUsage(Struct, frozen=True, kw_only=True):
     usage: Usage
     measured: bool
     price: Price | None = None
+    purpose: Purpose = ""
 
     @property
     def cost(self) -> Decimal | None:
@@ -178,6 +187,7 @@ def _attempt(asked: ModelAsked, ended: ModelEnded | None, prices: PriceBook | No
         usage=usage,
         measured=measured,
         price=_price(asked.model, usage, prices),
+        purpose=asked.purpose,
     )
 
 
