@@ -247,7 +247,7 @@ class AgentLoop(SessionVerbs, Closes, Generic[DepsT]):
         Any other error after the run has opened is raised, and `result_of(error)` is its result.
 
         Args:
-            input: text, an image, a file, or several parts in order.
+            input: text, an image, a file, several parts in order, or a user's message.
             session_id: where to go on; a new session if None.
             output_type: what the answer must be; `result.output` is one. See `output_spec` of
                 `llm_client`.
