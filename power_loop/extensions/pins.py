@@ -144,16 +144,20 @@ class Pins(Extension):
             if call.id == context.call.id:
                 break
             before = self._noted(call.name, call.arguments)
-            if before is not None and before not in there:
+            if before is not None and not self._refusal(before, there):
                 there.append(before)
+        refusal = self._refusal(text, there)
+        return Skip(f"[not noted] {refusal}") if refusal else None
+
+    def _refusal(self, text: str, there: Sequence[str]) -> str:
         if text in there:
-            return Skip("[not noted] It is in view already.")
-        length = sum(map(len, there)) + len(text)
-        if len(there) < self._most and length <= self._characters:
-            return None
-        return Skip(
-            f"[not noted] A session may keep {self._most} notes of {self._characters:,} characters "
-            f"in all, and has {len(there)} of {length - len(text):,}. Go on with those."
+            return "It is in view already."
+        length = sum(map(len, there))
+        if len(there) < self._most and length + len(text) <= self._characters:
+            return ""
+        return (
+            f"A session may keep {self._most} notes of {self._characters:,} characters in all, and "
+            f"has {len(there)} of {length:,}. Go on with those."
         )
 
     def _forget(self, context: SessionEnd[Any]) -> None:
