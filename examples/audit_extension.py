@@ -5,17 +5,8 @@ from datetime import UTC, datetime
 
 import anyio
 
-from power_loop import (
-    AgentLoop,
-    Extension,
-    Hooks,
-    Section,
-    Stamped,
-    Subscription,
-    Tool,
-    events,
-    tool,
-)
+from power_loop import AgentLoop, Extension, Hooks, Section, Stamped, Subscription, Tool, tool
+from power_loop.events import ToolStarted
 from power_loop.hooks import SESSION_END, SessionEnd
 
 
@@ -40,7 +31,7 @@ class Audit(Extension):
 
     def subscriptions(self) -> Sequence[Subscription]:
         """Tool calls, as they become durable."""
-        return (Subscription(self.started, types=[events.ToolStarted]),)
+        return (Subscription(self.started, types=[ToolStarted]),)
 
     def prompt_sections(self) -> Sequence[Section]:
         """One sentence."""

@@ -47,9 +47,8 @@ def _check_message(message: Message) -> None:
     if message.name == COMPACT_NOTE:
         raise InvalidInput(f"the name {COMPACT_NOTE!r} is taken; use another one")
     meta = message.meta or {}
-    noted: tuple[object, ...] = (message.name or "", *meta, *meta.values())
-    for text in noted:
-        if not isinstance(text, str):
+    for text in (message.name or "", *meta, *meta.values()):
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  callers need not be checked
             raise InvalidInput(f"the name and meta of a message are texts, not {text!r}")
         _valid(text, "the name or meta of the message")
 

@@ -192,7 +192,8 @@ def _with_results(known: _Known, message: Message) -> _Known:
         # Another text is the word of a hook that has kept the call from running, or has made it
         # write another list.
         if items is not None and part.text == _told(items):
-            known = replace(known, items=items, told=False, idle=0)
+            told = known.told and items == known.items
+            known = replace(known, items=items, told=told, idle=0)
     return known
 
 

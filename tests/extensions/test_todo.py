@@ -114,6 +114,19 @@ async def test_all_that_is_wrong_with_a_list_is_told_at_once() -> None:
     assert expected == ["20 items or fewer, not 21", "at most one item that is in_progress"]
 
 
+async def test_a_list_that_is_written_as_it_was_is_not_said_again() -> None:
+    """It is in view; but it has been touched."""
+    llm = Scripted(
+        *[reply for n in range(3) for reply in (writes(n, "> read"), looks(n), looks(n + 10))],
+        says("done"),
+    )
+    with anyio.fail_after(10):
+        async with AgentLoop(llm, tools=[look], extensions=[Todo()]) as loop:
+            await check_log(loop, (await loop.send("go")).session_id)
+    assert said(llm.requests[-1].messages) == ["Your todo list:\n[>] read"]
+    assert said(llm.requests[-1].messages, REMINDER_META) == []
+
+
 @pytest.mark.parametrize("arguments", ["[]", '{"items": 3}', '{"items": [3]}', "{}", '{"a": 1}'])
 async def test_what_is_no_list_at_all_is_refused(arguments: str) -> None:
     """And is none for the reader of the transcript either."""

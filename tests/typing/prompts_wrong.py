@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from power_loop import AgentConfig, Extension, PromptContext, Section, SystemPrompt
+from power_loop.extensions import Pins, Skills, Todo, TodoItem, pinned
 
 
 async def later(context: PromptContext) -> str:
@@ -17,6 +18,11 @@ Section("weather", 3)  # pyright: ignore[reportArgumentType]
 SystemPrompt().add("Say please.")  # pyright: ignore[reportArgumentType]
 SystemPrompt(["Say please."])  # pyright: ignore[reportArgumentType]
 AgentConfig(system_prompt=["Say please."])  # pyright: ignore[reportArgumentType]
+Skills(["skills"])  # pyright: ignore[reportArgumentType]
+Todo(rounds=5)  # pyright: ignore[reportCallIssue]
+Pins(3)  # pyright: ignore[reportCallIssue]
+TodoItem("read", "doing")  # pyright: ignore[reportArgumentType]
+pinned(3)  # pyright: ignore[reportArgumentType]
 
 
 class Mine(Extension):
