@@ -99,8 +99,8 @@ class Planner:
         self.llm = llm
         self._tools = tools
         self.config = config
-        own = as_system_prompt(config.system_prompt).sections
-        self._sections = checked_sections("AgentConfig.system_prompt", own)
+        self._prompt = as_system_prompt(config.system_prompt)
+        self._sections = checked_sections("AgentConfig.system_prompt", self._prompt.sections)
 
     def add_sections(self, extension: str, sections: Sequence[Section]) -> None:
         """Adds an extension's sections of the system prompt.
@@ -110,6 +110,7 @@ class Planner:
         """
         owner = f"the extension {extension!r}"
         self._sections = checked_sections(owner, sections, self._sections)
+        self._prompt = SystemPrompt(tuple([section for _, section in self._sections]))
 
     def settings(
         self,
@@ -132,9 +133,8 @@ class Planner:
         typed = None if output_type is None else agent.output.requested(output_type)
         max_rounds = options.get("max_rounds", config.max_rounds)
         model = options.get("model")
-        prompt = SystemPrompt(tuple([section for _, section in self._sections]))
         plan = RunPlan(
-            template=self._template(prompt.fixed, model, tools, typed),
+            template=self._template(self._prompt.fixed, model, tools, typed),
             model=model or self.llm.model,
             max_rounds=max_rounds,
             retry=config.retry,
@@ -151,7 +151,7 @@ class Planner:
             limits["seconds"] = float(timeout)
         return Settings(
             plan=plan,
-            sections=prompt.dynamic,
+            sections=self._prompt.dynamic,
             tools=tools,
             limits=limits,
             delegates=tools.delegates,

@@ -204,10 +204,10 @@ _NOTHING = _Known()
 
 def _with_results(known: _Known, message: Message) -> _Known:
     for part in message.parts:
-        if not isinstance(part, ToolResult) or part.call_id not in known.asked or part.is_error:
+        if not isinstance(part, ToolResult) or part.call_id not in known.asked:
             continue
         text = part.text
-        # Any other text is the word of whoever has kept the call from running.
+        # Any other text is an error, or the word of whoever has kept the call from running.
         if text.startswith((_FACT, _FAILED)) and part.call_id not in known.texts:
             due = {**known.due, part.call_id: text}
             known = replace(known, texts={**known.texts, part.call_id: text}, due=due)

@@ -27,7 +27,7 @@ ProblemKind = Literal[
     "front_matter", "name", "too_large", "not_text", "outside", "unreadable", "shadowed", "too_many"
 ]
 
-_BYTES = 100_000
+_BYTES = 64_000
 _FOLDERS = 1_000
 _FILES = 50
 _ENTRIES = 1_000

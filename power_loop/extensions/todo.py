@@ -186,11 +186,11 @@ class _TodoTool(JsonSchemaTool):
 
 def _with_results(known: _Known, message: Message) -> _Known:
     for part in message.parts:
-        if not isinstance(part, ToolResult) or part.is_error:
+        if not isinstance(part, ToolResult):
             continue
         items = known.asked.get(part.call_id)
-        # Another text is the word of a hook that has kept the call from running, or has made it
-        # write another list.
+        # Any other text is an error, or the word of whoever has kept the call from running or has
+        # made it write another list.
         if items is not None and part.text == _told(items):
             told = known.told and items == known.items
             known = replace(known, items=items, told=told, idle=0)

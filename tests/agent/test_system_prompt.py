@@ -265,6 +265,23 @@ async def test_a_replay_notices_what_is_found_out_no_more() -> None:
     assert (divergence.expected, divergence.actual) == ("A.\n\nC.\n\nB.", "A.\n\nC.")
 
 
+async def test_the_form_of_an_answer_is_fixed_too() -> None:
+    """Where a model must be told it: before what is found out, and a replay finds it there."""
+
+    class Unbound(Scripted):
+        binds_output = False
+
+    llm = Unbound(says("5"))
+    async with AgentLoop(llm, config=AgentConfig(system_prompt=abc())) as loop:
+        result = await loop.send("How many?", output_type=int)
+        assert result.output == 5
+        await check_log(loop, result.session_id, output_type=int)
+    system = llm.requests[0].system or ""
+    assert system.startswith("A.\n\nC.\n\n")
+    assert system.endswith("\n\nB.")
+    assert "JSON" in system
+
+
 # ── presets and sub-agents ───────────────────────────────────────────────────────────────────────
 
 PRESETS = [SystemPrompt.main, SystemPrompt.sub_agent, SystemPrompt.explore]

@@ -20,6 +20,7 @@ from power_loop.governance import Policies, ToolAllowlist
 from power_loop.hooks import SESSION_START, TOOL_BEFORE, SessionStart, Suspend, ToolBefore
 from power_loop.session.pins import PINNED_META, standing_pins
 from power_loop.session.records import ToolSettled
+from power_loop.session.view import POLICY_META
 from tests.agent.scripted import Reply, Scripted, calls, says
 from tests.agent.support import check_log, log_of
 from tests.extensions.histories import History, is_append_only
@@ -65,6 +66,9 @@ async def test_notes_are_pinned_as_the_next_round_begins() -> None:
         ]
     )
     assert [m.text for m in standing_pins(messages)] == said(messages)
+    metas = [m.meta for m in messages if m.meta is not None]
+    # So that no guard takes them for news.
+    assert {meta[POLICY_META] for meta in metas} == {"pins"}
     assert is_append_only(llm.requests)
     assert "pin_fact" in (llm.requests[0].system or "")
 

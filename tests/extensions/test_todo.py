@@ -19,6 +19,7 @@ from power_loop.governance import Policies, RepetitionGuard
 from power_loop.hooks import TOOL_BEFORE, Skip, Suspend, ToolBefore
 from power_loop.session.pins import PINNED_META
 from power_loop.session.records import ToolSettled
+from power_loop.session.view import POLICY_META
 from tests.agent.scripted import Reply, Scripted, calls, says
 from tests.agent.support import check_log, log_of
 from tests.extensions.histories import History, is_append_only
@@ -147,6 +148,9 @@ async def test_a_list_that_is_forgotten_is_brought_to_mind_every_five_rounds() -
             await check_log(loop, session)
     counts = [len(said(request.messages, REMINDER_META)) for request in llm.requests]
     assert counts == [0] * 6 + [1] * 5 + [2] * 3
+    metas = [m.meta for m in llm.requests[-1].messages if m.meta is not None]
+    # So that no guard takes it for news.
+    assert {meta[POLICY_META] for meta in metas} == {"todo"}
     assert said(llm.requests[-1].messages, REMINDER_META)[0] == (
         "You have not touched your todo list for 5 rounds. In progress there is: read. "
         "Bring the list up to date if that is not so any more."
