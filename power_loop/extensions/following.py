@@ -11,8 +11,9 @@ __all__ = ["Followed"]
 
 T = TypeVar("T")
 
-_SESSIONS = 1_024
-"""Of so many, the state is kept; of an older one the view is read again."""
+_SESSIONS = 256
+"""Of so many, the state is kept; of an older one the view is read again. They are as many as a loop
+keeps folded."""
 
 
 class Followed(Generic[T]):
@@ -43,10 +44,6 @@ class Followed(Generic[T]):
                 del self._known[next(iter(self._known))]
             self._known[session_id] = messages, state
         return state
-
-    def forget(self, session_id: str) -> None:
-        """Frees what is known of a session."""
-        self._known.pop(session_id, None)
 
 
 def _grew(old: Transcript, new: Transcript) -> bool:

@@ -13,16 +13,7 @@ from power_loop.agent.system_prompt import PromptContext, Section
 from power_loop.driver.dispatch import Hooks
 from power_loop.errors import ToolError, UsageError
 from power_loop.extensions.following import Followed
-from power_loop.hooks import (
-    ROUND_START,
-    SESSION_END,
-    TOOL_BEFORE,
-    RoundStart,
-    SessionEnd,
-    Skip,
-    ToolBefore,
-    replace,
-)
+from power_loop.hooks import ROUND_START, TOOL_BEFORE, RoundStart, Skip, ToolBefore, replace
 from power_loop.session.pins import PINNED_META
 from power_loop.session.text import is_sound, repaired_text
 from power_loop.session.view import POLICY_META
@@ -115,7 +106,6 @@ class Pins(Extension):
         """Registers its handlers."""
         hooks.on(ROUND_START, self._begin, name=self.name)
         hooks.on(TOOL_BEFORE, self._judge, name=f"{self.name}:limits")
-        hooks.on(SESSION_END, self._forget, name=f"{self.name}:end")
 
     def tools(self) -> Sequence[Tool]:
         """Two tools."""
@@ -159,9 +149,6 @@ class Pins(Extension):
             f"A session may keep {self._most} notes of {self._characters:,} characters in all, and "
             f"has {len(there)} of {length:,}. Go on with those."
         )
-
-    def _forget(self, context: SessionEnd[Any]) -> None:
-        self._followed.forget(context.session_id)
 
     def _guide(self, context: PromptContext) -> str:
         return _GUIDE if any(tool.name in self._tools for tool in context.tools) else ""

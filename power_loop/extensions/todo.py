@@ -14,7 +14,7 @@ from power_loop.agent.extensions import Extension
 from power_loop.agent.system_prompt import PromptContext, Section
 from power_loop.driver.dispatch import Hooks
 from power_loop.extensions.following import Followed
-from power_loop.hooks import ROUND_START, SESSION_END, RoundStart, SessionEnd, replace
+from power_loop.hooks import ROUND_START, RoundStart, replace
 from power_loop.session.pins import PINNED_META
 from power_loop.session.text import repaired_text
 from power_loop.session.view import POLICY_META
@@ -101,9 +101,8 @@ class Todo(Extension):
         self._followed = Followed(_NOTHING, self._tool.step)
 
     def hooks(self, hooks: Hooks) -> None:
-        """Registers its handlers."""
+        """Registers its handler."""
         hooks.on(ROUND_START, self._begin, name=self.name)
-        hooks.on(SESSION_END, self._forget, name=f"{self.name}:end")
 
     def tools(self) -> Sequence[Tool]:
         """One tool."""
@@ -122,9 +121,6 @@ class Todo(Extension):
         else:
             return None
         return replace(context, append=(*context.append, said))
-
-    def _forget(self, context: SessionEnd[Any]) -> None:
-        self._followed.forget(context.session_id)
 
 
 def todo_list(messages: Iterable[Message]) -> tuple[TodoItem, ...]:

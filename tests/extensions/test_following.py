@@ -46,7 +46,7 @@ def test_it_comes_to_the_same_as_reading_from_the_beginning(steps: list[tuple[st
 
 
 def test_a_message_is_read_once_as_long_as_the_view_only_grows() -> None:
-    """So a round costs the same in a long session; what was forgotten is read again."""
+    """So a round costs the same in a long session, and so does a run."""
     read: list[str] = []
 
     def step(state: int, message: Message) -> int:
@@ -59,13 +59,9 @@ def test_a_message_is_read_once_as_long_as_the_view_only_grows() -> None:
     backing.append(Message.user("3"))
     assert followed.of("s", Transcript(backing)) == 4
     assert read == ["0", "1", "2", "3"]
-    followed.forget("s")
-    followed.forget("s")
-    assert followed.of("s", Transcript(backing)) == 4
-    assert len(read) == 8
 
 
-@pytest.mark.parametrize("sessions", [1_024, 1_025])
+@pytest.mark.parametrize("sessions", [256, 257])
 def test_of_many_sessions_the_last_are_known(sessions: int) -> None:
     """The rest is read again when it is asked for."""
     read: list[str] = []
@@ -80,4 +76,4 @@ def test_of_many_sessions_the_last_are_known(sessions: int) -> None:
         followed.of(f"s{n}", view)
     read.clear()
     followed.of("s0", views[0])
-    assert len(read) == max(sessions - 1_024, 0)
+    assert len(read) == max(sessions - 256, 0)
