@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import anyio
 
-from power_loop import AgentLoop, Extension, Hooks, Stamped, Subscription, Tool, events, tool
+from power_loop import AgentLoop, Extension, Hooks, Section, Stamped, Subscription, Tool, tool
+from power_loop.events import ToolStarted
 from power_loop.hooks import SESSION_END, SessionEnd
 
 
@@ -30,11 +31,11 @@ class Audit(Extension):
 
     def subscriptions(self) -> Sequence[Subscription]:
         """Tool calls, as they become durable."""
-        return (Subscription(self.started, types=[events.ToolStarted]),)
+        return (Subscription(self.started, types=[ToolStarted]),)
 
-    def prompt_sections(self) -> Sequence[str]:
+    def prompt_sections(self) -> Sequence[Section]:
         """One sentence."""
-        return ("Ask for the time when it matters.",)
+        return (Section("audit", "Ask for the time when it matters."),)
 
     def ended(self, ctx: SessionEnd) -> None:
         """Prints the outcome."""

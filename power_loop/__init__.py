@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from power_loop.agent.result import RunResult, result_of
     from power_loop.agent.stream import RunStream
     from power_loop.agent.subagent import SubAgent
+    from power_loop.agent.system_prompt import PromptContext, Section, SystemPrompt
     from power_loop.agent.terminal import TerminalResponder
     from power_loop.driver.dispatch import Hooks
     from power_loop.errors import PowerLoopError
@@ -115,6 +116,10 @@ __all__ = [  # noqa: RUF022  grouped by use
     "answer",
     "approve",
     "deny",
+    # what the model is told first
+    "PromptContext",
+    "Section",
+    "SystemPrompt",
     # extending it
     "Extension",
     "Hooks",
@@ -206,6 +211,7 @@ _HOME = {
     "power_loop.agent.result": ("RunResult", "result_of"),
     "power_loop.agent.stream": ("RunStream",),
     "power_loop.agent.subagent": ("SubAgent",),
+    "power_loop.agent.system_prompt": ("PromptContext", "Section", "SystemPrompt"),
     "power_loop.agent.terminal": ("TerminalResponder",),
     "power_loop.driver.dispatch": ("Hooks",),
     "power_loop.errors": ("PowerLoopError",),

@@ -18,6 +18,7 @@ lifetime.py    what is open while a loop is
 sessions.py    one run at a time per session: locks, leases, folded sessions
 stream.py      a run to iterate over
 feed.py        the loop's events: subscribe, and follow from a cursor
+system_prompt.py  named sections of what the model is told first; prompt_texts.py the usual ones
 extensions.py  bundles of hooks, tools, subscribers, prompt sections and a lifespan
 sync.py        the verbs for programs without an event loop
 """

@@ -19,6 +19,7 @@ from power_loop.agent.result import RunResult, result_of
 from power_loop.agent.sessions import Owned, Sessions
 from power_loop.agent.spending import announced
 from power_loop.agent.subagent import SubAgent
+from power_loop.agent.system_prompt import as_system_prompt
 from power_loop.driver.shield import to_the_end
 from power_loop.driver.stopwatch import Pauses
 from power_loop.errors import (
@@ -230,9 +231,11 @@ class Children:
         if agent.model is not None:
             options["model"] = agent.model
         settings = self._runner.settings(None, options, tools=agent.tools or own.tools)
-        plan = settings.plan
+        plan, sections = settings.plan, settings.sections
         if agent.system_prompt is not None:
-            plan = replace(plan, template=replace(plan.template, system=agent.system_prompt))
+            prompt = as_system_prompt(agent.system_prompt)
+            plan = replace(plan, template=replace(plan.template, system=prompt.fixed))
+            sections = prompt.dynamic
         plan = replace(plan, answers=own.plan.answers)
         scope = f"child.{self._depth}"
         meters = () if self._meter is None else (self._meter,)
@@ -241,7 +244,13 @@ class Children:
         meter = Meter(scope, agent.budget or Budget(), meters, spent)
         limits = {**settings.limits, **announced(meter)}
         return replace(
-            settings, plan=plan, meter=meter, limits=limits, place=place, below=dict(below)
+            settings,
+            plan=plan,
+            sections=sections,
+            meter=meter,
+            limits=limits,
+            place=place,
+            below=dict(below),
         )
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from llm_client.retry import FallbackPolicy, RetryPolicy
 from llm_client.types import Text
 from power_loop import agent
+from power_loop.agent.system_prompt import SystemPrompt
 from power_loop.errors import UsageError
 from power_loop.pipeline.ports import ROUND_LIMIT_PROMPT
 from power_loop.session.text import is_sound
@@ -33,7 +34,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     """Settings of an `AgentLoop`; what differs from call to call is an argument of `send`.
 
     Attributes:
-        system_prompt: who the model is to be; sections of extensions are added after it.
+        system_prompt: who the model is to be: a text, or named sections, which
+            `SystemPrompt.main()` has some of. Those of extensions are added after it.
         max_rounds: model calls that may ask for tools, per run; then the model has a last word.
         max_output_tokens: bound of one answer; None leaves it to the provider.
         temperature: None leaves it to the provider.
@@ -85,7 +87,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         UsageError: a value that cannot be; names it.
     """
 
-    system_prompt: str | None = None
+    system_prompt: str | SystemPrompt | None = None
     max_rounds: int = 24
     max_output_tokens: int | None = None
     temperature: float | None = None
@@ -131,7 +133,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
                 raise UsageError(f"{name} must be a finite number over 0, is {value!r}")
         for name in ("system_prompt", "round_limit_prompt", "continue_prompt"):
             text: object = getattr(self, name)
-            if name == "system_prompt" and text in (None, ""):
+            if name == "system_prompt" and (text in (None, "") or isinstance(text, SystemPrompt)):
                 continue
             if not isinstance(text, str) or not text.strip() or not is_sound(Text(text)):
                 raise UsageError(f"{name} must be a text, without NUL and lone surrogates")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from power_loop.agent.system_prompt import Section
 from power_loop.driver.dispatch import Hooks
 from power_loop.errors import UsageError
 from power_loop.events import Event, Stamped
@@ -45,8 +46,8 @@ class Extension:
         """Its event subscribers."""
         return ()
 
-    def prompt_sections(self) -> Sequence[str]:
-        """Paragraphs for the system prompt."""
+    def prompt_sections(self) -> Sequence[Section]:
+        """Its sections of the system prompt, which stand behind the loop's own."""
         return ()
 
     def lifespan(self) -> AbstractAsyncContextManager[Any] | None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never, cast
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from llm_client.types import Audio, File, Image, Message, Text
 from power_loop.errors import InvalidInput
+from power_loop.session.view import COMPACT_NOTE
 
 __all__ = ["Input", "InputPart", "to_message"]
 
 InputPart = str | Text | Image | Audio | File
-Input = InputPart | Sequence[InputPart]
-"""Text, an image, sound, a file, or several of them in order."""
+Input = InputPart | Sequence[InputPart] | Message
+"""Text, an image, sound, a file, or several of them in order; or a user's message, for its `name`
+and `meta`: it gets an id of its session's."""
 
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
 """No provider takes a larger image; most take 5 MB of base64."""
@@ -25,8 +27,11 @@ def to_message(input: Input, message_id: str) -> Message:
 
     Raises:
         InvalidInput: it is empty, holds text that is not valid Unicode, or a part that is of a
-            wrong type or has no content.
+            wrong type or has no content; or it is a message that no user can send.
     """
+    if isinstance(input, Message):
+        _check_message(input)
+        return replace(to_message(input.parts, message_id), name=input.name, meta=input.meta)  # pyright: ignore[reportArgumentType]  what is no part of a user's is refused by name
     items = [input] if isinstance(input, InputPart) else _items(input)
     if not items:
         raise InvalidInput("the input is empty; pass text, an image or a file")
@@ -34,6 +39,18 @@ def to_message(input: Input, message_id: str) -> Message:
     if not any(_says_something(part) for part in parts):
         raise InvalidInput("the input is empty: it consists of white space only")
     return Message("user", parts, id=message_id)
+
+
+def _check_message(message: Message) -> None:
+    if message.role != "user":
+        raise InvalidInput(f"a message of the role {message.role!r} is no input; only a user's is")
+    if message.name == COMPACT_NOTE:
+        raise InvalidInput(f"the name {COMPACT_NOTE!r} is taken; use another one")
+    meta = message.meta or {}
+    for text in (message.name or "", *meta, *meta.values()):
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  callers need not be checked
+            raise InvalidInput(f"the name and meta of a message are texts, not {text!r}")
+        _valid(text, "the name or meta of the message")
 
 
 def _items(input: object) -> Sequence[object]:

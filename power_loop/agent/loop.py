@@ -114,7 +114,8 @@ class AgentLoop(SessionVerbs, Closes, Generic[DepsT]):
         """Adds extensions: their hooks, tools, subscribers and prompt sections.
 
         Raises:
-            UsageError: the loop is open already, or one of that name is there.
+            UsageError: the loop is open already, one of that name is there, or one of its prompt
+                sections is.
             HookError, ToolDefinitionError: what it brings does not fit; nothing of it was added.
         """
         for extension in extensions:
@@ -130,7 +131,7 @@ class AgentLoop(SessionVerbs, Closes, Generic[DepsT]):
                     undo.callback(self.tools.remove, self.tools.add(tool))
                 for each in extension.subscriptions():
                     undo.callback(self.events.subscribe(each.handler, types=each.types))
-                self._runner.prompt_sections.extend(extension.prompt_sections())
+                self._runner.add_sections(name, extension.prompt_sections())
                 undo.pop_all()
             self._extensions[name] = extension
 
@@ -246,7 +247,7 @@ class AgentLoop(SessionVerbs, Closes, Generic[DepsT]):
         Any other error after the run has opened is raised, and `result_of(error)` is its result.
 
         Args:
-            input: text, an image, a file, or several parts in order.
+            input: text, an image, a file, several parts in order, or a user's message.
             session_id: where to go on; a new session if None.
             output_type: what the answer must be; `result.output` is one. See `output_spec` of
                 `llm_client`.

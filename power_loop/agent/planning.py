@@ -14,6 +14,14 @@ from llm_client.types import LLMRequest, Message, Text
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.options import ResumeOptions, RunOptions, check_options
+from power_loop.agent.system_prompt import (
+    PromptContext,
+    Section,
+    SystemPrompt,
+    as_system_prompt,
+    checked_sections,
+    with_dynamic,
+)
 from power_loop.agent.toolset import Toolset
 from power_loop.driver.stopwatch import Pauses
 from power_loop.pipeline.ports import RunPlan
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
     from power_loop.agent.output import OutputSpec
     from power_loop.runtime.budget.meter import Meter
 
-__all__ = ["Place", "Planner", "Settings"]
+__all__ = ["Place", "Planner", "Settings", "system_for"]
 
 
 class Place(Struct, frozen=True):
@@ -44,10 +52,12 @@ class Place(Struct, frozen=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """What one run is to do, from the config and the options of the call.
 
-    `below` is what sessions below calls have used that were open before, by call.
+    `below` is what sessions below calls have used that were open before, by call. `sections` are
+    those of the system prompt that are found out as the run opens; the plan has what is fixed.
     """
 
     plan: RunPlan
+    sections: tuple[Section, ...] = ()
     tools: Toolset
     limits: Mapping[str, float]
     delegates: bool = False
@@ -61,8 +71,21 @@ class Settings(Struct, frozen=True, kw_only=True):
     parse: Callable[[str], Any] | None = None
 
 
-def _system(sections: Sequence[str]) -> str | None:
-    return "\n\n".join(filter(None, sections)) or None
+def system_for(session_id: str, settings: Settings) -> str | None:
+    """The system prompt of a run that opens now.
+
+    Raises:
+        UsageError: a section could not be found out.
+    """
+    plan = settings.plan
+    context = PromptContext(
+        session_id=session_id,
+        model=plan.model,
+        tools=plan.template.tools,
+        depth=settings.place.depth,
+        deps=settings.deps,
+    )
+    return with_dynamic(plan.template.system, settings.sections, context)
 
 
 class Planner:
@@ -71,14 +94,24 @@ class Planner:
     Attributes:
         config: settings that hold for all runs.
         llm: the model service.
-        prompt_sections: paragraphs that extensions add to the system prompt.
     """
 
     def __init__(self, llm: LLMService, tools: Toolset, config: AgentConfig) -> None:
-        self.prompt_sections: list[str] = []
         self.llm = llm
         self._tools = tools
         self.config = config
+        self._prompt = as_system_prompt(config.system_prompt)
+        self._sections = checked_sections("AgentConfig.system_prompt", self._prompt.sections)
+
+    def add_sections(self, extension: str, sections: Sequence[Section]) -> None:
+        """Adds an extension's sections of the system prompt.
+
+        Raises:
+            UsageError: one is none, or has the name of another one; none of them was added.
+        """
+        owner = f"the extension {extension!r}"
+        self._sections = checked_sections(owner, sections, self._sections)
+        self._prompt = SystemPrompt(tuple([section for _, section in self._sections]))
 
     def settings(
         self,
@@ -102,7 +135,7 @@ class Planner:
         max_rounds = options.get("max_rounds", config.max_rounds)
         model = options.get("model")
         plan = RunPlan(
-            template=self._template(model, tools, typed),
+            template=self._template(self._prompt.fixed, model, tools, typed),
             model=model or self.llm.model,
             max_rounds=max_rounds,
             retry=config.retry,
@@ -120,6 +153,7 @@ class Planner:
             limits["seconds"] = float(timeout)
         return Settings(
             plan=plan,
+            sections=self._prompt.dynamic,
             tools=tools,
             limits=limits,
             delegates=tools.delegates,
@@ -141,13 +175,16 @@ class Planner:
         return message
 
     def _template(
-        self, model: str | None, tools: Toolset, typed: OutputSpec[Any] | None
+        self,
+        system: str | None,
+        model: str | None,
+        tools: Toolset,
+        typed: OutputSpec[Any] | None,
     ) -> LLMRequest:
         config = self.config
-        sections = [config.system_prompt or "", *self.prompt_sections]
         plain = LLMRequest(
             messages=(),
-            system=_system(sections),
+            system=system,
             model=model,
             tools=tools.specs,
             parallel_tool_calls=config.parallel_tool_calls if tools.specs else None,
@@ -163,7 +200,7 @@ class Planner:
         bound = replace(plain, output_schema=typed.schema)
         if self._can_bind(bound):
             return bound
-        return replace(plain, system=_system([*sections, typed.prompt]))
+        return replace(plain, system="\n\n".join(filter(None, (system, typed.prompt))))
 
     def _can_bind(self, request: LLMRequest) -> bool:
         """Whether the answer to `request` can be bound to its schema: not every service does that,

@@ -22,7 +22,7 @@ from power_loop.agent.follow_up import own_or_steer
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import after_crash, for_input, for_resume, text_message, waited_for
 from power_loop.agent.options import ResumeOptions, RunOptions
-from power_loop.agent.planning import Planner, Settings
+from power_loop.agent.planning import Planner, Settings, system_for
 from power_loop.agent.prepared import PreparedRun
 from power_loop.agent.responding import Responder, checked_responder, respond_with
 from power_loop.agent.runs import Runs
@@ -258,9 +258,15 @@ class Runner(Planner):
         settings: Settings,
         taken: tuple[str, ...] = (),
     ) -> PreparedRun[Any]:
-        """A run of a session that is ours, ready to go; its input is what was `taken` there."""
+        """A run of a session that is ours, ready to go; its input is what was `taken` there.
+
+        Raises:
+            UsageError: a section of the system prompt could not be found out.
+        """
         config, session = self.config, owned.session
-        template = replace(settings.plan.template, cache_key=session.id)
+        template = replace(
+            settings.plan.template, cache_key=session.id, system=system_for(session.id, settings)
+        )
         purse, meter = None, settings.meter
         counters = Counters(self._counters, owned.derived.counters)
         if meter is not None:

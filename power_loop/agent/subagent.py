@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from llm_client.types import Text
 from power_loop.agent.options import check_one_of, check_options
 from power_loop.agent.spending import checked_budget
+from power_loop.agent.system_prompt import SystemPrompt
 from power_loop.agent.toolset import AnyTool, Toolset
 from power_loop.errors import ToolDefinitionError, ToolError
 from power_loop.runtime.budget.limits import Budget
@@ -46,7 +47,9 @@ class SubAgent(JsonSchemaTool, Delegates):
     tokens. Only the run above goes on with it; if that gives the call up, so it does the session.
 
     Attributes:
-        system_prompt: who the sub-agent is to be; the loop's own prompt if None.
+        system_prompt: who the sub-agent is to be, such as `SystemPrompt.explore()`; it is all that
+            the sub-agent is told then, without the sections of extensions. The loop's own prompt,
+            with these, if None.
         tools: what it can use; the tools of the run that calls it if None.
         model: another model of the same service, by its bare name.
         max_rounds: rounds in which it may ask for tools.
@@ -64,7 +67,7 @@ class SubAgent(JsonSchemaTool, Delegates):
         name: str,
         description: str,
         *,
-        system_prompt: str | None = None,
+        system_prompt: str | SystemPrompt | None = None,
         tools: Iterable[AnyTool] | None = None,
         model: str | None = None,
         max_rounds: int = 8,
@@ -80,7 +83,8 @@ class SubAgent(JsonSchemaTool, Delegates):
             checked_budget("budget", budget)
         if system_prompt is not None and not _is_prompt(system_prompt):
             raise ToolDefinitionError(
-                f"the system prompt of {name!r} must be a text, without NUL and lone surrogates"
+                f"the system prompt of {name!r} must be a SystemPrompt that has sections, or a "
+                "text, without NUL and lone surrogates"
             )
         self.system_prompt = system_prompt
         self.tools = None if tools is None else Toolset(tools)
@@ -102,6 +106,8 @@ class SubAgent(JsonSchemaTool, Delegates):
 
 
 def _is_prompt(value: object) -> bool:
+    if isinstance(value, SystemPrompt):
+        return bool(value.sections)
     return isinstance(value, str) and bool(value.strip()) and is_sound(Text(value))
 
 

@@ -142,8 +142,9 @@ class TimeVerbs:
         """Does a session's runs once more, with what the model and the tools had given.
 
         No model is asked, no tool is run, nothing is stored; hooks are run. What the loop would
-        store now is compared with what is stored, to the byte. The model's name and the bound of
-        rounds that a run was given are taken from its record.
+        store now is compared with what is stored, to the byte. The model's name, the bound of
+        rounds that a run was given, and what sections of its system prompt had found out are taken
+        from its record.
 
         What came from outside is taken as it was stored, after `llm.after`, `tool.after` and
         `message.append` had rewritten it: their handlers run, but do not rewrite it again. Those of

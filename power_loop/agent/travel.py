@@ -14,6 +14,7 @@ from llm_client.types import Part, new_id
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.options import RunOptions
 from power_loop.agent.running import Runner
+from power_loop.agent.system_prompt import as_recorded
 from power_loop.agent.toolset import AnyTool
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.tooling import traits_of
@@ -151,5 +152,7 @@ class Again:
     def _plan_of(self, configured: ModelConfigured, opened: RunOpened) -> RunPlan:
         plan = self._settings.plan
         rounds = int(opened.limits.get("rounds", plan.max_rounds))
-        template = replace(plan.template, model=configured.model)
+        sections = self._settings.sections
+        system = as_recorded(plan.template.system, sections, configured.system)
+        template = replace(plan.template, model=configured.model, system=system)
         return replace(plan, template=template, max_rounds=rounds)

@@ -68,7 +68,7 @@ class SessionVerbs(TimeVerbs):
 
         Args:
             session_id: the session.
-            input: text, an image, a file, or several parts in order.
+            input: text, an image, a file, several parts in order, or a user's message.
             mode: when it enters. `next_round`: when the run next asks the model. `when_idle`: when
                 it has its answer and would end; it then goes on with this message, with another
                 set of rounds. A run that ends otherwise leaves it for the next one, also to be

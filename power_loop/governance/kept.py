@@ -1,7 +1,7 @@
 """What was there when a task was first measured has to be there when its goal is reached.
 
 Its names stand in the `meta` of the task's first observation, so that a resume in another process
-goes by the same ones.
+goes by the same ones. That message is pinned: no compaction may do away with what it tells.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from llm_client.types import Message
 from power_loop.governance.progress import MetricSnapshot
+from power_loop.session.pins import PINNED_META
 
 __all__ = ["KEPT_META", "Kept", "held"]
 
@@ -45,12 +46,15 @@ class Kept:
     def meta(self, session: str, snapshot: MetricSnapshot, *, begins: bool) -> dict[str, str]:
         """What an observation has to tell the next process of that; `begins` is whether it is the
         first of its task. Later ones tell it only if nothing was known before.
+
+        It stands in for that of the task before.
         """
         there = snapshot.there or frozenset()
         if not begins and (self._known.get(session) or not there):
             return {}
         self._known[session] = there
-        return {KEPT_META: b85encode(compress(msgspec.json.encode(sorted(there)))).decode()}
+        names = b85encode(compress(msgspec.json.encode(sorted(there)))).decode()
+        return {KEPT_META: names, PINNED_META: KEPT_META}
 
 
 def held(snapshot: MetricSnapshot, kept: Names) -> tuple[MetricSnapshot, bool]:

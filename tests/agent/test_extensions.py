@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from power_loop import AgentConfig, AgentLoop, Extension, Hooks, Subscription, tool
+from power_loop import AgentConfig, AgentLoop, Extension, Hooks, Section, Subscription, tool
 from power_loop.agent.extensions import installed_extensions
 from power_loop.errors import ToolDefinitionError, UsageError
 from power_loop.events import Stamped
@@ -52,8 +52,8 @@ class Bundle(Extension):
 
         return (Subscription(heard, [RunClosed]),)
 
-    def prompt_sections(self) -> Sequence[str]:
-        return ("You may shout.",)
+    def prompt_sections(self) -> Sequence[Section]:
+        return (Section("shouting", "You may shout."),)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:

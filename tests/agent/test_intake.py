@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from llm_client.types import Audio, File, Image, Text
+from llm_client.types import Audio, File, Image, Message, Text, ToolResult
 from power_loop import AgentLoop, SQLiteStore
 from power_loop.agent.intake import MAX_IMAGE_BYTES, to_message
 from power_loop.errors import InvalidInput
@@ -38,6 +38,16 @@ BAD: list[tuple[Any, str]] = [
     (["x", 3], "type int"),
     ([], "empty"),
     ("  \n", "white space"),
+    (Message.user(" "), "white space"),
+    (Message("user", ()), "empty"),
+    (Message.assistant("hi"), "role 'assistant' is no input"),
+    (Message.tool("a", "ok"), "role 'tool' is no input"),
+    (Message("user", (ToolResult("a", ()),)), "type ToolResult"),
+    (Message("user", (Text("a\ud800"),)), "lone surrogate"),
+    (Message("user", (Text("a"),), name="compact_note"), "'compact_note' is taken"),
+    (Message("user", (Text("a"),), name="\x00"), "name or meta of the message holds a NUL"),
+    (Message("user", (Text("a"),), meta={"\ud800": "x"}), "name or meta of the message holds a"),
+    (Message("user", (Text("a"),), meta={"x": cast("Any", 3)}), "are texts, not 3"),
 ]
 
 
@@ -90,3 +100,15 @@ def test_good_parts_are_taken_as_they_are() -> None:
     ]
     assert to_message(parts, "m").parts == tuple(parts)
     assert to_message(tuple(parts), "m").parts == tuple(parts)
+
+
+async def test_a_users_message_keeps_its_name_and_meta() -> None:
+    """Under an id of its own: the same message can be said twice."""
+    said = Message("user", (Text("hi"),), name="ann", meta={"channel": "mail"})
+    async with AgentLoop(Scripted(says("one"), says("two"))) as loop:
+        session = (await loop.send(said)).session_id
+        await loop.steer(session, said)
+        await loop.send(said, session)
+        found = [m for m in await loop.get_messages(session) if m.role == "user"]
+    assert [(m.parts, m.name, m.meta) for m in found] == [(said.parts, said.name, said.meta)] * 3
+    assert len({m.id for m in (*found, said)}) == 4

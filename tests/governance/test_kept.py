@@ -14,6 +14,7 @@ from llm_client.types import LLMRequest, Message
 from power_loop import AgentLoop, MemoryStore
 from power_loop.governance import GoalDriven, MetricSnapshot
 from power_loop.governance.kept import KEPT_META, Kept, held
+from power_loop.session.pins import standing_pins
 from tests.agent.scripted import Reply, Scripted, says
 
 NAMES = st.frozensets(st.text(), max_size=5)
@@ -37,6 +38,18 @@ def test_another_process_reads_what_one_has_told(there: frozenset[str]) -> None:
     messages = [Message.user("before"), Message.user("x"), Message.user("after")]
     messages[1] = Message("user", messages[1].parts, id="m", meta=meta)
     assert Kept().of("s", messages) == there
+
+
+def test_of_each_task_what_has_to_be_there_is_pinned() -> None:
+    """A compaction leaves the newest of it in view, and so it is not forgotten."""
+    kept, messages = Kept(), [Message.user("before")]
+    for task in ("one", "two"):
+        meta = kept.meta("s", MetricSnapshot(there=frozenset([task])), begins=True)
+        messages.append(Message("user", messages[0].parts, meta=meta))
+        messages.append(Message.assistant("after"))
+    compacted = [*standing_pins(messages), Message.user("So far …")]
+    assert len(compacted) == 2
+    assert Kept().of("s", compacted) == {"two"}
 
 
 class Shelf:

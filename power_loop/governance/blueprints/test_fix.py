@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from power_loop.agent.extensions import Extension
+from power_loop.agent.system_prompt import Section
 from power_loop.driver.dispatch import Hooks
 from power_loop.errors import ToolError
 from power_loop.governance.blueprints.bytecode import remove_bytecode
@@ -76,9 +77,9 @@ class TestFixBlueprint(Extension):
         """Its tools."""
         return self._tools
 
-    def prompt_sections(self) -> Sequence[str]:
+    def prompt_sections(self) -> Sequence[Section]:
         """What the model is to do."""
-        return (_PROMPT,)
+        return (Section(self.name, _PROMPT),)
 
 
 def _repository_tools(

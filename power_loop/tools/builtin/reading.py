@@ -16,7 +16,7 @@ from power_loop.tools.builtin.workspace import Found, Workspace, is_binary
 from power_loop.tools.context import ToolContext
 from power_loop.tools.function import tool
 
-__all__ = ["READ_LIMIT", "ReadingTools", "decode"]
+__all__ = ["READ_LIMIT", "ReadingTools", "decode", "page"]
 
 READ_LIMIT = 20_000_000
 """Bytes of the largest file that can be read or edited."""
@@ -77,14 +77,7 @@ class ReadingTools:
             data = workspace.read(entry, READ_LIMIT)
             text = decode(data, path)
             workspace.saw(entry, data)
-        lines = text.split("\n")
-        if lines[-1] == "":
-            lines.pop()
-        if not lines:
-            return "(the file is empty)"
-        if offset > len(lines):
-            raise ToolError(f"{path!r} has {len(lines)} lines; offset {offset} is behind its end")
-        return _numbered(lines, offset, limit)
+        return page(text, path, offset, limit)
 
     @tool(idempotent=True)
     def glob(self, context: ToolContext[Any], pattern: str, path: str = ".") -> str:
@@ -217,6 +210,22 @@ def decode(data: bytes, path: str) -> str:
     if is_binary(data):
         raise ToolError(f"{path!r} is binary ({len(data):,} bytes) and cannot be shown as text")
     return data.decode("utf-8-sig", "replace")
+
+
+def page(text: str, path: str, offset: int, limit: int) -> str:
+    """Lines of a file behind their numbers, and how to go on where that is not all of it.
+
+    Raises:
+        ToolError: there is no line `offset`.
+    """
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        return "(the file is empty)"
+    if offset > len(lines):
+        raise ToolError(f"{path!r} has {len(lines)} lines; offset {offset} is behind its end")
+    return _numbered(lines, offset, limit)
 
 
 def _anything(_path: tuple[str, ...]) -> bool:
