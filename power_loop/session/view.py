@@ -17,7 +17,6 @@ from power_loop.session.records import (
 
 __all__ = [
     "COMPACT_NOTE",
-    "PINNED_META",
     "POLICY_META",
     "changed_view",
     "full_history",
@@ -29,10 +28,6 @@ __all__ = [
 
 COMPACT_NOTE = "compact_note"
 """The `name` of the one message that stands for what has left the view."""
-
-PINNED_META = "pinned"
-"""The key of a message's `meta` that keeps it in the view, word for word, whatever leaves that: of
-one of the user or the system. Its value says who wants it."""
 
 POLICY_META = "policy"
 """The key of a message's `meta` under which stands the policy that has said it."""

@@ -151,9 +151,9 @@ class _Case:
         after = list(session.messages)
         found = [f"the view is illegal: {why}" for why in transcript_violations(after, stored=True)]
         there = {message.id: message for message in after}
+        must_stay = {*session.task, *_pinned(before)}
         for message in before:
-            must_stay = message.id in session.task or "pinned" in (message.meta or {})
-            if must_stay and there.get(message.id) != message:
+            if message.id in must_stay and there.get(message.id) != message:
                 found.append(f"{message.id} did not stay")
         found += _notes(before, after, change)
         found += self._too_large(after)
@@ -179,7 +179,8 @@ class _Case:
         had = sum(map(counted, view))
         last = max(i for i, message in enumerate(view) if message.role != "tool")
         # What the session began with may stay as well.
-        stays = [m for m in view[:last] if m.id in self._session.task or "pinned" in (m.meta or {})]
+        must_stay = {*self._session.task, *_pinned(view)}
+        stays = [m for m in view[:last] if m.id in must_stay]
         stays += [m for m in view[:last] if m.role == "system"]
         first = next(m for m in view if m.role == "user" and m.name != "compact_note")
         least = sum(map(counted, {m.id: m for m in (*stays, first)}.values()))
@@ -199,6 +200,13 @@ class _Case:
             found += [f"{what} in {name}: {why}" for why in CHECKERS[name](decoded, True)]
             self._seen["bodies"] += 1
         return found
+
+
+def _pinned(view: Sequence[Message]) -> list[str]:
+    """Ids of what is pinned: of those with one name, the newest."""
+    pinned = [(m.id, m.meta["pinned"]) for m in view if m.meta and "pinned" in m.meta]
+    newest = {name: id for id, name in pinned}
+    return [id for id, name in pinned if not name or newest[name] == id]
 
 
 def _least(message: Message, counter: ModelTokens) -> int:

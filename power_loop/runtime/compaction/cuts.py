@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from llm_client.types import Message
 from power_loop.runtime.compaction.base import ContextSize
-from power_loop.session.view import COMPACT_NOTE, PINNED_META
+from power_loop.session.pins import standing_pins
+from power_loop.session.view import COMPACT_NOTE
 
 __all__ = ["Cut", "cut_of", "stays"]
 
@@ -21,7 +22,8 @@ def stays(view: Sequence[Message], size: ContextSize) -> frozenset[str]:
     The run's task; what is pinned; system messages that stand before all others; and what the
     session began with, as long as it is no more than a quarter of what the prompt may have.
     """
-    kept = {m.id for m in view if m.id in size.task or PINNED_META in (m.meta or {})}
+    kept = {m.id for m in standing_pins(view)}
+    kept |= {m.id for m in view if m.id in size.task}
     for message in view:
         if message.role == "system":
             kept.add(message.id)

@@ -60,7 +60,7 @@ def random_session(chance: Random) -> Session:
 
 
 def _run(session: Session, chance: Random, name: str, *, ends: bool) -> None:
-    pinned = {"pinned": "test"} if chance.random() < 0.15 else None
+    pinned = {"pinned": chance.choice(("", "a"))} if chance.random() < 0.15 else None
     task = [Message("user", (Text(_text(chance, 60)),), id=f"{name}.task", meta=pinned)]
     if chance.random() < 0.1:
         task.insert(0, Message("system", (Text(_text(chance, 20)),), id=f"{name}.rules"))
@@ -74,7 +74,7 @@ def _run(session: Session, chance: Random, name: str, *, ends: bool) -> None:
 
 def _round(session: Session, chance: Random, name: str) -> None:
     if chance.random() < 0.15:
-        meta = {"pinned": "fact"} if chance.random() < 0.3 else None
+        meta = {"pinned": chance.choice(("", "a", "b"))} if chance.random() < 0.3 else None
         said = Message("user", (Text(_text(chance, 30)),), id=f"{name}.steered", meta=meta)
         session.apply(MessageAppended(said))
     if chance.random() < 0.08 and len(session.messages) > 3:
