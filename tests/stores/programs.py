@@ -52,19 +52,20 @@ async def note(place: str, owner: str) -> None:
         _print(n)
 
 
-async def fill(place: str, name: str, count: str, limit: str, when_full: WhenFull) -> None:
+async def fill(place: str, name: str, count: str, limit: str, when_full: str) -> None:
     """When told to, adds notes of one person, all at once, and prints how many were refused."""
     store = open_place(place)
     await store.notes.count(EVERY_NOTE)
     _print("ready")
     sys.stdin.readline()
     refused = 0
+    policy: WhenFull = "fifo" if when_full == "fifo" else "reject"
 
     async def add(n: int) -> None:
         nonlocal refused
         try:
             await store.notes.add(
-                a_note(f"{name}{n}", "full", user="u"), limit=int(limit), when_full=when_full
+                a_note(f"{name}{n}", "full", user="u"), limit=int(limit), when_full=policy
             )
         except NotesFull:
             refused += 1
