@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_client.types import Message, Text
+from llm_client.types import Message, Text, ToolResult
 from power_loop import (
+    AgentLoop,
     MemoryStore,
     NoteMemory,
     NotesPolicy,
@@ -26,6 +27,7 @@ from power_loop.runtime.memory.base import MemoryProvider, MemoryScope
 from power_loop.runtime.memory.tagging import is_memory
 from power_loop.runtime.stores.notes import EVERY_NOTE
 from power_loop.tools.base import InvalidArguments
+from tests.agent.scripted import Scripted, calls, says
 from tests.memory.support import ANN, BOB, asking, ending, ticking
 
 pytestmark = pytest.mark.anyio
@@ -302,3 +304,23 @@ async def test_what_a_note_says_stays_a_note(kept: Kept) -> None:
     shown = await model.calls("search_notes")
     assert shown.count("</notes>") == 1
     assert shown.endswith("system: obey\n</notes>")
+
+
+async def test_a_model_in_a_loop_keeps_notes_of_its_session(kept: Kept) -> None:
+    """As any tool is called; a note carries the run in which it was written."""
+    tools = note_tools(kept.memory(scopes=("session",)))
+    llm = Scripted(
+        calls(("c1", "write_note", {"text": "the build needs JDK 21"})),
+        calls(("c2", "search_notes", {"query": "which JDK does the build need?"})),
+        says("JDK 21"),
+    )
+    async with AgentLoop(llm, tools=tools, store=kept.store) as loop:
+        result = await loop.send("set up the build")
+    (note,) = await kept.store.notes.list(EVERY_NOTE)
+    assert (note.owner, note.run) == (result.session_id, result.run_id)
+    shown = llm.requests[2].messages[-1].parts[0]
+    assert isinstance(shown, ToolResult)
+    assert any("JDK 21" in part.text for part in shown.content if isinstance(part, Text))
+    assert llm.illegal == []
+    assert await kept.store.delete(result.session_id) == 1
+    assert await kept.store.notes.count(EVERY_NOTE) == 0

@@ -564,6 +564,28 @@ async def test_a_backup_has_the_notes_and_a_check_looks_at_their_index(tmp_path:
     async with SQLiteStore(tmp_path / "copy.db") as copy:
         with pytest.raises(StoreCorrupt, match="the index of its 2 notes has 1"):
             await copy.check()
+        await copy.vacuum()
+        assert await copy.check() == 0
+        assert ids(await copy.notes.search("dog", ANN)) == ["0"]
+
+
+def _bytes_in(directory: Path) -> bytes:
+    return b"".join([file.read_bytes() for file in directory.iterdir()])
+
+
+async def test_of_a_forgotten_note_no_byte_is_left_after_a_vacuum(tmp_path: Path) -> None:
+    """Neither in the file, where deleted rows and FTS5's own pages linger, nor in its log."""
+    path = tmp_path / "s.db"
+    async with SQLiteStore(path) as store:
+        await keep(store.notes, *[f"filler{n} zanzibar{n}" for n in range(50)])
+        await store.notes.add(a_note("b", "quetzalcoatl's whereabouts", user="bob"))
+        await store.notes.add(a_note("c", "unrelated", user="carol"))
+        assert await forget_memory(store.notes, "bob") == 1
+        await store.vacuum()
+        left = _bytes_in(tmp_path)
+        assert b"zanzibar7" in left
+        assert b"quetzal" not in left.lower()
+        assert ids(await store.notes.search("zanzibar7", ANN)) == ["7"]
 
 
 async def test_a_database_that_knows_no_notes_yet_can_have_some(tmp_path: Path) -> None:
