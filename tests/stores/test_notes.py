@@ -521,6 +521,27 @@ async def test_a_process_killed_while_it_notes_leaves_no_half_of_a_note(place: s
         await store.aclose()
 
 
+async def test_a_program_killed_at_any_statement_of_its_first_note_leaves_all_or_none(
+    tmp_path: Path,
+) -> None:
+    """The index of words is made with it, in the same transaction; the next program goes on."""
+    path = tmp_path / "s.db"
+    async with SQLiteStore(path) as store:
+        await store.create("s")
+    with Program("note_killed", path) as program:
+        left = [*map(int, program.rest().splitlines())]
+    assert len(left) > 15
+    assert {*left[:-1]} >= {0}
+    assert left == sorted(left)
+    assert left[-1] == 1
+    for n, kept in enumerate(left, 1):
+        async with SQLiteStore(f"{path}.{n}") as store:
+            assert len(await store.notes.search("first", ANN)) == kept
+            await store.notes.add(a_note("m", "a second word"))
+            assert len(await store.notes.search("word", ANN)) == kept + 1
+            assert await store.check() == 0
+
+
 def _no(option: str) -> int:
     return 0
 
