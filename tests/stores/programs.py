@@ -22,6 +22,7 @@ from power_loop.errors import Fenced, NotesFull, PowerLoopError, SessionBusy
 from power_loop.runtime.stores._sqlite_open import Settings, connect
 from power_loop.runtime.stores.base import CancelRequested
 from power_loop.runtime.stores.notes import EVERY_NOTE, WhenFull
+from power_loop.runtime.stores.sqlite import SQLiteStore
 from tests.stores.places import DurableStore, open_place
 from tests.stores.support import a_note, say
 
@@ -52,19 +53,20 @@ async def note(place: str, owner: str) -> None:
         _print(n)
 
 
-async def fill(place: str, name: str, count: str, limit: str, when_full: WhenFull) -> None:
+async def fill(place: str, name: str, count: str, limit: str, when_full: str) -> None:
     """When told to, adds notes of one person, all at once, and prints how many were refused."""
     store = open_place(place)
     await store.notes.count(EVERY_NOTE)
     _print("ready")
     sys.stdin.readline()
     refused = 0
+    policy: WhenFull = "fifo" if when_full == "fifo" else "reject"
 
     async def add(n: int) -> None:
         nonlocal refused
         try:
             await store.notes.add(
-                a_note(f"{name}{n}", "full", user="u"), limit=int(limit), when_full=when_full
+                a_note(f"{name}{n}", "full", user="u"), limit=int(limit), when_full=policy
             )
         except NotesFull:
             refused += 1
@@ -189,12 +191,7 @@ def migrate_killed(path: str) -> None:
         copy = f"{path}.{statement}"
         if Path(path).exists():
             shutil.copy(path, copy)
-        child = os.fork()
-        if child == 0:
-            _open_and_die(copy, statement)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        alive = status == 0
-        assert alive or status == -signal.SIGKILL
+        alive = _lives_through(_open, copy, statement)
         connection = sqlite3.connect(copy)
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         version = records = 0
@@ -208,7 +205,37 @@ def migrate_killed(path: str) -> None:
         _print(f"{version} {records}")
 
 
-def _open_and_die(path: str, at: int) -> None:
+def note_killed(path: str) -> None:
+    """Adds a first note to copies of a database, killed at its first statement, its second, and so
+    on. Prints how many notes each death leaves; then those of a whole one.
+    """
+    statement, alive = 0, False
+    while not alive:
+        statement += 1
+        copy = f"{path}.{statement}"
+        shutil.copy(path, copy)
+        alive = _lives_through(_note, copy, statement)
+        connection = sqlite3.connect(copy)
+        _print(connection.execute("SELECT count(*) FROM notes").fetchone()[0])
+        connection.close()
+
+
+def _open(path: str, prepare: Callable[[sqlite3.Connection], object]) -> None:
+    connect(Settings(path, prepare=prepare)).close()
+
+
+def _note(path: str, prepare: Callable[[sqlite3.Connection], object]) -> None:
+    async def add() -> None:
+        async with SQLiteStore(path, prepare=prepare) as store:
+            await store.notes.add(a_note("n", "a first word"))
+
+    asyncio.run(add())
+
+
+def _lives_through(
+    act: Callable[[str, Callable[[sqlite3.Connection], object]], None], path: str, at: int
+) -> bool:
+    """Whether a child that is killed at its statement number `at` has come to an end before."""
     left = at
 
     def trace(statement: str) -> None:
@@ -217,8 +244,13 @@ def _open_and_die(path: str, at: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    connect(Settings(path, prepare=lambda cx: cx.set_trace_callback(trace))).close()
-    os._exit(0)
+    child = os.fork()
+    if child == 0:
+        act(path, lambda connection: connection.set_trace_callback(trace))
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status == 0
 
 
 def _as_child(store: DurableStore) -> None:
@@ -249,8 +281,10 @@ VERBS: Mapping[str, Callable[..., Coroutine[Any, Any, None]]] = {
     f.__name__: f for f in (write, note, fill, many, contend, hold, post, post_to_new, answer, fork)
 }
 
+KILLED: Mapping[str, Callable[[str], None]] = {f.__name__: f for f in (migrate_killed, note_killed)}
+
 if __name__ == "__main__":
-    if sys.argv[1] == "migrate_killed":
-        migrate_killed(sys.argv[2])
+    if sys.argv[1] in KILLED:
+        KILLED[sys.argv[1]](sys.argv[2])
     else:
         asyncio.run(VERBS[sys.argv[1]](*sys.argv[2:]))

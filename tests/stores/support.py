@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import anyio
+from msgspec.structs import replace
 
 from llm_client.types import Message
 from power_loop.events import Stamped
@@ -67,9 +68,9 @@ def set_back(path: Path, version: int) -> None:
     earlier.replace(path)
 
 
-def a_note(id: str, text: str, *, created: float = 0.0, **whose: Any) -> Note:
-    """A note, of somebody's if nothing else is said."""
-    return Note(id=id, text=text, created=created, **{"scope": "user", "user": "ann", **whose})
+def a_note(id: str, text: str, *, created: float = 0.0, **changes: Any) -> Note:
+    """A note, of Ann's if nothing else is said."""
+    return replace(Note(id=id, scope="user", user="ann", text=text, created=created), **changes)
 
 
 def in_threads(*jobs: tuple[Any, ...]) -> None:

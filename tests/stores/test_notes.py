@@ -521,6 +521,27 @@ async def test_a_process_killed_while_it_notes_leaves_no_half_of_a_note(place: s
         await store.aclose()
 
 
+async def test_a_program_killed_at_any_statement_of_its_first_note_leaves_all_or_none(
+    tmp_path: Path,
+) -> None:
+    """The index of words is made with it, in the same transaction; the next program goes on."""
+    path = tmp_path / "s.db"
+    async with SQLiteStore(path) as store:
+        await store.create("s")
+    with Program("note_killed", path) as program:
+        left = [*map(int, program.rest().splitlines())]
+    assert len(left) > 15
+    assert {*left[:-1]} >= {0}
+    assert left == sorted(left)
+    assert left[-1] == 1
+    for n, kept in enumerate(left, 1):
+        async with SQLiteStore(f"{path}.{n}") as store:
+            assert len(await store.notes.search("first", ANN)) == kept
+            await store.notes.add(a_note("m", "a second word"))
+            assert len(await store.notes.search("word", ANN)) == kept + 1
+            assert await store.check() == 0
+
+
 def _no(option: str) -> int:
     return 0
 
@@ -564,6 +585,28 @@ async def test_a_backup_has_the_notes_and_a_check_looks_at_their_index(tmp_path:
     async with SQLiteStore(tmp_path / "copy.db") as copy:
         with pytest.raises(StoreCorrupt, match="the index of its 2 notes has 1"):
             await copy.check()
+        await copy.vacuum()
+        assert await copy.check() == 0
+        assert ids(await copy.notes.search("dog", ANN)) == ["0"]
+
+
+def _bytes_in(directory: Path) -> bytes:
+    return b"".join([file.read_bytes() for file in directory.iterdir()])
+
+
+async def test_of_a_forgotten_note_no_byte_is_left_after_a_vacuum(tmp_path: Path) -> None:
+    """Neither in the file, where deleted rows and FTS5's own pages linger, nor in its log."""
+    path = tmp_path / "s.db"
+    async with SQLiteStore(path) as store:
+        await keep(store.notes, *[f"filler{n} zanzibar{n}" for n in range(50)])
+        await store.notes.add(a_note("b", "quetzalcoatl's whereabouts", user="bob"))
+        await store.notes.add(a_note("c", "unrelated", user="carol"))
+        assert await forget_memory(store.notes, "bob") == 1
+        await store.vacuum()
+        left = _bytes_in(tmp_path)
+        assert b"zanzibar7" in left
+        assert b"quetzal" not in left.lower()
+        assert ids(await store.notes.search("zanzibar7", ANN)) == ["7"]
 
 
 async def test_a_database_that_knows_no_notes_yet_can_have_some(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import pytest
 
 from power_loop.errors import SessionBusy, StoreUnavailable
 from power_loop.runtime.stores.base import CancelRequested
+from power_loop.runtime.stores.notes import NoteFilter, all_notes, forget_memory
 from power_loop.runtime.stores.postgres import PostgresStore
 from tests.postgres_proxy import PostgresProxy
 from tests.postgres_server import PostgresServer, new_schema, shared_server
-from tests.stores.support import say, texts
+from tests.stores.support import a_note, say, texts
 
 pytestmark = pytest.mark.anyio
 
@@ -194,6 +195,31 @@ async def test_claims_and_posts_cut_off_at_any_byte_happen_once(proxy: PostgresP
             assert [item.id for item in await store.inbox("s")][-1] == posted.id
         assert len(await store.inbox("s")) == 3 + 20
         assert proxy.cuts > 10
+
+
+async def test_notes_cut_off_at_any_byte_are_kept_once(proxy: PostgresProxy) -> None:
+    """Also with a limit, which a note that had landed must not meet itself at."""
+    async with PostgresStore(proxy.url, schema=new_schema()) as store:
+        for n in range(3):  # so that the statements are prepared
+            await store.notes.add(a_note(f"warm {n}", "warm", user="w"), limit=10)
+        for count in range(0, 160, 8):
+            proxy.cut_after("down", count)
+            await store.notes.add(a_note(str(count), f"x{count}"), limit=1 + count // 8)
+            proxy.cut_after("down", count)
+            assert await store.notes.update(NoteFilter(ids=[str(count)]), f"y{count}", 1.0) == 1
+        kept = await all_notes(store.notes, NoteFilter(user="ann"))
+        assert {note.text for note in kept} == {f"y{count}" for count in range(0, 160, 8)}
+        assert proxy.cuts > 10
+
+
+async def test_whether_notes_were_forgotten_is_told_to_be_uncertain(proxy: PostgresProxy) -> None:
+    """A deletion whose answer was lost is not repeated: how many there were is not known."""
+    async with PostgresStore(proxy.url, schema=new_schema()) as store:
+        await store.notes.add(a_note("n", "x"))
+        proxy.cut_after("down", 0)
+        with pytest.raises(StoreUnavailable, match="may or may not have been"):
+            await forget_memory(store.notes, "ann")
+        assert await forget_memory(store.notes, "ann") == 0
 
 
 async def test_what_cannot_be_repeated_is_told_to_be_uncertain(proxy: PostgresProxy) -> None:

@@ -27,10 +27,11 @@ from power_loop.errors import (
 )
 from power_loop.runtime.stores._postgres_schema import _FILES
 from power_loop.runtime.stores.base import CancelRequested
+from power_loop.runtime.stores.notes import EVERY_NOTE
 from power_loop.runtime.stores.opening import open_store
 from power_loop.runtime.stores.postgres import PostgresStore
 from tests.postgres_server import new_schema, shared_server
-from tests.stores.support import ROOT, say, texts
+from tests.stores.support import ROOT, a_note, say, texts
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +102,10 @@ async def test_a_schema_that_may_not_be_made_is_told_as_ddl(schema: str) -> None
         await store.post("s", CancelRequested("x"))
         assert len(await store.inbox("s")) == 1
         await store.release(lease)
+        await store.notes.add(a_note("n", "a dog", scope="session", session="s"), limit=1)
+        assert len(await store.notes.search("dogs", EVERY_NOTE)) == 1
         assert await store.delete("s") == 1
+        assert await store.notes.count(EVERY_NOTE) == 0
 
 
 async def test_a_user_who_may_not_make_the_schema_is_told_what_to_do(schema: str) -> None:

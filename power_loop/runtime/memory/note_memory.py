@@ -16,7 +16,6 @@ from power_loop.runtime.memory.recalling import check_scopes, owners_in, recalle
 from power_loop.runtime.stores.notes import (
     Note,
     NoteFilter,
-    NoteKind,
     NoteScope,
     NoteStore,
 )
@@ -44,8 +43,6 @@ class NoteMemory:
     Raises:
         UsageError: there is no scope, or one that is none.
     """
-
-    kind: NoteKind = "note"
 
     def __init__(
         self,
@@ -89,7 +86,7 @@ class NoteMemory:
             agent=scope.agent,
             session=scope.session,
             text=text,
-            kind=self.kind,
+            kind="note",
             created=self._now(),
             run=run,
         )
@@ -119,7 +116,7 @@ class NoteMemory:
 
     def _which(self, scope: MemoryScope, id: str | None = None) -> NoteFilter:
         ids = None if id is None else (id,)
-        return NoteFilter(owners=owners_in(scope, self._scopes), kind=self.kind, ids=ids)
+        return NoteFilter(owners=owners_in(scope, self._scopes), kind="note", ids=ids)
 
     def _check(self, text: str) -> None:
         if len(text) > self.policy.characters:

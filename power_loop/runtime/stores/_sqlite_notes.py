@@ -14,14 +14,13 @@ from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import TypeVar
 
-from power_loop.errors import NotesFull, StoreUnavailable
+from power_loop.errors import NotesFull, StoreCorrupt, StoreUnavailable
 from power_loop.runtime.stores._notes_sql import (
     condition,
     filled,
     note_of,
     older_than,
 )
-from power_loop.runtime.stores._sqlite_errors import damaged
 from power_loop.runtime.stores._sqlite_threads import Read
 from power_loop.runtime.stores._sqlite_work import Transaction, Write
 from power_loop.runtime.stores.notes import (
@@ -35,7 +34,7 @@ from power_loop.runtime.stores.notes import (
 from power_loop.runtime.stores.words import Term, terms_of, words_of
 from power_loop.runtime.stores.workers import Doing, Worker
 
-__all__ = ["SQLiteNotes", "check_notes"]
+__all__ = ["SQLiteNotes", "check_notes", "rebuild_index"]
 
 T = TypeVar("T")
 
@@ -56,8 +55,6 @@ CREATE TRIGGER notes_changed AFTER UPDATE OF words ON notes BEGIN
     VALUES ('delete', old.nid, old.place, old.words);
   INSERT INTO notes_text (rowid, place, words) VALUES (new.nid, new.place, new.words); END;
 """
-_LIBRARY = """SELECT sqlite_compileoption_used('ENABLE_FTS5'),
-  EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'notes_text')"""
 # An owner's place finds a note, and says nothing of how well it fits.
 _SEARCH = """SELECT COLUMNS FROM notes_text t JOIN notes n ON n.nid = t.rowid
   WHERE WHICH AND notes_text MATCH ? ORDER BY bm25(notes_text, 0.0, 1.0), NEWEST LIMIT ?"""
@@ -203,13 +200,32 @@ class _Change(Write[int]):
 
 def check_notes(connection: Connection, path: str) -> None:
     """Raises StoreCorrupt: the index of notes has lost some, or has too many."""
-    if not _has_index(connection, path):
+    if not _is_indexed(connection):
         return
     notes, indexed = connection.execute(
         "SELECT (SELECT count(*) FROM notes), (SELECT count(*) FROM notes_text_docsize)"
     ).fetchone()
     if notes != indexed:
-        raise damaged(path, f"the index of its {notes} notes has {indexed}")
+        raise StoreCorrupt(
+            f"{path} is damaged: the index of its {notes} notes has {indexed}. No note is lost; "
+            "SQLiteStore.vacuum(), or `power-loop store vacuum`, makes the index anew"
+        )
+
+
+def rebuild_index(connection: Connection) -> None:
+    """Makes the index of notes anew, if there is one: of the notes that there are, no others."""
+    if _is_indexed(connection) and _has_fts5(connection):
+        connection.execute("INSERT INTO notes_text (notes_text) VALUES ('rebuild')")
+
+
+def _has_fts5(connection: Connection) -> bool:
+    query = "SELECT sqlite_compileoption_used('ENABLE_FTS5')"
+    return connection.execute(query).fetchone() == (1,)
+
+
+def _is_indexed(connection: Connection) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'notes_text'"
+    return connection.execute(query).fetchone() is not None
 
 
 def _has_index(connection: Connection, path: str) -> bool:
@@ -218,13 +234,12 @@ def _has_index(connection: Connection, path: str) -> bool:
     Raises:
         StoreUnavailable: the library has no FTS5.
     """
-    able, indexed = connection.execute(_LIBRARY).fetchone()
-    if not able:
+    if not _has_fts5(connection):
         raise StoreUnavailable(
             f"notes in {path} need SQLite's FTS5, without which the library of this Python was "
             "built. Use another build of Python, or PostgresStore"
         )
-    return bool(indexed)
+    return _is_indexed(connection)
 
 
 def _phrase(term: Term) -> str:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from power_loop.errors import UsageError
 from power_loop.runtime.stores._sqlite_errors import translate
+from power_loop.runtime.stores._sqlite_notes import rebuild_index
 from power_loop.runtime.stores._sqlite_open import Settings, connect
 from power_loop.runtime.stores._sqlite_schema import SCHEMA_VERSION, version_of
 
@@ -52,6 +53,7 @@ def back_up(settings: Settings, target: Path) -> None:
 
 def vacuum(settings: Settings) -> None:
     """See `SQLiteStore.vacuum`."""
+    _on(settings, rebuild_index)  # FTS5 keeps words of deleted notes until it happens to merge
     _on(settings, lambda cx: cx.execute("VACUUM"))
     checkpoint(settings)
 

@@ -38,7 +38,7 @@ their them then there these they this those to was we were what when where which
 would you your
 """
 _COMMON = frozenset(_ENGLISH.split())
-"""Words that tell no note from another."""
+"""Words that many notes have: to look for them costs much, and tells no note from another."""
 
 
 class Term(Struct, frozen=True):
