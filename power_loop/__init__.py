@@ -61,6 +61,10 @@ if TYPE_CHECKING:
     from power_loop.runtime.budget.limits import Budget
     from power_loop.runtime.budget.shared import SharedBudget
     from power_loop.runtime.cancellation import CancellationToken
+    from power_loop.runtime.memory.vectors.base import VectorIndex
+    from power_loop.runtime.memory.vectors.memory import VectorMemory, VectorPolicy
+    from power_loop.runtime.memory.vectors.postgres import PostgresVectorIndex
+    from power_loop.runtime.memory.vectors.sqlite import SQLiteVectorIndex
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
     from power_loop.runtime.stores.opening import open_store
@@ -128,6 +132,12 @@ __all__ = [  # noqa: RUF022  grouped by use
     "SessionUsage",
     "export_session",
     "import_session",
+    # memory by meaning
+    "PostgresVectorIndex",
+    "SQLiteVectorIndex",
+    "VectorIndex",
+    "VectorMemory",
+    "VectorPolicy",
     # stores
     "MemoryStore",
     "PostgresStore",
@@ -192,6 +202,10 @@ _HOME = {
     "power_loop.runtime.budget.limits": ("Budget",),
     "power_loop.runtime.budget.shared": ("SharedBudget",),
     "power_loop.runtime.cancellation": ("CancellationToken",),
+    "power_loop.runtime.memory.vectors.base": ("VectorIndex",),
+    "power_loop.runtime.memory.vectors.memory": ("VectorMemory", "VectorPolicy"),
+    "power_loop.runtime.memory.vectors.postgres": ("PostgresVectorIndex",),
+    "power_loop.runtime.memory.vectors.sqlite": ("SQLiteVectorIndex",),
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),
     "power_loop.runtime.stores.opening": ("open_store",),
