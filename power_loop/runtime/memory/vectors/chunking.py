@@ -72,7 +72,10 @@ def _best_end(text: str, start: int, size: int) -> int:
     """Where a piece that begins at `start` ends: in its second half, so that it is not small."""
     half, whole = start + size // 2, start + size
     for pattern in _BREAKS:
-        ends = [found.end() for found in pattern.finditer(text, half, whole)]
+        ends = [found.end() for found in pattern.finditer(text, half, whole + 1)]
+        # The character beyond is welcome as long as it is a blank, which is taken off.
+        while ends and ends[-1] > whole and not text[whole].isspace():
+            ends.pop()
         if ends:
             return ends[-1]
     return whole
