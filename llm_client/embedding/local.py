@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from threading import Lock
@@ -34,7 +35,13 @@ class _Floats(Protocol):
     def tobytes(self) -> bytes: ...
 
 
+class _Library(Protocol):
+    def omp_set_num_threads(self, number: int, /) -> object: ...
+
+
 class _Engine(Protocol):
+    _lib: _Library
+
     def query(self, texts: Sequence[str], /) -> _Floats: ...
     def passage(self, texts: Sequence[str], /) -> _Floats: ...
 
@@ -61,7 +68,7 @@ class LocalEmbedder:
             )
         self._engine: _Engine | None = None
         self._loading = Lock()
-        # One text keeps all cores busy: to do several at once would only cost more memory.
+        # More at once would take cores from whoever asked for a small thing.
         self._limiter: RunVar[anyio.CapacityLimiter] = RunVar("a local embedder")
 
     def __repr__(self) -> str:
@@ -95,6 +102,10 @@ class LocalEmbedder:
 
     def _embed(self, texts: Sequence[str], kind: TextKind) -> Sequence[Vector]:
         engine = self._loaded()
+        # Its threads wait for each other by spinning: beside other work, two of them take ten times
+        # as long as one. The setting is one of the calling thread.
+        with suppress(AttributeError):  # built without threads
+            engine._lib.omp_set_num_threads(1)  # noqa: SLF001 - there is no other way to it
         made = engine.query(texts) if kind == "query" else engine.passage(texts)
         data, size = made.tobytes(), 4 * self.dimensions
         return [array("f", data[start : start + size]) for start in range(0, len(data), size)]
