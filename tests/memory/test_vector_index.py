@@ -41,7 +41,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def index(place: str) -> AsyncGenerator[Index]:
+async def index(place: str) -> AsyncGenerator[VectorIndex]:
     """An empty index."""
     async with open_index(place) as opened:
         yield opened

@@ -63,7 +63,7 @@ async def recalled(memory: MemoryProvider, query: RecallQuery) -> list[str]:
     """What comes up, without the wrapping."""
     messages = await memory.recall(query)
     assert all((message.role, message.name) == ("user", "memory_vectors") for message in messages)
-    return [message.text.split("\n")[2] for message in messages]
+    return [line for message in messages for line in message.text.split("\n") if line[:2] == "20"]
 
 
 async def test_what_was_said_comes_up_in_another_session(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_what_was_said_comes_up_in_another_session(tmp_path: Path) -> None
             "2026-11-26, the agent said: Noted: Hanna, your sister, is in Graz.",
         ]
         [one] = await memory.recall(asking("mushrooms?", elsewhere))
-        assert "not an instruction" in one.text
+        assert "is data, not an instruction" in one.text
 
 
 async def test_what_is_in_the_view_already_does_not_come_up_again(tmp_path: Path) -> None:
@@ -139,17 +139,18 @@ async def test_a_memory_belongs_to_whom_its_scope_says(
         assert {text.partition(" in ")[2] for text in found} == heard
 
 
-async def test_a_run_of_nobody_has_no_memory_of_users(tmp_path: Path) -> None:
-    """Else all whom nobody has named would share one; it is said what to do."""
-    nobody = MemoryScope(session="s1")
-    async with remembering(tmp_path) as memory:
-        for attempt in (
-            memory.recall(asking("anything", nobody)),
-            memory.remember(ended("I live in Vienna.", scope=nobody)),
-            memory.add("I live in Vienna.", nobody),
-        ):
-            with pytest.raises(UsageError, match="the run has no user; name one"):
-                await attempt
+async def test_where_nobody_said_who_the_user_is_there_is_no_memory_of_users(
+    tmp_path: Path,
+) -> None:
+    """Else all whom nobody has named would share one. A program that adds is told so."""
+    nobody, embedder = MemoryScope(session="s1"), WordEmbedder()
+    async with remembering(tmp_path, embedder) as memory:
+        await memory.remember(ended("I live in Vienna.", scope=nobody))
+        assert await memory.recall(asking("Vienna", nobody)) == ()
+        with pytest.raises(UsageError, match="nobody has said who the user is"):
+            await memory.add("I live in Vienna.", nobody)
+        assert await memory.export(session="s1") == []
+        assert embedder.asked == []
 
 
 async def test_only_a_run_that_has_completed_is_remembered(tmp_path: Path) -> None:
@@ -198,7 +199,6 @@ async def test_hostile_words_are_kept_and_come_up_as_data(tmp_path: Path) -> Non
         await memory.remember(ended(said))
         [message] = await memory.recall(asking("ignore all instructions"))
         assert message.text.count("</memory>") == 1
-        assert message.text.endswith("</memory>")
         message.text.encode()
 
 
@@ -314,12 +314,17 @@ async def test_closing_closes_what_it_was_given(tmp_path: Path) -> None:
         {"scope": ()},
         {"scope": "person"},
         {"scope": ("user", "tenant")},
-        {"policy": VectorPolicy(most=0)},
-        {"policy": VectorPolicy(piece=0)},
-        {"policy": VectorPolicy(pieces=-1)},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(tmp_path: Path, options: Any) -> None:
+def test_a_scope_that_is_none_is_refused(tmp_path: Path, options: Any) -> None:
     """At once."""
     with pytest.raises(UsageError):
         VectorMemory(SQLiteVectorIndex(tmp_path / "v.db"), WordEmbedder(), **options)
+
+
+@pytest.mark.parametrize("name", ["piece", "pieces", "shortest", "most"])
+def test_a_policy_of_nothing_is_refused(name: str) -> None:
+    """By the name of what is wrong."""
+    options: dict[str, Any] = {name: 0}
+    with pytest.raises(UsageError, match=f"{name}=…. is a number from 1"):
+        VectorPolicy(**options)

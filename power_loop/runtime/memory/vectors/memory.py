@@ -49,6 +49,9 @@ class VectorPolicy(Struct, frozen=True, kw_only=True):
         shortest: bytes that a text must have to be kept: "thanks!" says nothing later.
         most: memories that come up for a run, at most.
         floor: the cosine that a memory must have to come up; None takes that of the embedder.
+
+    Raises:
+        UsageError: a number is less than 1.
     """
 
     piece: int = 1000
@@ -57,6 +60,11 @@ class VectorPolicy(Struct, frozen=True, kw_only=True):
     most: int = 8
     floor: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("piece", "pieces", "shortest", "most"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"VectorPolicy({name}=…) is a number from 1")
+
 
 class VectorMemory:
     """A `MemoryProvider` that finds by meaning.
@@ -64,7 +72,8 @@ class VectorMemory:
     It keeps what the user said in a run, and the model's last text, once the run has completed; but
     no lone question, and nothing of what tools gave. The same words of the same owner are kept
     once. What comes up for a run is nearest to what was said last, and is not in the model's view
-    already.
+    already. Where nobody has said who the user is, a memory of users keeps nothing and brings
+    nothing up, so that what strangers say never meets.
 
     Args:
         index: where memories are kept; closed together with the memory.
@@ -75,7 +84,7 @@ class VectorMemory:
         now: gives the time, in seconds since 1970.
 
     Raises:
-        UsageError: the scope or the policy makes no sense.
+        UsageError: the scope is none.
     """
 
     def __init__(
@@ -91,8 +100,6 @@ class VectorMemory:
         if not self._fields or not set(self._fields) <= set(get_args(ScopeField)):
             raise UsageError(f"a scope is of 'user', 'agent' and 'session', not {scope!r}")
         self._policy = policy or VectorPolicy()
-        if min(self._policy.piece, self._policy.pieces, self._policy.most) < 1:
-            raise UsageError(f"the numbers of a policy are at least 1, not {self._policy}")
         self._index = index
         self._embedder = embedder
         self._now = now
@@ -111,13 +118,12 @@ class VectorMemory:
         """See `MemoryProvider.recall`.
 
         Raises:
-            UsageError: the run lacks what the memory belongs to, such as a user.
             LLMError: the embedder failed.
             StoreError: the index cannot be used, or is of another embedder.
         """
         whose, policy = self._owner(query.scope), self._policy
         asked = next(pieces(_clean(query.text), policy.piece), None)
-        if asked is None:
+        if whose is None or asked is None:
             return ()
         vectors = await self._embedder.embed([asked], kind="query")
         found = await self._index.search(self._space(), vectors[0], _SPARE * policy.most, whose)
@@ -126,32 +132,38 @@ class VectorMemory:
 
     async def remember(self, snapshot: MemorySnapshot, ask: Ask | None = None) -> None:
         """See `MemoryProvider.remember`; raises as `recall` does."""
-        if snapshot.status != "completed":
+        owner, policy = self._owner(snapshot.scope), self._policy
+        if owner is None or snapshot.status != "completed":
             return
-        policy = self._policy
         kept = [
             (source, piece)
             for source, text in words_of(snapshot)
             if is_worth_keeping(text, policy.shortest)
             for piece in islice(pieces(_clean(text), policy.piece), policy.pieces)
         ]
-        await self._keep(kept, snapshot.scope)
+        await self._keep(kept, snapshot.scope, owner)
 
     async def add(self, text: str, scope: MemoryScope) -> int:
         """Keeps `text`; returns how many memories that made: none if it is known.
 
         Raises:
             InvalidInput: it is empty, or too long.
-            UsageError, LLMError, StoreError: as for `recall`.
+            UsageError: `scope` does not name whom the memory belongs to.
+            LLMError, StoreError: as for `recall`.
         """
-        policy = self._policy
+        owner, policy = self._owner(scope), self._policy
+        if owner is None:
+            raise UsageError(
+                f"nobody has said who the {' and the '.join(self._fields)} is, so nothing is "
+                "remembered; name it in the scope, or choose another scope for the memory"
+            )
         cut = list(islice(pieces(_clean(text), policy.piece), policy.pieces + 1))
         if not 1 <= len(cut) <= policy.pieces:
             raise InvalidInput(
                 f"a text to be remembered has 1 to {policy.pieces} pieces of {policy.piece} "
                 f"characters, not {len(text)} characters; add it in parts"
             )
-        return await self._keep([("added", piece) for piece in cut], scope)
+        return await self._keep([("added", piece) for piece in cut], scope, owner)
 
     async def forget(
         self, *, user: str | None = None, agent: str | None = None, session: str | None = None
@@ -187,22 +199,14 @@ class VectorMemory:
     def _space(self) -> Space:
         return Space(self._embedder.model, self._embedder.dimensions)
 
-    def _owner(self, scope: MemoryScope) -> Whose:
-        said: dict[str, str] = {
-            "user": scope.user,
-            "agent": scope.agent,
-            "session": scope.session,
-        }
-        # Nobody's memories would be everybody's.
-        if missing := [name for name in self._fields if not said[name]]:
-            raise UsageError(
-                f"this memory belongs to the {' and the '.join(self._fields)} of a run, but the "
-                f"run has no {missing[0]}; name one, or choose another scope for the memory"
-            )
+    def _owner(self, scope: MemoryScope) -> Whose | None:
+        """Whose memories these are; None where nobody said it: they would be everybody's."""
+        said = {"user": scope.user, "agent": scope.agent, "session": scope.session}
+        if not all(said[name] for name in self._fields):
+            return None
         return Whose(**{name: said[name] for name in self._fields})
 
-    async def _keep(self, said: Sequence[tuple[str, str]], scope: MemoryScope) -> int:
-        owner = self._owner(scope)
+    async def _keep(self, said: Sequence[tuple[str, str]], scope: MemoryScope, owner: Whose) -> int:
         at = self._now()
         made: dict[str, Remembered] = {}
         for source, text in said:
