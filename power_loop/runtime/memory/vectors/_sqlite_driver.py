@@ -19,7 +19,7 @@ from power_loop.errors import (
     StoreUnavailable,
     UsageError,
 )
-from power_loop.runtime.stores._sqlite_errors import translate
+from power_loop.runtime.stores._sqlite_errors import damaged, translate
 from power_loop.runtime.stores._sqlite_open import Settings, refuse_remote
 
 _OURS_LOADS = hasattr(sqlite3.Connection, "enable_load_extension")
@@ -146,15 +146,21 @@ def _is_new(connection: sqlite3.Connection, path: str) -> bool:
 
 def typed(error: Exception, settings: Settings) -> PowerLoopError:
     """The error to raise for what the driver raised."""
+    if isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error):
+        # Its own words, and so its cause, would quote what was remembered.
+        return damaged(settings.path, "text in it is none any more")
     code = _code(error)
     if code is None or code == sqlite3.SQLITE_ERROR:
-        return StoreUnavailable(
+        found = StoreUnavailable(
             f"{settings.path} cannot be used: {type(error).__name__}: {error}. If it happens "
             "again, export the memories and add them to a new index"
         )
-    twin = sqlite3.OperationalError(str(error))
-    twin.sqlite_errorcode = code
-    return translate(twin, settings.path, settings.busy_timeout)
+    else:
+        twin = sqlite3.OperationalError(str(error))
+        twin.sqlite_errorcode = code
+        found = translate(twin, settings.path, settings.busy_timeout)
+    found.__cause__ = error
+    return found
 
 
 def _code(error: Exception) -> int | None:

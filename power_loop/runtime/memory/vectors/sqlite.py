@@ -167,7 +167,6 @@ class _Thread(Worker):
                 # It may be in disorder; a new one costs a millisecond.
                 self._close()
                 work.error = typed(error, self._settings)
-                work.error.__cause__ = error
         return signals_of(works)
 
     def _close(self) -> None:
@@ -220,7 +219,7 @@ def _search(
         f"SELECT vec_distance_cosine(vector, ?) AS distance, {_COLUMNS} FROM memories"  # noqa: S608
         f"{where} ORDER BY distance, seq LIMIT ?"
     )
-    rows = connection.execute(sql, (vector, *arguments, k))
+    rows = connection.execute(sql, (vector, *arguments, k)).fetchall()
     return [Found(_memory(row), 1.0 - distance) for distance, *row in rows]
 
 
@@ -254,12 +253,13 @@ def _delete(connection: Connection, whose: Whose, ids: Sequence[str] | None, pla
 def _export(connection: Connection, whose: Whose, after: str, limit: int) -> Sequence[Remembered]:
     where, arguments = _where(whose, "id > ?")
     sql = f"SELECT {_COLUMNS} FROM memories{where} ORDER BY id LIMIT ?"  # noqa: S608
-    return [_memory(row) for row in connection.execute(sql, (*arguments, after, limit))]
+    rows = connection.execute(sql, (*arguments, after, limit)).fetchall()
+    return [_memory(row) for row in rows]
 
 
 def _space(connection: Connection) -> Space | None:
-    row = connection.execute("SELECT model, dimensions FROM space").fetchone()
-    return None if row is None else Space(*row)
+    rows = connection.execute("SELECT model, dimensions FROM space").fetchall()
+    return Space(*rows[0]) if rows else None
 
 
 def _where(whose: Whose, *also: str) -> tuple[str, Sequence[str]]:
