@@ -17,6 +17,7 @@ Who lives where, and who may import whom (down only):
     probing                                 what a model really does, measured
     multimodal/                             attachments, and what of them a model can be sent
     images/  web_search  fetching           small clients over the same transports
+    embedding/                              texts as vectors, by a server or on this machine
     providers  config  registry             from a name or the environment to a service
     testing/                                scripted models, a virtual clock, recorded exchanges
 
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
         responses_dialect,
     )
     from llm_client.config import LLMProviderConfig
+    from llm_client.embedding import Embedder, HttpEmbedder, LocalEmbedder, create_embedder
     from llm_client.emulated_tools import EmulatedTools, Emulation
     from llm_client.fetching import DownloadFailed, FetchRefused, WebFetcher
     from llm_client.http_service import HttpLLMService, RequestDefaults
@@ -342,6 +344,11 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "OpenAIImages",
     "DashScopeImages",
     "save_images",
+    # texts as vectors
+    "Embedder",
+    "create_embedder",
+    "HttpEmbedder",
+    "LocalEmbedder",
     # the web
     "WebSearchClient",
     "SearchAnswer",

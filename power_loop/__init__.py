@@ -68,6 +68,10 @@ if TYPE_CHECKING:
     from power_loop.runtime.memory.note_memory import NoteMemory
     from power_loop.runtime.memory.policy import NotesPolicy
     from power_loop.runtime.memory.tagging import tag_as_memory
+    from power_loop.runtime.memory.vectors.base import VectorIndex
+    from power_loop.runtime.memory.vectors.memory import VectorMemory, VectorPolicy
+    from power_loop.runtime.memory.vectors.postgres import PostgresVectorIndex
+    from power_loop.runtime.memory.vectors.sqlite import SQLiteVectorIndex
     from power_loop.runtime.stores.base import Store
     from power_loop.runtime.stores.memory import MemoryStore
     from power_loop.runtime.stores.notes import (
@@ -158,6 +162,12 @@ __all__ = [  # noqa: RUF022  grouped by use
     "forget_memory",
     "note_tools",
     "tag_as_memory",
+    # memory by meaning
+    "PostgresVectorIndex",
+    "SQLiteVectorIndex",
+    "VectorIndex",
+    "VectorMemory",
+    "VectorPolicy",
     # stores
     "MemoryStore",
     "PostgresStore",
@@ -229,6 +239,10 @@ _HOME = {
     "power_loop.runtime.memory.note_memory": ("NoteMemory",),
     "power_loop.runtime.memory.policy": ("NotesPolicy",),
     "power_loop.runtime.memory.tagging": ("tag_as_memory",),
+    "power_loop.runtime.memory.vectors.base": ("VectorIndex",),
+    "power_loop.runtime.memory.vectors.memory": ("VectorMemory", "VectorPolicy"),
+    "power_loop.runtime.memory.vectors.postgres": ("PostgresVectorIndex",),
+    "power_loop.runtime.memory.vectors.sqlite": ("SQLiteVectorIndex",),
     "power_loop.runtime.stores.base": ("Store",),
     "power_loop.runtime.stores.memory": ("MemoryStore",),
     "power_loop.runtime.stores.notes": (

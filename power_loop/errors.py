@@ -26,6 +26,7 @@ PowerLoopError
    ├─ StoreTooNew              written by a newer version
    ├─ StoreSchemaError         its tables are missing or old; carries the DDL to run
    ├─ StoreFull                no space is left
+   ├─ EmbedderMismatch         its vectors are of another model
    ├─ Conflict                 somebody else appended first
    ├─ Fenced                   the lease is no longer ours
    └─ Undelivered              the inbox holds what this run must take first
@@ -40,6 +41,7 @@ __all__ = [
     "ArchiveInvalid",
     "CancelledByToken",
     "Conflict",
+    "EmbedderMismatch",
     "Fenced",
     "FollowUpQueued",
     "HookError",
@@ -305,6 +307,10 @@ class StoreSchemaError(StoreError):
 
 class StoreFull(StoreError):
     """No space is left for the store."""
+
+
+class EmbedderMismatch(StoreError):
+    """An index holds vectors of another model, which cannot be compared with those given."""
 
 
 class Conflict(StoreError):

@@ -79,6 +79,7 @@ _TOO_LONG = _any_of(
     r"context window exceeds",  # MiniMax
     r"exceed_context_size",  # llama.cpp
     r"context size has been exceeded",
+    r"input \(\d+ tokens\) is too large to process",  # llama.cpp of a text to embed, as a 500
     r"prompt (?:is )?too long",  # Anthropic, Ollama
     r"prompt exceeds (?:the |max)",  # Zhipu
     r"input is too long",  # Bedrock

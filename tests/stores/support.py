@@ -93,11 +93,13 @@ def in_threads(*jobs: tuple[Any, ...]) -> None:
 
 
 class Program:
-    """A verb of `tests.stores.programs` in a process of its own, spoken to line by line."""
+    """A verb of `module` in a process of its own, spoken to line by line."""
+
+    module = "tests.stores.programs"
 
     def __init__(self, verb: str, *arguments: object) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.stores.programs", verb, *map(str, arguments)],
+            [sys.executable, "-m", self.module, verb, *map(str, arguments)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,

@@ -23,7 +23,7 @@ from power_loop.runtime.stores._sqlite_schema import (
     version_of,
 )
 
-__all__ = ["Policy", "Settings", "connect", "filesystem_of"]
+__all__ = ["Policy", "Settings", "connect", "filesystem_of", "refuse_remote"]
 
 Policy = Literal["create", "verify", "as_is"]
 """What is done with tables that are missing or old: mended, refused with what would mend them, or
@@ -60,7 +60,7 @@ def connect(settings: Settings) -> Connection:
     Raises:
         StoreError: it cannot be used; says why and what to do.
     """
-    _refuse_remote(settings)
+    refuse_remote(settings)
     give_up = time.monotonic() + settings.busy_timeout
     while True:
         try:
@@ -111,7 +111,8 @@ def _use_wal(connection: Connection, path: str) -> None:
         )
 
 
-def _refuse_remote(settings: Settings) -> None:
+def refuse_remote(settings: Settings) -> None:
+    """Raises StoreUnavailable: the file would lie where a write-ahead log is not safe."""
     if sys.platform != "linux":
         return
     try:
