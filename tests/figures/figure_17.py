@@ -152,9 +152,8 @@ class _Case:
         found = [f"the view is illegal: {why}" for why in transcript_violations(after, stored=True)]
         there = {message.id: message for message in after}
         must_stay = {*session.task, *_pinned(before)}
-        for message in before:
-            if message.id in must_stay and there.get(message.id) != message:
-                found.append(f"{message.id} did not stay")
+        lost = [m.id for m in before if m.id in must_stay and there.get(m.id) != m]
+        found += [f"{id} did not stay" for id in lost]
         found += _notes(before, after, change)
         found += self._too_large(after)
         request = msgspec.structs.replace(self._request, messages=session.view)
