@@ -12,12 +12,10 @@ Who lives where, and who may import whom (down only):
     transport/                              HTTP exchanges with deadlines
     service  http_service                   the protocol, and its implementation over HTTP
     wrappers/                               services around services: retry, rate, ledger …
-    emulated_tools/                         tools for models that have none
-    structured/                             answers as values of a type
+    emulated_tools/  structured/            tools for models without; answers as values of a type
     probing                                 what a model really does, measured
     multimodal/                             attachments, and what of them a model can be sent
-    images/  web_search  fetching           small clients over the same transports
-    embedding/                              texts as vectors, by a server or on this machine
+    images/ embedding/ web_search fetching  small clients over the same transports
     providers  config  registry             from a name or the environment to a service
     testing/                                scripted models, a virtual clock, recorded exchanges
 
