@@ -12,6 +12,7 @@ PowerLoopError
 │  ├─ SessionPendingError      calls are open; says which
 │  ├─ SessionBusy              another run owns the session
 │  ├─ NothingToResume
+│  ├─ ArtifactNotFound         the session has no text of that handle
 │  └─ SubAgentFailed           a sub-agent did not come to its answer, and was not to be told of
 ├─ ToolError                   a tool says no; the model is told
 ├─ ArchiveInvalid              a file is no archive of a session, or not as it was written
@@ -35,6 +36,7 @@ from collections.abc import Sequence
 __all__ = [
     "AnswerRefused",
     "ArchiveInvalid",
+    "ArtifactNotFound",
     "CancelledByToken",
     "Conflict",
     "Fenced",
@@ -179,6 +181,14 @@ class FollowUpQueued(SessionError):
 
 class NothingToResume(SessionError):
     """The last run of the session ended for good; send a message instead."""
+
+
+class ArtifactNotFound(SessionError):
+    """The session keeps no text of this handle."""
+
+    def __init__(self, session_id: str, handle: str) -> None:
+        super().__init__(f"no text {handle!r} is kept for session {session_id!r}", session_id)
+        self.handle = handle
 
 
 class SubAgentFailed(SessionError):

@@ -28,6 +28,7 @@ RUN: list[Event] = [
     events.MessageAppended(Message("assistant", (Text("Let me look."), CALL), id="m2"), "a1"),
     events.ReconcileFailed("c1", "read_file", "OSError", "gone"),
     events.ToolLeftBehind("c1", "read_file"),
+    events.SpillFailed("c1", "read_file", "StoreFull", "no space"),
     events.ToolStarted("c1", "read_file", CALL.arguments, "k", "h"),
     events.ToolProgress("c1", "reading", 0.5),
     events.ToolSettled(Message.tool("c1", "hello\nworld")),

@@ -47,7 +47,12 @@ _SECOND = """
 ALTER TABLE sessions ADD COLUMN lifecycle TEXT NOT NULL DEFAULT 'linked';
 CREATE TABLE snapshots (sid INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL);
 """
-_STEPS = (_FIRST, _SECOND)
+_THIRD = """
+CREATE TABLE artifacts (
+  sid INTEGER NOT NULL, handle TEXT NOT NULL, chars INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (sid, handle));
+"""
+_STEPS = (_FIRST, _SECOND, _THIRD)
 """The first makes version 1 of nothing, the next version 2 of that, and so on."""
 SCHEMA_VERSION = len(_STEPS)
 _MARK = "UPDATE meta SET value = NUMBER WHERE key = 'schema'"

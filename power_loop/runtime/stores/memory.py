@@ -20,6 +20,7 @@ from power_loop.errors import (
     UsageError,
 )
 from power_loop.events import Stamped
+from power_loop.runtime.stores._memory_artifacts import MemoryArtifacts
 from power_loop.runtime.stores.base import (
     EVERY_SESSION,
     Appended,
@@ -137,7 +138,7 @@ class _Log:
         )
 
 
-class MemoryStore:
+class MemoryStore(MemoryArtifacts):
     """A `Store` whose sessions live in this process only.
 
     It keeps records as they are, without encoding them; no method but `wait` ever suspends. It may
@@ -148,6 +149,7 @@ class MemoryStore:
     immediate: bool = True
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = Lock()
         self._logs: dict[str, _Log] = {}
         self._waiters = Waiters()
@@ -175,6 +177,7 @@ class MemoryStore:
             log = self._logs[session] = _Log(
                 session, next(self._generations), above, lifecycle, metadata or {}, at
             )
+            self.kept[session] = {}
             if above is not None:
                 above.children.append(log)
 
@@ -334,6 +337,7 @@ class MemoryStore:
                 log.parent.children.remove(log)
             for each in doomed:
                 del self._logs[each.id]
+                self.kept.pop(each.id, None)
         for each in doomed:
             wake(self._waiters.below(each.id, None))
         return len(doomed)
