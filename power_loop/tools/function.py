@@ -223,9 +223,8 @@ def tool(
 ) -> FunctionTool[..., Any] | ToolDecorator:
     """Makes a typed function, synchronous or asynchronous, a tool: `@tool` or `@tool(…)`.
 
-    The schema comes from the type hints and the docstring (its first paragraph, and its parameters
-    in Google, NumPy or reST form). A parameter annotated `ToolContext[Deps]` is filled in by the
-    loop. `to_output` makes a result of what it returns; of None "ok" if that is declared.
+    The schema comes from type hints and docstring (Google, NumPy or reST). The loop fills in what
+    is annotated `ToolContext[Deps]`. `to_output` makes the result; of None "ok" if it is declared.
 
     Args:
         function: what to make a tool.
@@ -249,12 +248,10 @@ def tool(
 
     def decorate(function: Callable[..., Any], /) -> FunctionTool[..., Any]:
         signature = read_signature(function, names)
-        told, arguments = _read(function, signature, description)
         return FunctionTool(
             function,
             signature,
-            arguments,
-            _spec(function, name, told, arguments.schema, strict=strict),
+            *_read(function, signature, name, description, strict=strict),
             exclusive=exclusive,
             idempotent=idempotent,
             polling=polling,
@@ -270,13 +267,19 @@ def tool(
 
 
 def _read(
-    function: Callable[..., Any], signature: Signature, description: str | None
-) -> tuple[str, Arguments]:
-    """What a function is said to do, and what its parameters take."""
+    function: Callable[..., Any],
+    signature: Signature,
+    name: str | None,
+    description: str | None,
+    *,
+    strict: bool | None,
+) -> tuple[Arguments, ToolSpec]:
+    """What the parameters of a function take, and what the model is told of it."""
     # Through the door: what reads functions, pydantic above all, is loaded with the first one.
     documentation = door.parse_docstring(function.__doc__)
     arguments = door.Arguments(function, signature.parameters, documentation.parameters)
-    return documentation.summary if description is None else description, arguments
+    told = documentation.summary if description is None else description
+    return arguments, _spec(function, name, told, arguments.schema, strict=strict)
 
 
 def _names_of_caller() -> Mapping[str, Any]:

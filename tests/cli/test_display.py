@@ -54,6 +54,7 @@ def test_plain_lines_tell_the_story_in_order() -> None:
         "! Overloaded; n is asked in place of m",
         "! read_file cannot tell what became of a call: gone",
         "! read_file ignores that it was cancelled; the run ends without it",
+        "! the output of read_file is not kept whole: no space",
         '→ read_file {"path": "a.txt"}',
         "  … 50% reading",
         "← read_file finished after 2.000 s: hello world",

@@ -50,6 +50,7 @@ async def _of_version_1(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("ALTER TABLE sessions DROP COLUMN lifecycle")
     connection.execute("DROP TABLE snapshots")
+    connection.execute("DROP TABLE artifacts")
     connection.execute("UPDATE meta SET value = 1 WHERE key = 'schema'")
     connection.commit()
     connection.execute("PRAGMA journal_mode = DELETE")
@@ -77,15 +78,16 @@ async def test_a_program_killed_at_any_statement_of_a_migration_leaves_it_undone
     What the next program finds can be used.
     """
     path = tmp_path / "s.db"
-    records, versions = 0, {0, 2}
+    newest = SQLiteStore.schema_version
+    records, versions = 0, {0, newest}
     if kind != "new":
         await _of_version_1(path)
-        records, versions = len(WORDS), {1, 2}
+        records, versions = len(WORDS), {1, newest}
     with Program("migrate_killed", path) as program:
         left = [tuple(map(int, line.split())) for line in program.rest().splitlines()]
     assert len(left) >= 12
     assert {version for version, _ in left} == versions
-    assert left[-1] == (2, records)
+    assert left[-1] == (newest, records)
     assert all(count in ((0, records) if kind == "new" else (records,)) for _, count in left)
     for n in range(1, len(left) + 1):
         async with SQLiteStore(f"{path}.{n}") as store:
@@ -119,11 +121,11 @@ async def test_a_schema_of_an_earlier_version_is_brought_up_to_date() -> None:
     _on_postgres_version_1(schema)
     url = shared_server().url()
     async with PostgresStore(url, schema=schema, schema_policy="verify") as store:
-        with pytest.raises(StoreSchemaError, match="is of version 1, not 2") as told:
+        with pytest.raises(StoreSchemaError, match="is of version 1, not") as told:
             await store.read("s")
         assert "ALTER TABLE" in told.value.ddl
         assert "CREATE SCHEMA" not in told.value.ddl
-        assert await store.migrate() == 1
+        assert await store.migrate() == store.schema_version - 1
         assert texts(await store.read("s")) == ["from version 1"]
         assert (await store.info("s")).lifecycle == "linked"
         await store.create("t", parent="s", lifecycle="detached")
@@ -323,7 +325,7 @@ async def test_an_old_database_that_may_not_be_changed_is_refused_as_it_is(tmp_p
     await _of_version_1(path)
     before = path.read_bytes()
     async with SQLiteStore(path, schema_policy="verify") as store:
-        with pytest.raises(StoreSchemaError, match="are of version 1, not 2") as told:
+        with pytest.raises(StoreSchemaError, match="are of version 1, not") as told:
             await store.read("s")
         assert path.read_bytes() == before
         with sqlite3.connect(path) as connection:
@@ -359,7 +361,7 @@ async def test_a_backup_is_of_what_is_there_and_can_be_looked_at_only(tmp_path: 
     await _of_version_1(path)
     async with SQLiteStore(path) as store:
         await store.backup(copy)
-        assert await store.migrate() == 1
+        assert await store.migrate() == store.schema_version - 1
     with pytest.raises(StoreSchemaError):
         async with SQLiteStore(copy, schema_policy="verify") as old:
             await old.check()
