@@ -91,7 +91,9 @@ class Outputs:
     ) -> Shown:
         spills = self._artifacts is not None and policy.how != "truncate"
         whole = repaired_text(used.result.text) if spills else ""
-        why = "the rest could not be kept" if spills else f"the result is over the limit of {limit}"
+        why = f"the result is over the limit of {limit}"
+        if spills and not projected:
+            why = "the rest could not be kept"
 
         def told(left_out: int, total: int) -> str:
             return f"{left_out} of {total} characters left out: {why}. Ask for less at a time"

@@ -111,7 +111,7 @@ def _sid(tx: Transaction, session: str) -> int:
 def _page(
     session: str, handle: str, offset: int, length: int | None, connection: Connection
 ) -> ArtifactPage:
-    # SQLite counts characters from 1, and takes no number of more than 64 bits.
+    # SQLite counts characters from 1, in 32 bits.
     begin, most = min(offset, _MOST) + 1, min(_MOST if length is None else length, _MOST)
     row = connection.execute(_PAGE, (begin, most, session, handle)).fetchone()
     if row is None:
@@ -119,5 +119,5 @@ def _page(
     return ArtifactPage(row[1], row[0])
 
 
-_MOST = 2**31 - 1
+_MOST = 2**31 - 2
 """Characters; a value of SQLite has fewer."""
