@@ -70,8 +70,7 @@ class Working:
     def interrupt(self, reason: str) -> None:
         """Does what its tool wants done when it is not wanted any more."""
         self.context.abandon(reason)
-        if self._used is not None:
-            self._keeping.cancel()
+        self._stop_keeping()
         match self.tool.on_cancel:
             case "finish":
                 self._begin_grace()
@@ -84,6 +83,12 @@ class Working:
         """Cancels it, at once."""
         self.is_stopped = True
         self.scope.cancel()
+        self._stop_keeping()
+
+    def _stop_keeping(self) -> None:
+        """What has come to its end does not wait for the whole of its output to be kept."""
+        if self._used is not None:
+            self._keeping.cancel()
 
     def leave(self) -> None:
         """Nothing that it says or gives is heard any more."""
@@ -120,20 +125,21 @@ class Working:
             self._reporter.closed = True
         if self._used is None:
             return Used(goes_on(self.started.call_id), how="interrupted")
-        await self._keep_whole(outputs)
-        if self._has_result and not self._left:
-            keep(self._used)
+        if self._shown is not None and self._shown.whole:
+            await self._keep_whole(outputs, self._shown)
+            if self._has_result and not self._left:
+                keep(self._used)
         return self._used
 
     @property
     def _has_result(self) -> bool:
-        return self._used is not None and self._used.how == "finished" and not self._used.question
+        used = self._used
+        return used is not None and used.how == "finished" and used.question is None
 
-    async def _keep_whole(self, outputs: Outputs) -> None:
+    async def _keep_whole(self, outputs: Outputs, shown: Shown) -> None:
         """Keeps what the model does not see, unless nobody wants to wait for that any more."""
-        if self._shown is not None and self._shown.whole:
-            with self._keeping:
-                self._used = await outputs.kept(self.tool, self._shown)
+        with self._keeping:
+            self._used = await outputs.kept(self.tool, shown)
 
     # ── finish ────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,7 +192,8 @@ class Working:
                 ended.set()
             if self._left and self._used is not None:
                 try:
-                    await self._keep_whole(outputs)
+                    if self._shown is not None:
+                        await self._keep_whole(outputs, self._shown)
                 finally:
                     late = _told_late(self._used)
                     await background.tell(self.context.session_id, self.started, late)
