@@ -7,9 +7,13 @@ from pathlib import Path
 
 import psycopg
 
+from power_loop import PostgresStore, SQLiteStore
 from tests.cli.stored import died_in, new_database, sql
 from tests.cli.support import run
 from tests.postgres_server import shared_server
+
+NEWEST = SQLiteStore.schema_version
+ON_SERVER = PostgresStore.schema_version
 
 
 def test_a_database_is_checked_backed_up_and_its_room_is_freed(place: Path) -> None:
@@ -17,7 +21,7 @@ def test_a_database_is_checked_backed_up_and_its_room_is_freed(place: Path) -> N
     died_in(place, "s", {"c1": "pay"})
     sound = run(place, "store", "check")
     assert (sound.returncode, sound.stderr) == (0, "")
-    assert sound.stdout.endswith("is sound: 1 session, 5 records, schema version 2\n")
+    assert sound.stdout.endswith(f"is sound: 1 session, 5 records, schema version {NEWEST}\n")
     copied = run(place, "store", "backup", "copy.db")
     assert copied.returncode == 0, copied.stderr
     assert copied.stdout.endswith(" is in copy.db\n")
@@ -48,7 +52,7 @@ def test_a_database_that_is_not_there_is_not_made_by_looking(place: Path) -> Non
     assert not (place / "far").exists()
     assert not (place / "copy.db").exists()
     made = run(place, "store", "migrate", "--db", "far/away.db")
-    assert made.stdout == "made the schema of far/away.db, version 2\n"
+    assert made.stdout == f"made the schema of far/away.db, version {NEWEST}\n"
     assert run(place, "store", "check", "--db", "far/away.db").returncode == 0
 
 
@@ -69,15 +73,16 @@ def test_an_old_database_is_told_what_would_mend_it_and_migrated(place: Path) ->
     with sqlite3.connect(place / "db" / "sessions.db") as connection:
         connection.execute("ALTER TABLE sessions DROP COLUMN lifecycle")
         connection.execute("DROP TABLE snapshots")
+        connection.execute("DROP TABLE artifacts")
         connection.execute("UPDATE meta SET value = 1 WHERE key = 'schema'")
     connection.close()
     for _ in range(2):
         old = run(place, "store", "check")
         assert old.returncode == 1
-        assert "are of version 1, not 2" in old.stderr
+        assert f"are of version 1, not {NEWEST}" in old.stderr
         assert old.stdout.startswith("BEGIN IMMEDIATE;\nALTER TABLE sessions")
     migrated = run(place, "store", "migrate")
-    assert migrated.stdout.endswith(" from version 1 to 2\n")
+    assert migrated.stdout.endswith(f" from version 1 to {NEWEST}\n")
     assert run(place, "store", "migrate").stdout.startswith("nothing to do: ")
     assert run(place, "store", "check").returncode == 0
 
@@ -98,7 +103,7 @@ def test_a_schema_on_a_server_is_made_by_whoever_may(place: Path) -> None:
         connection.execute(missing.stdout.encode())
     sound = run(place, "store", "check", "--db", url)
     assert sound.returncode == 0, sound.stderr
-    assert sound.stdout.endswith("is sound: 0 sessions, 0 records, schema version 2\n")
+    assert sound.stdout.endswith(f"is sound: 0 sessions, 0 records, schema version {ON_SERVER}\n")
 
 
 def test_a_store_on_a_server_is_migrated_and_vacuumed_and_backed_up_by_its_own_tool(
@@ -110,10 +115,10 @@ def test_a_store_on_a_server_is_migrated_and_vacuumed_and_backed_up_by_its_own_t
     shown = url.replace(":hidden", "")
     variables = {"POWER_LOOP_DB": url}
     assert run(place, "store", "migrate", variables=variables).stdout == (
-        f"made the schema of {shown}, version 2\n"
+        f"made the schema of {shown}, version {ON_SERVER}\n"
     )
     nothing = run(place, "store", "migrate", variables=variables)
-    assert nothing.stdout == f"nothing to do: the schema of {shown} is of version 2\n"
+    assert nothing.stdout == f"nothing to do: the schema of {shown} is of version {ON_SERVER}\n"
     assert run(place, "store", "vacuum", variables=variables).returncode == 0
     backup = run(place, "store", "backup", "all of it.dump", variables=variables)
     assert (backup.returncode, backup.stdout) == (2, "")
