@@ -31,7 +31,7 @@ from power_loop import (
     read_output_tool,
     tool,
 )
-from power_loop.errors import StoreFull, ToolDefinitionError, ToolError
+from power_loop.errors import StoreFull, ToolDefinitionError, ToolError, UsageError
 from power_loop.events import SpillFailed, Stamped, TextRepaired
 from power_loop.governance import Policies, RepetitionGuard
 from power_loop.hooks import TOOL_AFTER, ToolAfter
@@ -499,6 +499,12 @@ def test_a_policy_that_cannot_be_is_refused_at_once() -> None:
         policed(cast("Any", "truncate"))
     with pytest.raises(ToolDefinitionError, match="is no OutputPolicy"):
         tool(output=cast("Any", "truncate"))(plain)
+
+
+def test_what_keeps_no_outputs_is_refused_when_the_loop_is_made() -> None:
+    """A path, for one, is not what keeps them there."""
+    with pytest.raises(UsageError, match=r"use FileArtifacts\(directory\)"):
+        AgentLoop(Scripted(), config=AgentConfig(artifacts=cast("Any", "outputs")))
 
 
 async def test_a_method_keeps_its_policy_when_it_is_taken_from_an_instance() -> None:

@@ -92,7 +92,7 @@ class TakesAnything(MemoryStore):
     """Asks no questions."""
 
     async def put_artifact(self, session: str, handle: str, text: str) -> None:
-        self.kept[session][handle] = text
+        self._kept[session][handle] = text
 
 
 class OneForAll(MemoryStore):
@@ -111,15 +111,15 @@ class ListsAsTheyCame(MemoryStore):
     """Does not sort."""
 
     async def list_artifacts(self, session: str) -> Sequence[str]:
-        return list(self.kept.get(session, ()))
+        return list(self._kept.get(session, ()))
 
 
 class CopiesShallowly(MemoryStore):
     """Gives a copy the original's own."""
 
     async def copy_artifacts(self, session: str, to: str) -> int:
-        self.kept[to] = self.kept.get(session, {})
-        return len(self.kept[to])
+        self._kept[to] = self._kept.get(session, {})
+        return len(self._kept[to])
 
 
 class Mixes(MemoryStore):

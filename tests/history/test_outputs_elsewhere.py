@@ -215,7 +215,7 @@ async def test_an_archived_output_that_no_store_would_take_is_refused(tmp_path: 
     file = tmp_path / "session.jsonl"
     store = MemoryStore()
     async with _talked(store) as (_, session):
-        store.kept[session] = {"../h": "text"}
+        store._kept[session] = {"../h": "text"}
         await export_session(store, session, file)
     there = MemoryStore()
     with pytest.raises(ArchiveInvalid, match=r"no line of an archive: '\.\./h' is no handle"):

@@ -86,10 +86,18 @@ class ArtifactStore(Protocol):
 
 
 def artifacts_of(store: Store, artifacts: ArtifactStore | None) -> ArtifactStore | None:
-    """Where large outputs are kept: in `artifacts`, else in the store, if it keeps any."""
-    if artifacts is not None:
-        return artifacts
-    return store if isinstance(store, ArtifactStore) else None
+    """Where large outputs are kept: in `artifacts`, else in the store, if it keeps any.
+
+    Raises:
+        UsageError: `artifacts` is something else.
+    """
+    if artifacts is None:
+        return store if isinstance(store, ArtifactStore) else None
+    if not isinstance(artifacts, ArtifactStore):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not be checked
+        raise UsageError(
+            f"artifacts={artifacts!r} cannot keep large outputs; use FileArtifacts(directory), say"
+        )
+    return artifacts
 
 
 def handle_of(text: str) -> str:

@@ -12,14 +12,11 @@ __all__ = ["MemoryArtifacts"]
 
 
 class MemoryArtifacts:
-    """What makes a `MemoryStore` an `ArtifactStore`.
-
-    Attributes:
-        kept: texts by handle, by session; of the sessions that there are.
-    """
+    """What makes a `MemoryStore` an `ArtifactStore`."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, dict[str, str]] = {}
+        self._kept: dict[str, dict[str, str]] = {}
+        """Texts by handle, of all sessions that there are."""
         self._kept_lock = Lock()
 
     async def put_artifact(self, session: str, handle: str, text: str) -> None:
@@ -32,7 +29,7 @@ class MemoryArtifacts:
         self, session: str, handle: str, offset: int = 0, length: int | None = None
     ) -> ArtifactPage:
         """See `ArtifactStore.read_artifact`."""
-        text = self.kept.get(session, {}).get(handle)
+        text = self._kept.get(session, {}).get(handle)
         if text is None:
             raise ArtifactNotFound(session, handle)
         return page_of(text, offset, length)
@@ -40,24 +37,24 @@ class MemoryArtifacts:
     async def list_artifacts(self, session: str) -> Sequence[str]:
         """See `ArtifactStore.list_artifacts`."""
         with self._kept_lock:
-            return sorted(self.kept.get(session, ()))
+            return sorted(self._kept.get(session, ()))
 
     async def copy_artifacts(self, session: str, to: str) -> int:
         """See `ArtifactStore.copy_artifacts`."""
         with self._kept_lock:
-            found = self.kept.get(session, {})
+            found = self._kept.get(session, {})
             self._texts(to).update(found)
             return len(found)
 
     async def delete_artifacts(self, session: str) -> int:
         """See `ArtifactStore.delete_artifacts`."""
         with self._kept_lock:
-            if session not in self.kept:
+            if session not in self._kept:
                 return 0
-            gone, self.kept[session] = self.kept[session], {}
+            gone, self._kept[session] = self._kept[session], {}
         return len(gone)
 
     def _texts(self, session: str) -> dict[str, str]:
-        if session not in self.kept:
+        if session not in self._kept:
             raise SessionNotFound(session)
-        return self.kept[session]
+        return self._kept[session]

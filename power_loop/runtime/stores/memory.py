@@ -177,7 +177,7 @@ class MemoryStore(MemoryArtifacts):
             log = self._logs[session] = _Log(
                 session, next(self._generations), above, lifecycle, metadata or {}, at
             )
-            self.kept[session] = {}
+            self._kept[session] = {}
             if above is not None:
                 above.children.append(log)
 
@@ -337,7 +337,7 @@ class MemoryStore(MemoryArtifacts):
                 log.parent.children.remove(log)
             for each in doomed:
                 del self._logs[each.id]
-                self.kept.pop(each.id, None)
+                self._kept.pop(each.id, None)
         for each in doomed:
             wake(self._waiters.below(each.id, None))
         return len(doomed)
