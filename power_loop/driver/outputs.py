@@ -156,7 +156,8 @@ class Outputs:
 
     def _failed(self, call_id: str, tool: Tool, error: Exception) -> None:
         kind = type(error).__name__
-        text = str(error) or f"it took longer than {_PATIENCE:g} s"
+        late = f"it took longer than {_PATIENCE:g} s"
+        text = str(error) or (late if isinstance(error, TimeoutError) else kind)
         logger.warning("the output of call %r is not kept or projected: %s", call_id, kind)
         self._emit(repaired_strings(SpillFailed(call_id, tool.name, kind, text[:500])))
 
