@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from power_loop import errors, events, hooks
     from power_loop.agent.answers import answer, approve, deny
     from power_loop.agent.config import AgentConfig
+    from power_loop.agent.context_tools import read_output_tool
     from power_loop.agent.deciding import Decision
     from power_loop.agent.extensions import Extension, Subscription, installed_extensions
     from power_loop.agent.loop import AgentLoop
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from power_loop.history.replay import Replayed
     from power_loop.history.usage import SessionUsage
     from power_loop.pipeline.ports import Answer
+    from power_loop.runtime.artifacts.base import ArtifactStore
+    from power_loop.runtime.artifacts.files import FileArtifacts
     from power_loop.runtime.budget.limits import Budget
     from power_loop.runtime.budget.shared import SharedBudget
     from power_loop.runtime.cancellation import CancellationToken
@@ -89,6 +92,7 @@ if TYPE_CHECKING:
     from power_loop.tools.context import ToolContext
     from power_loop.tools.function import tool
     from power_loop.tools.json_tool import JsonSchemaTool
+    from power_loop.tools.output import OutputPolicy
     from power_loop.tools.reconciling import Reconciled
     from power_loop.tools.registry import ToolRegistry
 
@@ -135,12 +139,14 @@ __all__ = [  # noqa: RUF022  grouped by use
     "events",
     # tools
     "JsonSchemaTool",
+    "OutputPolicy",
     "Reconciled",
     "Tool",
     "ToolContext",
     "ToolOutput",
     "ToolRegistry",
     "ask_user_tool",
+    "read_output_tool",
     "recall_compacted_tool",
     "tool",
     "workspace_tools",
@@ -169,6 +175,8 @@ __all__ = [  # noqa: RUF022  grouped by use
     "VectorMemory",
     "VectorPolicy",
     # stores
+    "ArtifactStore",
+    "FileArtifacts",
     "MemoryStore",
     "PostgresStore",
     "SQLiteStore",
@@ -210,6 +218,7 @@ _HOME = {
     ),
     "power_loop.agent.answers": ("answer", "approve", "deny"),
     "power_loop.agent.config": ("AgentConfig",),
+    "power_loop.agent.context_tools": ("read_output_tool",),
     "power_loop.agent.deciding": ("Decision",),
     "power_loop.agent.extensions": ("Extension", "Subscription", "installed_extensions"),
     "power_loop.agent.loop": ("AgentLoop",),
@@ -232,6 +241,8 @@ _HOME = {
     "power_loop.history.replay": ("Replayed",),
     "power_loop.history.usage": ("SessionUsage",),
     "power_loop.pipeline.ports": ("Answer",),
+    "power_loop.runtime.artifacts.base": ("ArtifactStore",),
+    "power_loop.runtime.artifacts.files": ("FileArtifacts",),
     "power_loop.runtime.budget.limits": ("Budget",),
     "power_loop.runtime.budget.shared": ("SharedBudget",),
     "power_loop.runtime.cancellation": ("CancellationToken",),
@@ -260,6 +271,7 @@ _HOME = {
     "power_loop.tools.builtin": ("ask_user_tool", "workspace_tools"),
     "power_loop.tools.function": ("tool",),
     "power_loop.tools.json_tool": ("JsonSchemaTool",),
+    "power_loop.tools.output": ("OutputPolicy",),
     "power_loop.tools.reconciling": ("Reconciled",),
     "power_loop.tools.registry": ("ToolRegistry",),
 }

@@ -13,6 +13,7 @@ PowerLoopError
 │  ├─ SessionBusy              another run owns the session
 │  ├─ NothingToResume
 │  ├─ SummaryDrift             a summary was made in another way than it would be now
+│  ├─ ArtifactNotFound         the session has no text of that handle
 │  └─ SubAgentFailed           a sub-agent did not come to its answer, and was not to be told of
 ├─ NotesFull                   as many notes are kept as may be
 ├─ ToolError                   a tool says no; the model is told
@@ -39,6 +40,7 @@ from collections.abc import Sequence
 __all__ = [
     "AnswerRefused",
     "ArchiveInvalid",
+    "ArtifactNotFound",
     "CancelledByToken",
     "Conflict",
     "EmbedderMismatch",
@@ -205,6 +207,14 @@ class SummaryDrift(SessionError):
         self.field = field
         self.made = made
         self.now = now
+
+
+class ArtifactNotFound(SessionError):
+    """The session keeps no text of this handle."""
+
+    def __init__(self, session_id: str, handle: str) -> None:
+        super().__init__(f"no text {handle!r} is kept for session {session_id!r}", session_id)
+        self.handle = handle
 
 
 class SubAgentFailed(SessionError):

@@ -61,6 +61,7 @@ __all__ = [
     "RoundStarted",
     "RunClosed",
     "RunOpened",
+    "SpillFailed",
     "Stamped",
     "TextDelta",
     "TextRepaired",
@@ -179,6 +180,17 @@ class ReconcileFailed(Struct, frozen=True, tag="reconcile_failed"):
     message: str
 
 
+class SpillFailed(Struct, frozen=True, gc=False, tag="spill_failed"):
+    """A long output of `tool` could not be kept, or not be projected as the tool has it: the model
+    sees what could be shown all the same.
+    """
+
+    call_id: str
+    tool: str
+    error_type: str
+    message: str
+
+
 class ResponderFailed(Struct, frozen=True, gc=False, tag="responder_failed"):
     """Whoever was asked what a call waits for raised, or gave no fitting answer: it stays open."""
 
@@ -257,6 +269,7 @@ Transient = (
     | FallbackTaken
     | HookFailed
     | ReconcileFailed
+    | SpillFailed
     | ResponderFailed
     | PrefixChanged
     | CompactionRejected

@@ -8,6 +8,7 @@ intake.py      what callers may pass as input, checked at the edge; options.py f
 output.py      typed answers
 planning.py    what a run is to do
 running.py     from a call of a verb to a run that is ready; prepared.py to its end
+deleting.py    a session and all that is kept for it
 deciding.py    what a host may decide about open calls; answers.py what people may answer
 requests.py    what people are asked; responding.py at once, terminal.py on the terminal
 spending.py    what one run may use; counting.py who counts tokens

@@ -19,6 +19,7 @@ from power_loop.session.text import is_sound
 
 if TYPE_CHECKING:
     from llm_client.pricing import PriceBook
+    from power_loop.runtime.artifacts.base import ArtifactStore
     from power_loop.runtime.budget.limits import Budget
     from power_loop.runtime.compaction.base import Compactor
     from power_loop.runtime.memory.base import MemoryProvider
@@ -51,7 +52,11 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         output_reasks: how often an answer of the wrong type is given back to the model.
         tool_concurrency: tools of one answer that run at the same time.
         tool_timeout: seconds for a tool that sets no bound of its own.
-        result_limit: characters of one tool result; the middle of a longer one is left out.
+        result_limit: characters of one tool result. Of a longer one the model sees the beginning
+            and the end, and the whole is kept as an artifact, unless its tool has it otherwise (see
+            `OutputPolicy`).
+        artifacts: where such outputs are kept, `FileArtifacts(directory)`, say; with the sessions
+            if None, where their store can do that, as all of ours can.
         run_budget: what one run may use, and those that carry it on, together.
         session_budget: what all runs of a session may use together.
         prices: what tokens cost, recorded with each call. Needed where cost is limited; if None,
@@ -100,6 +105,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     tool_concurrency: int = 16
     tool_timeout: float = 120.0
     result_limit: int = 100_000
+    artifacts: ArtifactStore | None = None
     run_budget: Budget | None = None
     session_budget: Budget | None = None
     prices: PriceBook | None = None

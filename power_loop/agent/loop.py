@@ -84,8 +84,8 @@ class AgentLoop(SessionVerbs, Closes, Generic[DepsT]):
             responder: asked what calls wait for, while the run goes on; without one the run ends.
 
         Raises:
-            UsageError: the service retries by itself, two extensions have one name, or `responder`
-                cannot be called.
+            UsageError: the service retries by itself, two extensions have one name, `responder`
+                cannot be called, or `config.artifacts` keeps none.
             ToolDefinitionError: two tools have one name, or something cannot be a tool.
             ConfigError: a model string is unknown, its key is missing, or `llm` is neither.
         """

@@ -45,6 +45,7 @@ from power_loop.errors import (
 from power_loop.events import Stamped
 from power_loop.log import logger
 from power_loop.pipeline.ports import Answer
+from power_loop.runtime.artifacts.base import artifacts_of
 from power_loop.runtime.stores.base import CancelRequested, Store
 from power_loop.session.records import Record
 from power_loop.session.spent import Spent
@@ -65,6 +66,7 @@ class Runner(Planner):
     Attributes:
         sessions: whose turn it is, and the folded sessions.
         store: where sessions live.
+        artifacts: where large outputs of tools are kept; None if they are not.
         hub: who reads what.
     """
 
@@ -84,6 +86,7 @@ class Runner(Planner):
             store, lease_seconds=config.lease_seconds, cached=config.cached_sessions
         )
         self.store = store
+        self.artifacts = artifacts_of(store, config.artifacts)
         self.hub = hub
         self._hooks = hooks
         self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
@@ -300,6 +303,7 @@ class Runner(Planner):
             tool_concurrency=config.tool_concurrency,
             tool_timeout=config.tool_timeout,
             result_limit=config.result_limit,
+            artifacts=self.artifacts,
             hook_grace=config.hook_grace,
         )
         run = Run(setup, opening, timeout=settings.timeout)

@@ -17,6 +17,7 @@ from power_loop.session.text import is_sound
 from power_loop.tools.base import Delegates
 from power_loop.tools.context import ToolContext
 from power_loop.tools.json_tool import JsonSchemaTool
+from power_loop.tools.output import SPILL, OutputPolicy
 
 __all__ = ["OnFailure", "SubAgent"]
 
@@ -56,6 +57,7 @@ class SubAgent(JsonSchemaTool, Delegates):
         budget: what it may use at most, within what is left to those above it.
         lifecycle: what becomes of its session when the one above is deleted.
         on_failure: see `OnFailure`.
+        output: what the model above sees of a long answer.
 
     Raises:
         ToolDefinitionError: the name, the description or the prompt is not usable.
@@ -74,8 +76,9 @@ class SubAgent(JsonSchemaTool, Delegates):
         budget: Budget | None = None,
         lifecycle: Lifecycle = "linked",
         on_failure: OnFailure = "tell",
+        output: OutputPolicy = SPILL,
     ) -> None:
-        super().__init__(name, description, _PARAMETERS, _never_invoked)
+        super().__init__(name, description, _PARAMETERS, _never_invoked, output=output)
         check_options({"model": model, "max_rounds": max_rounds})
         check_one_of("lifecycle", lifecycle, get_args(Lifecycle))
         check_one_of("on_failure", on_failure, get_args(OnFailure))

@@ -64,7 +64,9 @@ class TimeVerbs:
                 would end in the middle of a step; nothing was stored.
             SessionNotFound: there is none of that id.
         """
-        return await agent.travel.fork(self.store, session_id, at, overrides or {}, metadata)
+        return await agent.travel.fork(
+            self.store, session_id, at, overrides or {}, metadata, self._runner.artifacts
+        )
 
     async def rewind(self, session_id: str, *, at: int) -> None:
         """Shows the model the session as it was after record `at`; its log keeps what came since.

@@ -25,9 +25,10 @@ from power_loop.history.difference import SessionDiff, difference
 from power_loop.history.explaining import Log, explanation_of, sessions_below
 from power_loop.history.explanation import Explanation
 from power_loop.history.replay import Replayed, replay_records
-from power_loop.history.storing import store_new
+from power_loop.history.storing import Fill, store_new
 from power_loop.history.usage import SessionUsage, usage_of, usage_of_tree
 from power_loop.pipeline.ports import RunPlan
+from power_loop.runtime.artifacts.base import ArtifactStore, artifacts_of
 from power_loop.runtime.stores.base import Store
 from power_loop.session.machine import Session
 from power_loop.session.records import ModelConfigured, Record, RunOpened
@@ -42,12 +43,15 @@ async def fork(
     at: int | None,
     overrides: Mapping[str, str | Sequence[Part]],
     metadata: Mapping[str, str] | None,
+    artifacts: ArtifactStore | None = None,
 ) -> str:
-    """See `TimeVerbs.fork`."""
+    """See `TimeVerbs.fork`. `artifacts` keeps large outputs, if the store does not."""
     fork_id = new_id("sess_")
     log = await store.read(session_id)
     stamped = copied(session_id, log, at, fork_id, overrides, time.time())
-    await store_new(store, fork_id, stamped, metadata or {}, time.time())
+    kept = artifacts_of(store, artifacts)
+    fill = None if kept is None else Fill(kept, session_id)
+    await store_new(store, fork_id, stamped, metadata or {}, time.time(), fill=fill)
     return fork_id
 
 

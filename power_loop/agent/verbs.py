@@ -9,6 +9,7 @@ from typing import get_args
 from llm_client.types import Message, new_id
 from power_loop import agent
 from power_loop.agent.below import check_not_below
+from power_loop.agent.deleting import delete
 from power_loop.agent.intake import Input, to_message
 from power_loop.agent.opening import PendingCall, pending_calls
 from power_loop.agent.options import check_one_of
@@ -118,9 +119,11 @@ class SessionVerbs(TimeVerbs):
     async def close_session(self, session_id: str) -> int:
         """Deletes a session with those of its sub-agents that are not detached; returns how many.
 
+        What is kept of large outputs goes along.
+
         Raises:
             SessionNotFound, SessionBusy: nothing was deleted.
         """
-        count = await self.store.delete(session_id)
+        count = await delete(self.store, self._runner.artifacts, session_id)
         self._runner.sessions.forget(session_id)
         return count

@@ -22,6 +22,7 @@ from power_loop.events import (
     ReconcileFailed,
     ResponderFailed,
     RetryScheduled,
+    SpillFailed,
     Stamped,
     TextDelta,
     TextRepaired,
@@ -236,6 +237,8 @@ def told_transient(stamped: Stamped) -> str:
             return f"! hook {event.handler} of {event.point} failed: {event.message}"
         case ReconcileFailed() as event:
             return f"! {event.tool} cannot tell what became of a call: {event.message}"
+        case SpillFailed() as event:
+            return f"! the output of {event.tool} is not kept whole: {event.message}"
         case ResponderFailed() as event:
             return f"! what call {event.call_id} waits for stays open: {event.message}"
         case ToolLeftBehind() as event:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import anyio
 from msgspec.structs import replace
 
-from llm_client.types import ToolResult, Usage
+from llm_client.types import Message, Usage
 from power_loop.driver.hub import Hub
 from power_loop.errors import Undelivered
 from power_loop.events import Stamped, Transient
@@ -89,7 +89,7 @@ class Committer:
         self._wake: anyio.Event | None = None
         self._n = 0
         self._held: list[tuple[int, Transient]] = []
-        self._last: tuple[Outcome, Mapping[str, ToolResult], str, Usage | None] | None = None
+        self._last: tuple[Outcome, Mapping[str, Message], str, Usage | None] | None = None
         self._last_cost = 0.0
         self._unheard: Spent | None = None
         self._last_take: Sequence[str] = ()
@@ -223,7 +223,7 @@ class Committer:
     def finish(
         self,
         outcome: Outcome,
-        finished: Mapping[str, ToolResult],
+        finished: Mapping[str, Message],
         partial: str,
         spent: Usage | None,
         *,
@@ -233,9 +233,9 @@ class Committer:
     ) -> None:
         """No more commits will come. What is still open is closed with `outcome`.
 
-        `finished` are results that no record holds yet, `partial` is the text of an answer that was
-        on its way, `spent` what it may have cost, `cost` in US dollars, `unheard` what those below
-        have used.
+        `finished` are messages with results that no record holds yet, `partial` is the text of an
+        answer that was on its way, `spent` what it may have cost, `cost` in US dollars, `unheard`
+        what those below have used.
         """
         self._last = (outcome, finished, partial, spent)
         self._last_cost, self._unheard = cost, unheard

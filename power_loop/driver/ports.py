@@ -12,7 +12,7 @@ import anyio.lowlevel
 from llm_client.types import (
     LLMRequest,
     LLMResponse,
-    ToolResult,
+    Message,
     Usage,
 )
 from power_loop.driver.asking import Asking
@@ -20,6 +20,7 @@ from power_loop.driver.batch import side_by_side
 from power_loop.driver.committer import Committer
 from power_loop.driver.context import Context
 from power_loop.driver.inbox import Inbox
+from power_loop.driver.outputs import Outputs
 from power_loop.driver.people import People
 from power_loop.driver.purse import Purse
 from power_loop.driver.reporting import CancelReason
@@ -109,9 +110,11 @@ class RunPorts:
             cancel_reason=self.cancelled,
             interrupted=self.interrupted,
             timeout=setup.tool_timeout,
-            result_limit=setup.result_limit,
             user=setup.user,
             agent=setup.agent,
+            outputs=Outputs(
+                setup.session.id, setup.tools, self.emit, setup.artifacts, setup.result_limit
+            ),
         )
         self.people = People(
             setup.respond, self.committer, self.stopwatch, setup.wall_clock, self.interrupted
@@ -316,17 +319,20 @@ class RunPorts:
         below = self._setup.below
         assert below is not None
         await self.committer.barrier()
+        ended: ChildEnded | None = None
         with anyio.CancelScope() as scope, self.tooling.child():
             self._below[started.call_id] = scope
             try:
-                return await below.run(started, self.cancelled, self.stopwatch.paused)
+                ended = await below.run(started, self.cancelled, self.stopwatch.paused)
             finally:
                 del self._below[started.call_id]
+        if ended is not None:
+            return await self.tooling.told_below(started, ended)
         gone = Cancelled("a message came that could not wait")
         return ChildEnded(gone, below.left(started.call_id), stopped(started.call_id))
 
-    def finished(self) -> Mapping[str, ToolResult]:
-        """Results that no record holds yet."""
+    def finished(self) -> Mapping[str, Message]:
+        """Messages with results that no record holds yet."""
         return self.tooling.finished
 
     def slot(self) -> AbstractAsyncContextManager[Any]:

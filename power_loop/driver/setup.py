@@ -22,6 +22,7 @@ from power_loop.driver.purse import Purse
 from power_loop.driver.stopwatch import Pauses
 from power_loop.driver.tooling import Toolbox
 from power_loop.pipeline.ports import RunPlan
+from power_loop.runtime.artifacts.base import ArtifactStore
 from power_loop.runtime.cancellation import CancellationToken
 from power_loop.runtime.compaction.base import PromptKeeper
 from power_loop.runtime.stores.base import Lease, Store
@@ -36,7 +37,8 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     Attributes:
         tool_concurrency: tools of one answer that run at the same time.
         tool_timeout: seconds for a tool that sets no bound of its own.
-        result_limit: characters of one tool result; the middle of a longer one is left out.
+        result_limit: characters of one tool result; see `AgentConfig`.
+        artifacts: where longer ones are kept whole.
         wall_clock: seconds since the epoch, for stamps.
         clock: seconds on a monotonic clock, for durations.
         time_limits: seconds that are left, by the name of their limit.
@@ -75,6 +77,7 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     tool_concurrency: int = 16
     tool_timeout: float = 120.0
     result_limit: int = 100_000
+    artifacts: ArtifactStore | None = None
     hook_grace: float = 5.0
     wall_clock: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic

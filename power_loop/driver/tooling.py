@@ -9,16 +9,19 @@ from math import inf
 from typing import Any, get_args
 
 import anyio
+from msgspec.structs import replace
 
-from llm_client.types import Text, ToolResult, ToolSpec
+from llm_client.types import Message, Text, ToolResult, ToolSpec
 from power_loop.driver.background import Background
+from power_loop.driver.outputs import Outputs
 from power_loop.driver.reporting import Home, Reporter
 from power_loop.driver.shield import own_cancellation
 from power_loop.driver.working import Working, stopped
 from power_loop.errors import ToolError
 from power_loop.events import ReconcileFailed, ToolLeftBehind, Transient
 from power_loop.log import logger
-from power_loop.pipeline.ports import Found, ToolTraits, Used
+from power_loop.pipeline.ports import ChildEnded, Found, ToolTraits, Used
+from power_loop.session.closing import result_message
 from power_loop.session.records import ToolStarted
 from power_loop.session.text import repaired_strings
 from power_loop.tools.asking import InputRequested
@@ -27,7 +30,6 @@ from power_loop.tools.base import (
     Delegates,
     Reconciler,
     Tool,
-    ToolContent,
     ToolOutput,
     Unsettled,
 )
@@ -61,7 +63,8 @@ class ToolRunner:
     """Runs the calls of one run.
 
     Attributes:
-        finished: results of calls that have run, by call id, until their batch has settled.
+        finished: messages with the results of calls that have run, by call id, until their batch
+            has settled.
     """
 
     def __init__(
@@ -75,11 +78,11 @@ class ToolRunner:
         cancel_reason: Callable[[], str | None],
         interrupted: Callable[[], bool],
         timeout: float,
-        result_limit: int,
+        outputs: Outputs,
         user: str = "",
         agent: str = "",
     ) -> None:
-        self.finished: dict[str, ToolResult] = {}
+        self.finished: dict[str, Message] = {}
         self._running: dict[str, Working] = {}
         self._tools = tools
         self._session_id = session_id
@@ -90,7 +93,7 @@ class ToolRunner:
         self._cancel_reason = cancel_reason
         self._interrupted = interrupted
         self._timeout = timeout
-        self._limit = result_limit
+        self._outputs = outputs
         self._background = background
         self._children = 0
         self._home: Home | None = None
@@ -141,7 +144,8 @@ class ToolRunner:
         try:
             return await call.run(
                 partial(self._invoke, call, bound),
-                partial(self.finished.__setitem__, call_id),
+                self._keep,
+                self._outputs,
                 self._background,
             )
         finally:
@@ -171,9 +175,26 @@ class ToolRunner:
             reporter.closed = True
         if not isinstance(found, ToolOutput):
             return found
-        result = ToolResult(started.call_id, self._capped(found.content), found.is_error)
-        self.finished[started.call_id] = result
-        return result
+        gave = Used(ToolResult(started.call_id, found.content, found.is_error))
+        return await self.shown(tool, gave)
+
+    async def told_below(self, started: ToolStarted, ended: ChildEnded) -> ChildEnded:
+        """What the model sees of what the session below a call has come to."""
+        tool = self._tools.get(started.name)
+        if ended.used is None or tool is None or isinstance(tool, ToolSpec):
+            return ended
+        return replace(ended, used=await self.shown(tool, ended.used))
+
+    async def shown(self, tool: Tool, gave: Used) -> Used:
+        """What the model sees of what a call has come to, which is not lost meanwhile."""
+        shown = self._outputs.shown(tool, gave)
+        self._keep(shown.used)
+        used = await self._outputs.kept(tool, shown)
+        self._keep(used)
+        return used
+
+    def _keep(self, used: Used) -> None:
+        self.finished[used.result.call_id] = result_message(used.result, used.meta)
 
     async def _found(
         self, tool: Tool, reconcile: Reconciler, started: ToolStarted, context: ToolContext[Any]
@@ -218,7 +239,7 @@ class ToolRunner:
                 output = await own_cancellation(invoked)
                 if call.context.asked is not None:
                     logger.warning("tool %r asked for input and went on; nobody was asked", name)
-                return Used(ToolResult(call_id, self._capped(output.content), output.is_error))
+                return Used(ToolResult(call_id, output.content, output.is_error))
         except ToolError as error:
             return Used(_failure(call_id, str(error)), error)
         except (InputRequested, BaseExceptionGroup) as raised:
@@ -231,23 +252,6 @@ class ToolRunner:
         error = TimeoutError(f"tool {name!r} was stopped after {bound:g} s")
         text = f"[interrupted] The call was stopped after {bound:g} s. Its effects are unknown."
         return Used(_failure(call_id, text), error, "interrupted")
-
-    def _capped(self, content: tuple[ToolContent, ...]) -> tuple[ToolContent, ...]:
-        if sum([len(part.text) for part in content if isinstance(part, Text)]) <= self._limit:
-            return content
-        room, left_out = self._limit, 0
-        kept: list[ToolContent] = []
-        for part in content:
-            if not isinstance(part, Text):
-                kept.append(part)
-            elif room:
-                kept.append(Text(_cut(part.text, room)))
-                room -= min(room, len(part.text))
-            else:
-                left_out += len(part.text)
-        if left_out:
-            kept.append(Text(f"[… {left_out} more characters left out …]"))
-        return tuple(kept)
 
 
 def _asking_or_failed(
@@ -274,14 +278,3 @@ def _failed(started: ToolStarted, error: Exception) -> Used:
 
 def _failure(call_id: str, text: str) -> ToolResult:
     return ToolResult(call_id, (Text(text),), is_error=True)
-
-
-def _cut(text: str, limit: int) -> str:
-    if len(text) <= limit:
-        return text
-    head, tail = limit * 3 // 4, limit // 4
-    left_out = len(text) - head - tail
-    return (
-        f"{text[:head]}\n[… {left_out} of {len(text)} characters left out: the result is over the "
-        f"limit of {limit}. Ask for less at a time …]\n{text[-tail:]}"
-    )

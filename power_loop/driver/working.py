@@ -10,6 +10,7 @@ import anyio.lowlevel
 
 from llm_client.types import Text, ToolResult
 from power_loop.driver.background import LAST_MOMENT, Background
+from power_loop.driver.outputs import Outputs, Shown
 from power_loop.driver.reporting import Reporter
 from power_loop.log import logger
 from power_loop.pipeline.ports import Used
@@ -49,6 +50,8 @@ class Working:
         self.is_stopped = False
         self._reporter = reporter
         self._used: Used | None = None
+        self._shown: Shown | None = None
+        self._keeping = anyio.CancelScope()
         self._left = False
         self._fatal: BaseException | None = None
         self._waiting = anyio.CancelScope()
@@ -67,6 +70,7 @@ class Working:
     def interrupt(self, reason: str) -> None:
         """Does what its tool wants done when it is not wanted any more."""
         self.context.abandon(reason)
+        self._stop_keeping()
         match self.tool.on_cancel:
             case "finish":
                 self._begin_grace()
@@ -79,6 +83,12 @@ class Working:
         """Cancels it, at once."""
         self.is_stopped = True
         self.scope.cancel()
+        self._stop_keeping()
+
+    def _stop_keeping(self) -> None:
+        """What has come to its end does not wait for the whole of its output to be kept."""
+        if self._used is not None:
+            self._keeping.cancel()
 
     def leave(self) -> None:
         """Nothing that it says or gives is heard any more."""
@@ -87,28 +97,49 @@ class Working:
         self.context.abandon("nobody waits for it any more")
 
     async def run(
-        self, work: Work, keep: Callable[[ToolResult], None], background: Background
+        self, work: Work, keep: Callable[[Used], None], outputs: Outputs, background: Background
     ) -> Used:
-        """Does `work`. `keep` is given a result at once, before anything can interrupt: a run that
-        is cancelled tells the truth by it. So is what is told of a call that goes on.
+        """Does `work`. `keep` is given what is shown of a result at once, before anything can
+        interrupt: a run that is cancelled tells the truth by it. So is what is told of a call that
+        goes on.
         """
 
         async def to_its_end() -> None:
-            used = self._used = await work()
-            if used.how == "finished" and used.question is None and not self._left:
-                keep(used.result)
+            used = await work()
+            if used.question is None:
+                self._shown = outputs.shown(self.tool, used)
+                used = self._shown.used
+            self._used = used
+            if self._has_result and not self._left:
+                keep(used)
 
         try:
             match self.tool.on_cancel:
                 case "finish":
                     await self._with_grace(to_its_end)
                 case "background":
-                    await self._apart(to_its_end, keep, background)
+                    await self._apart(to_its_end, keep, outputs, background)
                 case _:
                     await to_its_end()
         finally:
             self._reporter.closed = True
-        return self._used or Used(goes_on(self.started.call_id), how="interrupted")
+        if self._used is None:
+            return Used(goes_on(self.started.call_id), how="interrupted")
+        if self._shown is not None and self._shown.whole:
+            await self._keep_whole(outputs, self._shown)
+            if self._has_result and not self._left:
+                keep(self._used)
+        return self._used
+
+    @property
+    def _has_result(self) -> bool:
+        used = self._used
+        return used is not None and used.how == "finished" and used.question is None
+
+    async def _keep_whole(self, outputs: Outputs, shown: Shown) -> None:
+        """Keeps what the model does not see, unless nobody wants to wait for that any more."""
+        with self._keeping:
+            self._used = await outputs.kept(self.tool, shown)
 
     # ── finish ────────────────────────────────────────────────────────────────────────────────────
 
@@ -140,7 +171,8 @@ class Working:
     async def _apart(
         self,
         work: Callable[[], Awaitable[None]],
-        keep: Callable[[ToolResult], None],
+        keep: Callable[[Used], None],
+        outputs: Outputs,
         background: Background,
     ) -> None:
         ended = anyio.Event()
@@ -159,8 +191,12 @@ class Working:
             finally:
                 ended.set()
             if self._left and self._used is not None:
-                session_id = self.context.session_id
-                await background.tell(session_id, self.started, _told_late(self._used))
+                try:
+                    if self._shown is not None:
+                        await self._keep_whole(outputs, self._shown)
+                finally:
+                    late = _told_late(self._used)
+                    await background.tell(self.context.session_id, self.started, late)
 
         background.start(apart)
         try:
@@ -170,7 +206,7 @@ class Working:
             if self._used is None:
                 self.leave()
                 background.left(self.started, self.stop)
-                keep(goes_on(self.started.call_id))
+                keep(Used(goes_on(self.started.call_id), how="interrupted"))
         if self._fatal is not None:
             raise self._fatal
 

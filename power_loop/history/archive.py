@@ -3,6 +3,7 @@
     {"type":"header", …}     what it is, and of which session
     {"type":"record", …}     one line a record, in order
     {"type":"item", …}       what waits in the inbox
+    {"type":"output", …}     a large output of a tool, whole
     {"type":"end", …}        how much there is, and the digest of all bytes before this line
 
 With a key the digest is an HMAC: nobody else can alter a pending call or an approval. All of it is
@@ -26,16 +27,18 @@ from msgspec import Struct
 from power_loop.errors import SessionNotFound, UsageError
 from power_loop.events import Stamped, is_record
 from power_loop.history.branch import forked
-from power_loop.history.storing import store_new
+from power_loop.history.storing import Fill, store_new
 from power_loop.history.unpacking import (
     FORMAT,
     VERSION,
     ArchivedItem,
+    ArchivedOutput,
     ArchivedRecord,
     End,
     Header,
     unpacked,
 )
+from power_loop.runtime.artifacts.base import ArtifactStore, artifacts_of
 from power_loop.runtime.stores.base import InboxItem, SessionInfo, Store
 from power_loop.session.records import MessageAppended
 
@@ -45,7 +48,12 @@ _PAGE = 2000
 
 
 async def export_session(
-    store: Store, session_id: str, path: Path | str, *, key: bytes | None = None
+    store: Store,
+    session_id: str,
+    path: Path | str,
+    *,
+    key: bytes | None = None,
+    artifacts: ArtifactStore | None = None,
 ) -> int:
     """Writes a session into a file, in place of one that is there; returns how many records.
 
@@ -57,6 +65,7 @@ async def export_session(
         session_id: the session.
         path: the file.
         key: seals the file, so that only who has the key can alter it unnoticed.
+        artifacts: where its large outputs are, if they are not in the store.
 
     Raises:
         SessionNotFound: there is none of that id.
@@ -69,15 +78,23 @@ async def export_session(
     info = await store.info(session_id)
     if not info.seq:
         raise UsageError(f"session {session_id!r} has no records yet")
+    # After what says how many records are written: these tell of no other outputs.
+    kept = artifacts_of(store, artifacts)
+    handles = () if kept is None else await kept.list_artifacts(session_id)
     target = Path(path)
     draft = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
     writer = _Writer(draft, key)
     try:
-        await anyio.to_thread.run_sync(writer.begin, info)
+        await anyio.to_thread.run_sync(writer.begin, info, VERSION if handles else 1)
         while writer.seq < info.seq:
             page = await store.read(session_id, writer.seq, min(_PAGE, info.seq - writer.seq))
             await anyio.to_thread.run_sync(writer.add, page)
-        await anyio.to_thread.run_sync(writer.end, items, target)
+        await anyio.to_thread.run_sync(writer.add_items, items)
+        for handle in handles:
+            assert kept is not None
+            page = await kept.read_artifact(session_id, handle)
+            await anyio.to_thread.run_sync(writer.add_output, handle, page.text)
+        await anyio.to_thread.run_sync(writer.end, target)
     finally:
         writer.close()
         draft.unlink(missing_ok=True)
@@ -85,7 +102,12 @@ async def export_session(
 
 
 async def import_session(
-    store: Store, path: Path | str, *, key: bytes | None = None, as_id: str | None = None
+    store: Store,
+    path: Path | str,
+    *,
+    key: bytes | None = None,
+    as_id: str | None = None,
+    artifacts: ArtifactStore | None = None,
 ) -> str:
     """Stores the session of a file that `export_session` wrote; returns its id.
 
@@ -96,6 +118,8 @@ async def import_session(
         path: the file.
         key: with which the file was sealed; None if it was not.
         as_id: another id; the session is then a fork of the one in the file.
+        artifacts: where its large outputs are to be, if not in the store. If that keeps none, they
+            are left out.
 
     Raises:
         ArchiveInvalid: the file is cut short, altered, not ours, of a newer version, or sealed
@@ -112,7 +136,10 @@ async def import_session(
         records = [each.event for each in stamped if is_record(each.event)]
         stamped = forked(archive.header.session, stamped, records, session_id, time.time())
     header = archive.header
-    await store_new(store, session_id, stamped, header.metadata, header.created, archive.items)
+    kept = artifacts_of(store, artifacts)
+    fill = None if kept is None else Fill(kept, texts=archive.outputs)
+    made = header.metadata, header.created
+    await store_new(store, session_id, stamped, *made, archive.items, fill)
     return session_id
 
 
@@ -139,12 +166,14 @@ class _Writer:
         self._digest: Any = sha256() if key is None else hmac.new(key, digestmod=sha256)
         self._file: Any = None
         self._delivered: set[str] = set()
+        self._items = 0
+        self._outputs = 0
 
-    def begin(self, info: SessionInfo) -> None:
+    def begin(self, info: SessionInfo, version: int) -> None:
         self._file = self._path.open("xb")
         metadata: Mapping[str, str] = info.metadata
         signed = self._key is not None
-        self._write(Header(FORMAT, VERSION, info.id, signed, info.created, dict(metadata)))
+        self._write(Header(FORMAT, version, info.id, signed, info.created, dict(metadata)))
 
     def add(self, page: Iterable[Stamped]) -> None:
         for each in page:
@@ -154,11 +183,19 @@ class _Writer:
             if isinstance(each.event, MessageAppended) and each.event.item:
                 self._delivered.add(each.event.item)
 
-    def end(self, items: Iterable[InboxItem], target: Path) -> None:
-        waiting = [item for item in items if item.id not in self._delivered]
-        for item in waiting:
-            self._write(ArchivedItem(item.item))
-        self._file.write(_line(End(self.seq, len(waiting), self._digest.hexdigest())))
+    def add_items(self, items: Iterable[InboxItem]) -> None:
+        for item in items:
+            if item.id not in self._delivered:
+                self._write(ArchivedItem(item.item))
+                self._items += 1
+
+    def add_output(self, handle: str, text: str) -> None:
+        self._write(ArchivedOutput(handle, text))
+        self._outputs += 1
+
+    def end(self, target: Path) -> None:
+        end = End(self.seq, self._items, self._digest.hexdigest(), self._outputs)
+        self._file.write(_line(end))
         self._file.close()
         self._path.replace(target)
 

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 import llm_client.errors
 from llm_client.errors import LLMError
 from llm_client.types import LLMResponse, Part, StopReason, ToolResult
-from power_loop.pipeline.ports import AttemptFailed
+from power_loop.pipeline.ports import AttemptFailed, Used
 from power_loop.session.closing import TRUTH, goes_on
 from power_loop.session.records import ErrorInfo, ModelEnded, ToolSettled
 
-__all__ = ["failure", "ran_to_its_end", "response", "result_of_call"]
+__all__ = ["failure", "ran_to_its_end", "response", "result_of_call", "used"]
 
 
 def response(ended: ModelEnded, parts: tuple[Part, ...]) -> LLMResponse:
@@ -61,6 +61,11 @@ def result_of_call(settled: ToolSettled) -> ToolResult:
     result = settled.message.parts[0]
     assert isinstance(result, ToolResult)
     return result
+
+
+def used(settled: ToolSettled) -> Used:
+    """What a tool gave that was settled like this."""
+    return Used(result_of_call(settled), None, settled.how, meta=settled.message.meta)
 
 
 def ran_to_its_end(settled: ToolSettled) -> bool:

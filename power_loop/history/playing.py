@@ -16,7 +16,7 @@ from power_loop.errors import ToolError
 from power_loop.events import Transient
 from power_loop.history.context import ReplayContext
 from power_loop.history.hearing import Hearing
-from power_loop.history.outcomes import failure, ran_to_its_end, response, result_of_call
+from power_loop.history.outcomes import failure, ran_to_its_end, response, used
 from power_loop.history.script import BrokenOff, Cut, Script, call_of
 from power_loop.history.turns import Turns
 from power_loop.hooks import (
@@ -214,8 +214,7 @@ class ReplayPorts(ReplayContext):
             return ChildEnded(self._script.outcome, Spent())
         await self._batch.turn(started.call_id, answered)
         self._hearing.given[settled.message.id] = settled.message
-        used = Used(result_of_call(settled), None, settled.how)
-        return ChildEnded(self._script.outcome, answered.spent or Spent(), used)
+        return ChildEnded(self._script.outcome, answered.spent or Spent(), used(settled))
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────
 
@@ -324,7 +323,7 @@ class ReplayPorts(ReplayContext):
         if isinstance(after, ToolStarted):
             return Used(ToolResult(call_id, ()), ToolError("it had failed"))
         self._hearing.given[after.message.id] = after.message
-        return Used(result_of_call(after), None, after.how)
+        return used(after)
 
     def _had_ended(self, settled: ToolSettled) -> bool:
         """Whether a call came to this while its run went on."""
@@ -339,13 +338,13 @@ class ReplayPorts(ReplayContext):
         if after is None or after.how != "finished":
             return "cannot_tell"
         self._hearing.given[after.message.id] = after.message
-        return result_of_call(after)
+        return used(after)
 
     def tool(self, name: str) -> ToolTraits | None:
         """What is known of a tool."""
         return self._traits(name)
 
-    def finished(self) -> Mapping[str, ToolResult]:
+    def finished(self) -> Mapping[str, Message]:
         """Results that were known when the run was stopped."""
         return self._script.finished()
 

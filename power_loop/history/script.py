@@ -8,7 +8,7 @@ from math import inf, nextafter
 
 from msgspec import Struct
 
-from llm_client.types import Message, ToolResult
+from llm_client.types import Message
 from power_loop.events import Stamped, is_record
 from power_loop.history.compare import Difference, first_difference, same_bytes
 from power_loop.history.outcomes import result_of_call
@@ -222,15 +222,15 @@ class Script:
                 return Divergence(seq, found.path, found.first, found.second)
         return None
 
-    def finished(self) -> dict[str, ToolResult]:
-        """Results of calls that had run, or gone on, when the run was stopped."""
-        results: dict[str, ToolResult] = {}
+    def finished(self) -> dict[str, Message]:
+        """Messages with the results of calls that had run, or gone on, when the run was stopped."""
+        results: dict[str, Message] = {}
         for record in self.coming():
             if not isinstance(record, ToolSettled):
                 break
             result = result_of_call(record)
             if record.how == "finished" or result == goes_on(result.call_id):
-                results[result.call_id] = result
+                results[result.call_id] = record.message
         return results
 
     # ── what is still to come ─────────────────────────────────────────────────────────────────────

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 from msgspec import Struct
 
-from power_loop.errors import ArchiveInvalid
+from power_loop.errors import ArchiveInvalid, UsageError
 from power_loop.events import Stamped
+from power_loop.runtime.artifacts.base import check_artifact
 from power_loop.runtime.stores.base import CancelRequested, Steer
 from power_loop.session.machine import IllegalRecord, Session
 from power_loop.session.records import Record
@@ -23,6 +24,7 @@ __all__ = [
     "VERSION",
     "Archive",
     "ArchivedItem",
+    "ArchivedOutput",
     "ArchivedRecord",
     "End",
     "Header",
@@ -32,7 +34,8 @@ __all__ = [
 T = TypeVar("T")
 
 FORMAT = "power_loop session"
-VERSION = 1
+VERSION = 2
+"""Of a file that has large outputs; one without them is of version 1, which older programs read."""
 _HEADER_LIMIT = 1_000_000
 """Bytes; a first line that is longer is no header of ours."""
 
@@ -64,12 +67,20 @@ class ArchivedItem(Struct, frozen=True, tag="item"):
     item: Steer | CancelRequested
 
 
-class End(Struct, frozen=True, tag="end"):
+class ArchivedOutput(Struct, frozen=True, tag="output"):
+    """A large output of a tool, by its handle."""
+
+    handle: str
+    text: str
+
+
+class End(Struct, frozen=True, omit_defaults=True, tag="end"):
     """How much there is. `digest`: SHA-256 of all bytes before this line, or HMAC-SHA256."""
 
     records: int
     items: int
     digest: str
+    outputs: int = 0
 
 
 class Archive(Struct, frozen=True):
@@ -78,6 +89,7 @@ class Archive(Struct, frozen=True):
     header: Header
     stamped: list[Stamped]
     items: list[Steer | CancelRequested]
+    outputs: dict[str, str]
 
 
 class _Version(Struct):
@@ -155,15 +167,21 @@ class _Reader:
         number = 0
         with self._typed(1):
             header = msgspec.json.decode(self._file.readline(), type=Header)
-        records = msgspec.json.Decoder(ArchivedRecord | ArchivedItem)
+        entries = msgspec.json.Decoder(ArchivedRecord | ArchivedItem | ArchivedOutput)
         session = Session(header.session)
         stamped: list[Stamped] = []
         items: list[Steer | CancelRequested] = []
+        outputs: dict[str, str] = {}
         for number, line in zip(range(2, lines + 1), self._file, strict=False):
             with self._typed(number):
-                entry = records.decode(line)
+                entry = entries.decode(line)
             if isinstance(entry, ArchivedItem):
                 items.append(entry.item)
+                continue
+            if isinstance(entry, ArchivedOutput):
+                with self._typed(number):
+                    check_artifact(entry.handle, entry.text)
+                outputs[entry.handle] = entry.text
                 continue
             if entry.seq != len(stamped) + 1 or items:
                 raise self._bad(f"record {entry.seq} is out of order", number)
@@ -172,17 +190,20 @@ class _Reader:
             except IllegalRecord as error:
                 raise self._bad(f"this cannot have happened: {error}", number) from error
             stamped.append(_stamped(header.session, entry))
-        if (len(stamped), len(items)) != (end.records, end.items):
-            raise self._bad(f"it says that it has {end.records} records and {end.items} items")
+        if (len(stamped), len(items), len(outputs)) != (end.records, end.items, end.outputs):
+            raise self._bad(
+                f"it says that it has {end.records} records and {end.items} items, "
+                f"and {end.outputs} outputs"
+            )
         if not stamped:
             raise self._bad("it has no records")
-        return Archive(header, stamped, items)
+        return Archive(header, stamped, items, outputs)
 
     @contextmanager
     def _typed(self, number: int) -> Generator[None]:
         try:
             yield
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        except (msgspec.DecodeError, UsageError, ValueError, RecursionError) as error:
             raise self._bad(f"this is no line of an archive: {error}", number) from error
 
 

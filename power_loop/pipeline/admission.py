@@ -250,7 +250,7 @@ async def _failed(
                 case ToolBefore():
                     used = await _tried_again(io, started, used)
                 case Break() as broken:
-                    await settle(io, used.result, used.how)
+                    await settle(io, used.result, used.how, meta=used.meta)
                     progress.ending = broken.ending
                     return False
                 case Skip():

@@ -40,20 +40,24 @@ async def settle_after(
             broken = after
         else:
             result = after.result
-    await settle(io, result, used.how, answered)
+    await settle(io, result, used.how, answered, used.meta)
     if broken is not None:
         progress.ending = broken.ending
     return broken is None
 
 
 async def settle(
-    io: Ports, result: ToolResult, how: Settlement, answered: CallAnswered | None = None
+    io: Ports,
+    result: ToolResult,
+    how: Settlement,
+    answered: CallAnswered | None = None,
+    meta: dict[str, str] | None = None,
 ) -> None:
-    """Settles a call by a result."""
+    """Settles a call by a result. `meta` are notes about it."""
     parts = repaired(io, "tool", (result,))
     fixed = parts[0]
     assert isinstance(fixed, ToolResult)
-    await settle_as(io, ToolSettled(result_message(fixed), how), answered)
+    await settle_as(io, ToolSettled(result_message(fixed, meta), how), answered)
 
 
 async def settle_as(io: Ports, settled: ToolSettled, answered: CallAnswered | None = None) -> None:

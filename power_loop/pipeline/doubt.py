@@ -31,9 +31,9 @@ async def may_run_again(io: Ports, progress: Progress, open_call: OpenCall) -> b
     again = decided == "rerun" or (decided is None and traits.idempotent)
     if decided is None and traits.reconciles:
         found = await io.reconcile(started)
-        if isinstance(found, ToolResult):
+        if isinstance(found, Used):
             # The tool has run, and who listens to results has not heard of this one.
-            await settle_after(io, progress, open_call, started, Used(found))
+            await settle_after(io, progress, open_call, started, found)
             return False
         again = again or found == "never_happened"
     if again and not traits.external:

@@ -51,9 +51,6 @@ R = TypeVar("R")
 Verdict = ToolResult | Literal["rerun", "unknown"]
 """What the host decides about a call: its result, to run it again, or that nobody can know."""
 
-Found = ToolResult | Literal["never_happened", "cannot_tell"]
-"""What a tool finds out about a call of its own whose outcome is unknown."""
-
 ROUND_LIMIT_PROMPT = (
     "You have used all the rounds of this task. Do not call any more tools. "
     "Say briefly what you have done, what you found, and what remains to be done."
@@ -134,7 +131,7 @@ class Used(Struct, frozen=True):
     """A tool has run: what it gave, what it raised, and whether it came to its end.
 
     With a `question`, it has ended to let a person answer in its place; `schema` is that of the
-    answer, as JSON text.
+    answer, as JSON text. `meta` are notes about the result: see `OUTPUT_META`.
     """
 
     result: ToolResult
@@ -142,6 +139,11 @@ class Used(Struct, frozen=True):
     how: Settlement = "finished"
     question: str | None = None
     schema: str = ""
+    meta: dict[str, str] | None = None
+
+
+Found = Used | Literal["never_happened", "cannot_tell"]
+"""What a tool finds out about a call of its own whose outcome is unknown."""
 
 
 class Grant(Struct, frozen=True):
@@ -383,8 +385,8 @@ class Ports(Protocol):
         """Runs jobs side by side, exclusive ones alone; returns when none is running."""
         ...
 
-    def finished(self) -> Mapping[str, ToolResult]:
-        """Results of calls that have run but have not been settled yet, by call id."""
+    def finished(self) -> Mapping[str, Message]:
+        """Messages with results of calls that have run but are not settled yet, by call id."""
         ...
 
     def tool(self, name: str) -> ToolTraits | None:

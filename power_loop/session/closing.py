@@ -43,9 +43,12 @@ _GOES_ON = (
 )
 
 
-def result_message(result: ToolResult) -> Message:
-    """The message that carries a result. Its id follows from the call's, which is unique."""
-    return Message("tool", (result,), id=result_id(result.call_id))
+def result_message(result: ToolResult, meta: dict[str, str] | None = None) -> Message:
+    """The message that carries a result. Its id follows from the call's, which is unique.
+
+    `meta` are notes about it: see `OUTPUT_META`.
+    """
+    return Message("tool", (result,), id=result_id(result.call_id), meta=meta or None)
 
 
 def told(call_id: str, how: Settlement, detail: str = "") -> ToolSettled:
@@ -67,10 +70,10 @@ def goes_on(call_id: str) -> ToolResult:
 
 
 def closing_calls(
-    state: State, finished: Mapping[str, ToolResult], detail: str = "", *, died: bool = False
+    state: State, finished: Mapping[str, Message], detail: str = "", *, died: bool = False
 ) -> tuple[ToolSettled, ...]:
-    """Settles every open call by what is known of it: its result, if it had finished after all, or
-    that it `goes_on`.
+    """Settles every open call by what is known of it: the message with its result, if it had
+    finished after all, or that it `goes_on`.
 
     `died` says that the process of the open run has died; what was running then nobody knows of.
     """
@@ -91,14 +94,16 @@ def settled_by_answer(call: OpenCall) -> ToolSettled:
 
 
 def _settled(
-    call: OpenCall, finished: Mapping[str, ToolResult], detail: str, *, died: bool
+    call: OpenCall, finished: Mapping[str, Message], detail: str, *, died: bool
 ) -> ToolSettled:
     if call.state == "answered":
         return settled_by_answer(call)
-    result = finished.get(call.call.id)
-    if result is not None and call.may_have_finished:
+    given = finished.get(call.call.id)
+    if given is not None and call.may_have_finished:
+        result = given.parts[0]
+        assert isinstance(result, ToolResult)
         how = "interrupted" if result == goes_on(call.call.id) else "finished"
-        return ToolSettled(result_message(repaired_result(result)), how)
+        return ToolSettled(result_message(repaired_result(result), given.meta), how)
     if not call.begun:
         return told(call.call.id, "not_run", detail)
     lost = call.lost or (died and call.state == "started")
@@ -108,7 +113,7 @@ def _settled(
 def closing(
     state: State,
     outcome: Outcome,
-    finished: Mapping[str, ToolResult],
+    finished: Mapping[str, Message],
     partial: str = "",
     spent: Usage | None = None,
     *,

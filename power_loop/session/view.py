@@ -16,7 +16,9 @@ from power_loop.session.records import (
 )
 
 __all__ = [
+    "ARTIFACT_META",
     "COMPACT_NOTE",
+    "OUTPUT_META",
     "POLICY_META",
     "changed_view",
     "full_history",
@@ -31,6 +33,14 @@ COMPACT_NOTE = "compact_note"
 
 POLICY_META = "policy"
 """The key of a message's `meta` under which stands the policy that has said it."""
+
+OUTPUT_META = "output"
+"""The key of a result's `meta` under which stands what its tool wants done with it when the view is
+to be shortened: "preserve", so that it is left alone, or "summarise", so that it is replaced by a
+summary before the model is asked again."""
+
+ARTIFACT_META = "artifact"
+"""The key of a result's `meta` under which stands the handle of the whole text, if that is kept."""
 
 
 def shape_fault(message: Message) -> str | None:

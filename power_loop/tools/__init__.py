@@ -6,6 +6,7 @@
     json_tool.py   JsonSchemaTool: a schema and a handler
     reconciling.py how a tool is asked what became of a call
     asking.py      how a tool asks a person
+    output.py      what a model sees of a long output
     registry.py    ToolRegistry
     builtin/       files of a workspace, and a question to the user
 
@@ -30,6 +31,7 @@ from power_loop.tools.base import (
     Unsettled,
 )
 from power_loop.tools.context import DepsT, ToolCancelled, ToolContext
+from power_loop.tools.output import OutputPolicy
 
 if TYPE_CHECKING:
     from power_loop.tools.arguments import Arguments as Arguments
@@ -62,6 +64,7 @@ __all__ = [  # noqa: RUF022  # grouped by use
     "ToolOutput",
     # implementing or running tools
     "OnCancel",
+    "OutputPolicy",
     "Reconciler",
     "Threads",
     "Tool",

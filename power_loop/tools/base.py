@@ -15,6 +15,7 @@ from llm_client.structured.problems import Problem
 from llm_client.types import File, Image, Text, ToolSpec
 from power_loop.errors import ToolError
 from power_loop.tools.context import ToolContext
+from power_loop.tools.output import OutputPolicy
 
 __all__ = [
     "GRACE",
@@ -172,6 +173,11 @@ class Tool(Protocol):
         tells of it as interrupted, nothing that it gives is heard, and what it does cannot be
         undone or stopped: no event loop can take a coroutine from code that holds on to it.
         """
+        ...
+
+    @property
+    def output(self) -> OutputPolicy:
+        """What the model sees of a long output; `OutputPolicy()` is what most tools want."""
         ...
 
     async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:

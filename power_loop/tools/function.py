@@ -23,7 +23,14 @@ from power_loop import tools as door
 from power_loop.errors import ToolDefinitionError, ToolError
 from power_loop.tools.base import GRACE, OnCancel, ToolOutput
 from power_loop.tools.context import ToolContext
-from power_loop.tools.naming import check_grace, check_name, check_on_cancel, check_timeout
+from power_loop.tools.naming import (
+    check_grace,
+    check_name,
+    check_on_cancel,
+    check_output,
+    check_timeout,
+)
+from power_loop.tools.output import SPILL, OutputPolicy
 from power_loop.tools.reconciling import Reconcile, Reconciling
 from power_loop.tools.signature import Signature, function_label, read_signature, refuse
 from power_loop.tools.threads import Threads
@@ -60,6 +67,7 @@ class FunctionTool(Generic[P, R_co]):
         reconcile: Reconcile | None,
         on_cancel: OnCancel,
         grace: float,
+        output: OutputPolicy,
     ) -> None:
         self.name = spec.name
         self.exclusive = exclusive
@@ -69,6 +77,7 @@ class FunctionTool(Generic[P, R_co]):
         self.timeout = check_timeout(timeout, label)
         self.on_cancel: OnCancel = check_on_cancel(on_cancel, label)
         self.grace = check_grace(grace, label)
+        self.output = check_output(output, label)
         self.threads = threads or Threads()
         self._shared_threads = threads
         self._ask = reconcile
@@ -162,6 +171,7 @@ class FunctionTool(Generic[P, R_co]):
             reconcile=self._ask,
             on_cancel=self.on_cancel,
             grace=self.grace,
+            output=self.output,
         )
 
     def __repr__(self) -> str:
@@ -192,6 +202,7 @@ def tool(
     threads: Threads | None = None,
     on_cancel: OnCancel = "abort",
     grace: float = GRACE,
+    output: OutputPolicy = SPILL,
 ) -> ToolDecorator: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -208,12 +219,12 @@ def tool(
     threads: Threads | None = None,
     on_cancel: OnCancel = "abort",
     grace: float = GRACE,
+    output: OutputPolicy = SPILL,
 ) -> FunctionTool[..., Any] | ToolDecorator:
     """Makes a typed function, synchronous or asynchronous, a tool: `@tool` or `@tool(…)`.
 
-    The schema comes from the type hints and the docstring (its first paragraph, and its parameters
-    in Google, NumPy or reST form). A parameter annotated `ToolContext[Deps]` is filled in by the
-    loop. `to_output` makes a result of what it returns; of None "ok" if that is declared.
+    The schema comes from type hints and docstring (Google, NumPy or reST). The loop fills in what
+    is annotated `ToolContext[Deps]`. `to_output` makes the result; of None "ok" if it is declared.
 
     Args:
         function: what to make a tool.
@@ -228,6 +239,7 @@ def tool(
         threads: where a synchronous function runs; its own bound of 32 threads unless given.
         on_cancel: what becomes of a call whose run is cancelled or interrupted; see `Tool`.
         grace: seconds within which it must then have ended.
+        output: what the model sees of a long output.
 
     Raises:
         ToolDefinitionError: at once, if it cannot be offered to a model; says what to do.
@@ -236,12 +248,10 @@ def tool(
 
     def decorate(function: Callable[..., Any], /) -> FunctionTool[..., Any]:
         signature = read_signature(function, names)
-        told, arguments = _read(function, signature, description)
         return FunctionTool(
             function,
             signature,
-            arguments,
-            _spec(function, name, told, arguments.schema, strict=strict),
+            *_read(function, signature, name, description, strict=strict),
             exclusive=exclusive,
             idempotent=idempotent,
             polling=polling,
@@ -250,19 +260,26 @@ def tool(
             reconcile=reconcile,
             on_cancel=on_cancel,
             grace=grace,
+            output=output,
         )
 
     return decorate if function is None else decorate(function)
 
 
 def _read(
-    function: Callable[..., Any], signature: Signature, description: str | None
-) -> tuple[str, Arguments]:
-    """What a function is said to do, and what its parameters take."""
+    function: Callable[..., Any],
+    signature: Signature,
+    name: str | None,
+    description: str | None,
+    *,
+    strict: bool | None,
+) -> tuple[Arguments, ToolSpec]:
+    """What the parameters of a function take, and what the model is told of it."""
     # Through the door: what reads functions, pydantic above all, is loaded with the first one.
     documentation = door.parse_docstring(function.__doc__)
     arguments = door.Arguments(function, signature.parameters, documentation.parameters)
-    return documentation.summary if description is None else description, arguments
+    told = documentation.summary if description is None else description
+    return arguments, _spec(function, name, told, arguments.schema, strict=strict)
 
 
 def _names_of_caller() -> Mapping[str, Any]:

@@ -15,7 +15,14 @@ from power_loop.errors import ToolDefinitionError
 from power_loop.tools.arguments import parse_object
 from power_loop.tools.base import GRACE, InvalidArguments, OnCancel, ToolOutput
 from power_loop.tools.context import ToolContext
-from power_loop.tools.naming import check_grace, check_name, check_on_cancel, check_timeout
+from power_loop.tools.naming import (
+    check_grace,
+    check_name,
+    check_on_cancel,
+    check_output,
+    check_timeout,
+)
+from power_loop.tools.output import SPILL, OutputPolicy
 from power_loop.tools.reconciling import Reconcile, Reconciling
 from power_loop.tools.results import to_output
 from power_loop.tools.threads import Threads
@@ -50,6 +57,7 @@ class JsonSchemaTool:
         threads: Threads | None = None,
         on_cancel: OnCancel = "abort",
         grace: float = GRACE,
+        output: OutputPolicy = SPILL,
     ) -> None:
         """Options are those of `tool`.
 
@@ -78,6 +86,7 @@ class JsonSchemaTool:
         self.timeout = check_timeout(timeout, owner)
         self.on_cancel: OnCancel = check_on_cancel(on_cancel, owner)
         self.grace = check_grace(grace, owner)
+        self.output = check_output(output, owner)
         self.threads = threads or Threads()
         self.reconcile: Reconciling | None = None
         if reconcile is not None:

@@ -8,8 +8,9 @@ from typing import get_args
 
 from power_loop.errors import ToolDefinitionError
 from power_loop.tools.base import GRACE, OnCancel
+from power_loop.tools.output import OutputPolicy
 
-__all__ = ["check_grace", "check_name", "check_on_cancel", "check_timeout"]
+__all__ = ["check_grace", "check_name", "check_on_cancel", "check_output", "check_timeout"]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -51,6 +52,19 @@ def check_on_cancel(on_cancel: OnCancel, owner: str) -> OnCancel:
         words = ", ".join(map(repr, get_args(OnCancel)))
         raise ToolDefinitionError(f"tool {owner}: on_cancel is one of {words}, not {on_cancel!r}")
     return on_cancel
+
+
+def check_output(output: OutputPolicy, owner: str) -> OutputPolicy:
+    """The policy, if it is one.
+
+    Raises:
+        ToolDefinitionError: it is not.
+    """
+    if not isinstance(output, OutputPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not be checked
+        raise ToolDefinitionError(
+            f"tool {owner}: output={output!r} is no OutputPolicy; use OutputPolicy.truncate(), say"
+        )
+    return output
 
 
 def check_grace(grace: float, owner: str) -> float:

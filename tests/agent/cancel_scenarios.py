@@ -101,6 +101,11 @@ class Scenario(Struct, frozen=True):
         """Whether somebody reads along."""
         return self.drive in (_stream, _interrupted)
 
+    @property
+    def spills(self) -> bool:
+        """Whether all outputs of tools are too long."""
+        return self.config is _SPILLING
+
     def loop(self, world: World, steps: int = 1) -> AgentLoop[World]:
         """A loop for it, with a model that takes so many steps between any two of its words."""
         world.llm = Scripted(by=self.model(), steps=steps)
@@ -377,6 +382,7 @@ _QUICK = AgentConfig(retry=RetryPolicy(initial=0.0001, jitter=0.0))
 
 _SMALL = AgentConfig(max_output_tokens=600)
 _SUSPENDS: Any = {"suspends": True, "endings": (Completed, RoundLimit, AwaitingApproval)}
+_SPILLING = AgentConfig(result_limit=4)
 _ASKS: Any = {"suspends": True, "endings": (Completed, RoundLimit, WaitingForInput)}
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -407,6 +413,20 @@ SCENARIOS: tuple[Scenario, ...] = (
         runs=2,
         below=("a", "b"),
         **_SUSPENDS,
+    ),
+    Scenario("large outputs", lambda: _three_tools, _stream, config=_SPILLING),
+    Scenario(
+        "large outputs of each kind of tool, interrupted",
+        lambda: _each_kind,
+        _interrupted,
+        config=_SPILLING,
+    ),
+    Scenario(
+        "large answers of sub-agents",
+        lambda: _handing_on,
+        _stream,
+        below=("a", "b"),
+        config=_SPILLING,
     ),
     Scenario("question", lambda: _three_tools, _approved, hooks=_asking, runs=2, **_ASKS),
     Scenario(

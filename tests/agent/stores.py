@@ -73,6 +73,11 @@ class SlowStore(MemoryStore):
         await self._suspend()
         return appended
 
+    async def put_artifact(self, session: str, handle: str, text: str) -> None:
+        await self._suspend()
+        await super().put_artifact(session, handle, text)
+        await self._suspend()
+
     async def read(
         self, session: str, after: int = 0, limit: int | None = None
     ) -> Sequence[Stamped]:

@@ -27,7 +27,15 @@ from power_loop.session.records import (
     ToolSettled,
     ToolStarted,
 )
-from power_loop.tools import JsonSchemaTool, OnCancel, Reconcile, Reconciled, ToolOutput, Unsettled
+from power_loop.tools import (
+    JsonSchemaTool,
+    OnCancel,
+    OutputPolicy,
+    Reconcile,
+    Reconciled,
+    ToolOutput,
+    Unsettled,
+)
 from tests.agent.crashed import left_behind, write
 from tests.agent.scripted import Scripted, says
 from tests.agent.support import check_log, events_of, log_of, opened_store
@@ -248,6 +256,7 @@ class Foreign:
     timeout: float | None = None
     on_cancel: OnCancel = "abort"
     grace = 5.0
+    output = OutputPolicy()
     spec = ToolSpec("pay", "Pays.", {"type": "object", "properties": {}})
 
     def __init__(self, answer: Any) -> None:
@@ -265,7 +274,7 @@ class Foreign:
 @pytest.mark.parametrize(
     ("answer", "how", "told"),
     [
-        (ToolOutput.of("x" * 50, is_error=True), "finished", "characters left out"),
+        (ToolOutput.of("x" * 50, is_error=True), "finished", "characters are kept as output_"),
         ("cannot_tell", "unknown", "[unknown]"),
         ("paid", "unknown", "[unknown]"),
         (None, "unknown", "[unknown]"),

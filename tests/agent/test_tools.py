@@ -145,7 +145,7 @@ async def test_five_megabytes_are_cut_in_the_middle_k08() -> None:
     assert len(told.text) < 101_000
     assert told.text.startswith("begin")
     assert told.text.endswith("end")
-    assert "of 5000008 characters left out" in told.text
+    assert "of 5000008 characters are kept as output_" in told.text
 
 
 async def test_the_bound_of_a_result_holds_for_all_its_parts_together() -> None:
@@ -162,7 +162,7 @@ async def test_the_bound_of_a_result_holds_for_all_its_parts_together() -> None:
     assert len(told.text) < 3000
     assert told.text.startswith("<0>")
     assert image in told.content
-    assert "characters left out" in told.text
+    assert "characters are kept as output_" in told.text
 
 
 async def test_unknown_tools_and_wrong_arguments_go_back_to_the_model() -> None:

@@ -17,8 +17,9 @@ from power_loop.session.records import (
     ToolSettled,
     ToolStarted,
 )
+from power_loop.session.view import ARTIFACT_META
 from tests.agent.stores import records_of
-from tests.crash.program import INPUTS, STEERED, UNSAFE, Case
+from tests.crash.program import INPUTS, STEERED, UNSAFE, Case, whole_output
 from tests.session.checker import violations
 from tests.stores.places import open_place
 
@@ -30,6 +31,7 @@ class Tried:
 
     Attributes:
         log: its session.
+        kept: what is kept of large outputs, by handle.
         points: names of the points that its processes came to.
         effects: what happened in the outer world, in words.
     """
@@ -37,7 +39,8 @@ class Tried:
     def __init__(self, case: Case) -> None:
         self.case = case
         folder = Path(case.folder)
-        self.log = anyio.run(_read, case.place or str(folder / "sessions.db"), case)
+        place = case.place or str(folder / "sessions.db")
+        self.log, self.kept = anyio.run(_read, place, case)
         self.points = (folder / "points").read_text().splitlines()
         self.effects = [line.split() for line in (folder / "effects").read_text().splitlines()]
 
@@ -46,12 +49,15 @@ class Tried:
         return [words[1:] for words in self.effects if words[0] == what]
 
 
-async def _read(place: str, case: Case) -> list[Record]:
+async def _read(place: str, case: Case) -> tuple[list[Record], dict[str, str]]:
     async with open_place(place) as store:
         records = records_of(await store.read(case.session))
         if not case.place:  # a server holds many sessions
             assert await store.check() == len(records)
-        return records
+        kept: dict[str, str] = {}
+        for handle in await store.list_artifacts(case.session):
+            kept[handle] = (await store.read_artifact(case.session, handle)).text
+        return records, kept
 
 
 def faults(tried: Tried) -> list[str]:
@@ -65,6 +71,7 @@ def faults(tried: Tried) -> list[str]:
     found += _of_messages(tried)
     found += _of_effects(tried)
     found += _of_truth(tried)
+    found += _of_outputs(tried)
     closed = [record.outcome for record in log if isinstance(record, RunClosed)]
     if not closed or not isinstance(closed[-1], Completed):
         found.append(f"it ended {closed[-1:]}")
@@ -139,3 +146,18 @@ def _of_truth(tried: Tried) -> list[str]:
         for call, how in again.items()
         if how != "finished"
     ]
+
+
+def _of_outputs(tried: Tried) -> list[str]:
+    """Whether the whole of each output is kept that the model sees the ends of."""
+    names = {record.call_id: record.name for record in tried.log if isinstance(record, ToolStarted)}
+    found: list[str] = []
+    for record in tried.log:
+        if isinstance(record, ToolSettled) and record.how == "finished":
+            call_id = record.message.id.removesuffix(".result")
+            handle = (record.message.meta or {}).get(ARTIFACT_META, "")
+            if tried.kept.get(handle) != whole_output(names[call_id], call_id):
+                found.append(f"the output of {call_id} is not kept")
+            if handle not in str(record.message.parts):
+                found.append(f"the model is not told where the output of {call_id} is kept")
+    return found

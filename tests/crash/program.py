@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from llm_client.types import LLMRequest, Message
 from power_loop import (
+    AgentConfig,
     AgentLoop,
     Answer,
     Hooks,
@@ -41,7 +42,7 @@ from power_loop.tools import Reconciled
 from tests.agent.scripted import Reply, Scripted, calls, says
 from tests.stores.places import DurableStore
 
-__all__ = ["INPUTS", "RECOVERY", "SESSION", "STEERED", "UNSAFE", "Case", "run"]
+__all__ = ["INPUTS", "RECOVERY", "SESSION", "STEERED", "UNSAFE", "Case", "run", "whole_output"]
 
 SESSION = "s"
 INPUTS = ("first", "second", "third")
@@ -171,6 +172,10 @@ class _OnSQLite(SQLiteStore):
         async with self._journal.around("post"):
             return await super().post(session, item, **options)
 
+    async def put_artifact(self, session: str, handle: str, text: str) -> None:
+        async with self._journal.around("put_artifact"):
+            await super().put_artifact(session, handle, text)
+
     async def append(
         self, lease: Lease, expected_seq: int, records: Sequence[Stamped], **options: Any
     ) -> Appended:
@@ -199,6 +204,10 @@ class _OnPostgres(PostgresStore):
     async def post(self, session: str, item: Any, **options: Any) -> Posted:
         async with self._journal.around("post"):
             return await super().post(session, item, **options)
+
+    async def put_artifact(self, session: str, handle: str, text: str) -> None:
+        async with self._journal.around("put_artifact"):
+            await super().put_artifact(session, handle, text)
 
     async def append(
         self, lease: Lease, expected_seq: int, records: Sequence[Stamped], **options: Any
@@ -239,7 +248,12 @@ async def _work(context: ToolContext[_Deps]) -> str:
         await anyio.lowlevel.checkpoint()
     journal.effect("done", context.tool, id, context.idempotency_key, context.attempt)
     journal.point(f"tool ends {id}")
-    return f"{context.tool} {id} done"
+    return whole_output(context.tool, id)
+
+
+def whole_output(name: str, call_id: str) -> str:
+    """What a call of one of these tools gives: too long for the model's view."""
+    return f"{name} {call_id} done{'.' * 500}"
 
 
 @tool
@@ -268,7 +282,7 @@ async def _booked(_: dict[str, Any], context: ToolContext[_Deps]) -> Reconciled:
     journal.effect("asked", context.tool, id, context.idempotency_key, context.attempt)
     journal.point(f"reconcile {id}")
     if journal.has_happened("done", context.tool, id, context.idempotency_key):
-        return Result(f"{context.tool} {id} done")
+        return Result(whole_output(context.tool, id))
     return "never_happened"
 
 
@@ -316,7 +330,10 @@ async def _main(case: Case) -> None:
     hooks = _look_everywhere(journal) if case.hooks else None
     deps = _Deps(journal, case)
     tools = [charge, look, book, pay]
-    async with store, AgentLoop[_Deps](llm, tools=tools, store=store, hooks=hooks) as loop:
+    loop = AgentLoop[_Deps](
+        llm, tools=tools, store=store, hooks=hooks, config=AgentConfig(result_limit=100)
+    )
+    async with store, loop:
         deps.loop = loop
         loop.events.subscribe(deps.hear, types=[ToolSettled], inline=True)
         await store.create(case.session)

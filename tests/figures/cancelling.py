@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from llm_client.types import ToolResult
 from power_loop import AgentLoop, MemoryStore
 from power_loop.errors import SessionBusy, SessionNotFound, UsageError
+from power_loop.runtime.artifacts.base import artifacts_of
 from power_loop.runtime.stores.base import Steer, Store
 from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import (
@@ -34,6 +35,7 @@ from power_loop.session.records import (
     ToolStarted,
 )
 from power_loop.session.state import child_id
+from power_loop.session.view import ARTIFACT_META
 from tests.agent.cancel_scenarios import Scenario, World, approve
 from tests.agent.stepping import Backend, Steps, run_stepwise, tasks_alive
 from tests.agent.stores import SlowStore, records_of
@@ -63,8 +65,12 @@ OTHER_WAYS: tuple[tuple[Backend, Way], ...] = (
 """A token, a deadline, a reader that breaks out of its stream, and a loop that closes."""
 _JUMP = 60.0
 """Seconds that the clock is put forward where a deadline is to pass; one tool alone has longer."""
-_STEERED = ("steering", "interrupted", "each kind of tool, interrupted")
-_IN_BACKGROUND = ("tool in the background", "each kind of tool, interrupted")
+_KINDS = (
+    "each kind of tool, interrupted",
+    "large outputs of each kind of tool, interrupted",
+)
+_STEERED = ("steering", "interrupted", *_KINDS)
+_IN_BACKGROUND = ("tool in the background", *_KINDS)
 
 
 class Case(Struct, frozen=True):
@@ -159,6 +165,7 @@ class _Trial:
         logs = {s: records_of(await world.store.read(s)) for s in world.sessions}
         for session in world.sessions:
             self._judge(session, interrupted[session], logs[session])
+            await self._judge_outputs(session, logs[session])
             await self._judge_below(session)
         self.bad += world.llm.illegal
         budget = world.shared
@@ -334,6 +341,21 @@ class _Trial:
         self.bad += [f"{call} began without a record" for call in begun if call not in mine]
         self.bad += [f"{call} ran {n} times" for call, n in begun.items() if n > 1]
 
+    async def _judge_outputs(self, session: str, log: list[Record]) -> None:
+        """What is said to be kept is kept, and nothing else that is too long is shown."""
+        kept = artifacts_of(self.world.store, None)
+        assert kept is not None
+        for record in log:
+            if not isinstance(record, ToolSettled) or record.how != "finished":
+                continue
+            text, meta = str(record.message.parts), record.message.meta or {}
+            if ARTIFACT_META in meta:
+                whole = await kept.read_artifact(session, meta[ARTIFACT_META])
+                if meta[ARTIFACT_META] not in text or whole.text[:3] not in text:
+                    self.bad.append(f"{record.message.id} is not what is kept of it")
+            elif self.case.scenario.spills and "could not be kept" not in text:
+                self.bad.append(f"{record.message.id} is shown whole")
+
     def _below(self, session: str) -> list[str]:
         return [child_id(session, call) for call in self.case.scenario.below]
 
@@ -344,6 +366,7 @@ class _Trial:
                 log = records_of(await self.world.store.read(child))
                 self.bad += [f"{child}: {each}" for each in violations(log, closed=True)]
                 self._judge_effects(child, log)
+                await self._judge_outputs(child, log)
 
     async def _judge_background(self, log: list[Record]) -> None:
         items = [each.item for each in await self.world.store.inbox(self.world.sessions[0])]

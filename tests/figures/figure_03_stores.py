@@ -34,6 +34,7 @@ _NAMES = (
     "approval",
     "given up",
     "three tools, streamed",
+    "large outputs",
 )
 """The scenarios in which a store has the most to do."""
 _LONG = "interrupted"
@@ -210,6 +211,16 @@ async def _is_deleted_or_whole(stage: _Stage) -> bool:
         return True
 
 
+async def _keep(stage: _Stage) -> None:
+    await stage.store.put_artifact(stage.session, "h", "x" * 10_000)
+
+
+async def _is_kept_or_not(stage: _Stage) -> bool:
+    if not await stage.store.list_artifacts(stage.session):
+        return not stage.done
+    return (await stage.store.read_artifact(stage.session, "h")).text == "x" * 10_000
+
+
 _VERBS = (
     _Verb("claim", _claim, _is_claimed_or_free),
     _Verb("append", _append, _is_whole_or_not_there, holds=True),
@@ -220,6 +231,7 @@ _VERBS = (
     _Verb("wait", _wait, _reads),
     _Verb("create", _create, _is_made_or_not),
     _Verb("delete", _delete, _is_deleted_or_whole),
+    _Verb("keep an output", _keep, _is_kept_or_not),
 )
 
 

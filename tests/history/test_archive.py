@@ -189,7 +189,7 @@ STORIES: dict[str, tuple[Change, str]] = {
         "not an archive",
     ),
     "a newer version": (
-        lambda lines: [lines[0].replace(b'"version":1', b'"version":2'), *lines[1:]],
+        lambda lines: [lines[0].replace(b'"version":1', b'"version":3'), *lines[1:]],
         "newer version",
     ),
     "a record is missing": (lambda lines: [*lines[:3], *lines[4:]], "line 4: record 4 is out of"),

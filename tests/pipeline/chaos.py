@@ -39,7 +39,7 @@ from power_loop.hooks import (
     Suspend,
 )
 from power_loop.pipeline.ports import Answer as Reply
-from power_loop.pipeline.ports import AttemptFailed, Found, ToolTraits, Verdict
+from power_loop.pipeline.ports import AttemptFailed, Found, ToolTraits, Used, Verdict
 from power_loop.runtime.stores.base import Steer, SteerMode
 from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress, PlanFailed
 from power_loop.session.records import Record, ToolStarted, ViewChanged
@@ -162,7 +162,8 @@ class World:
     def _found(self, started: ToolStarted) -> Found:
         match self.random.randrange(3):
             case 0:
-                return ToolResult(started.call_id, (Text(self.random.choice(TEXTS)),))
+                text = Text(self.random.choice(TEXTS))
+                return Used(ToolResult(started.call_id, (text,)))
             case 1:
                 self.cleared.add((started.call_id, started.attempt))
                 return "never_happened"

@@ -49,7 +49,7 @@ from power_loop.pipeline.ports import (
     Used,
 )
 from power_loop.runtime.stores.base import Steer
-from power_loop.session.closing import told
+from power_loop.session.closing import result_message, told
 from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -195,7 +195,7 @@ class FakePorts:
         self._posted = 0
         self._takes: list[tuple[int, str, Steer | str]] = []
         self._calm: frozenset[str] = frozenset()
-        self._finished: dict[str, ToolResult] = {}
+        self._finished: dict[str, Message] = {}
         self._compact = compact
         self._recall = recall
         self.choose: Callable[[int], int] = choose
@@ -280,8 +280,8 @@ class FakePorts:
         tool = self.tools.get(name)
         return None if tool is None else tool.traits
 
-    def finished(self) -> Mapping[str, ToolResult]:
-        """Results that no settlement holds yet."""
+    def finished(self) -> Mapping[str, Message]:
+        """Messages with results that no settlement holds yet."""
         return self._finished
 
     def interrupted(self) -> bool:
@@ -436,7 +436,7 @@ class FakePorts:
             return _stopped(started.call_id)
         output = self.tools[started.name].next(started)
         used = _used(started.call_id, output)
-        self._finished[started.call_id] = used.result
+        self._finished[started.call_id] = result_message(used.result, used.meta)
         await self._pause()
         return used
 
@@ -483,8 +483,8 @@ class FakePorts:
         self.reconciled.append((started.idempotency_key, started.attempt))
         found: Found = tool.found(started) if callable(tool.found) else tool.found
         self._step()
-        if isinstance(found, ToolResult):
-            self._finished[started.call_id] = found
+        if isinstance(found, Used):
+            self._finished[started.call_id] = result_message(found.result, found.meta)
         return found
 
     def slot(self) -> AbstractAsyncContextManager[Any]:

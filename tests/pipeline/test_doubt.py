@@ -27,7 +27,7 @@ from power_loop.hooks import (
     ToolAfter,
     ToolBefore,
 )
-from power_loop.pipeline.ports import Found, RunPlan, ToolTraits, Verdict
+from power_loop.pipeline.ports import Found, RunPlan, ToolTraits, Used, Verdict
 from power_loop.session.machine import Session
 from power_loop.session.outcome import AwaitingApproval, Cancelled, Completed, PendingTools, Stopped
 from power_loop.session.records import Record, ToolSettled, ToolStarted
@@ -36,7 +36,7 @@ from tests.pipeline.scripts import Handlers, call, calls, contexts, die, plan, r
 from tests.pipeline.scripts import text as says
 from tests.session.checker import violations
 
-DONE = ToolResult("c1", (Text("paid before"),))
+DONE = Used(ToolResult("c1", (Text("paid before"),)))
 GIVEN = ToolResult("c1", (Text("the host knows"),))
 FOUND: dict[str, Found | None] = {
     "none": None,
@@ -291,7 +291,7 @@ def test_a_result_that_the_tool_finds_passes_the_hooks_that_results_pass() -> No
     assert io.results() == {"c1": "redacted"}
     assert contexts(io, ToolBefore) == []
     (after,) = contexts(io, ToolAfter)
-    assert (after.name, after.arguments, after.result) == ("pay", '{"n":1}', DONE)
+    assert (after.name, after.arguments, after.result) == ("pay", '{"n":1}', DONE.result)
 
 
 def test_a_found_result_may_break_the_batch_off_before_the_others_run() -> None:

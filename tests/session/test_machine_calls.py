@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from llm_client.types import Message, Text, ToolResult
-from power_loop.session.closing import TRUTH, closing, closing_calls, settled_by_answer
+from power_loop.session.closing import (
+    TRUTH,
+    closing,
+    closing_calls,
+    result_message,
+    settled_by_answer,
+)
 from power_loop.session.machine import IllegalRecord, Phase
 from power_loop.session.outcome import (
     AwaitingApproval,
@@ -142,7 +148,8 @@ def test_closing_tells_the_truth_about_a_call_in_each_state(state: str) -> None:
     """The one repair there is must be legal, and honest, wherever a run is stopped."""
     begun, _, records = BEGUN[state]
     session = fold(*CALLING, *records)
-    finished = {"c1": ToolResult("c1", (Text("all of it"),))}
+    whole = ToolResult("c1", (Text("all of it"),))
+    finished = {"c1": result_message(whole, {"output": "preserve"})}
     truth = {"refused": "denied", "answered": "finished"}
     truth |= dict.fromkeys([name for name in BEGUN if name.startswith("in doubt")], "unknown")
     expected = truth.get(state, "interrupted" if begun else "not_run")
@@ -151,7 +158,7 @@ def test_closing_tells_the_truth_about_a_call_in_each_state(state: str) -> None:
     told = next(r for r in closing(session, CANCELLED, finished) if isinstance(r, ToolSettled))
     if state in ("started", "in doubt", "in doubt, granted"):
         assert told.how == "finished"
-        assert told.message.parts == (finished["c1"],)
+        assert told.message == finished["c1"]
     else:
         assert told.how == expected, "a result is not believed where none can exist"
     session.apply(*closing(session, CANCELLED, finished))

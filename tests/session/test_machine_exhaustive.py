@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm_client.types import Message, Text, ToolResult
+from llm_client.types import Message, Text
 from power_loop.session.closing import closing
 from power_loop.session.machine import LEGAL, IllegalRecord, Phase, Session
 from power_loop.session.outcome import (
@@ -174,7 +174,7 @@ def judge(session: Session, log: tuple[Record, ...]) -> None:
         assert transcript_violations(session.view, stored=True) == [], log
     if session.run is None:
         return
-    for finished in ({}, {id: ToolResult(id, (Text("late"),)) for id in CALLS}):
+    for finished in ({}, {id: Message.tool(id, "late") for id in CALLS}):
         ending = closing(session, CANCELLED, finished, "partial")
         after = Session("s", (*log, *ending))
         session.check(*ending)

@@ -316,7 +316,7 @@ class SessionMachine(RuleBasedStateMachine):
             return
         known = [*self.session.open_calls]
         done = data.draw(st.sets(st.sampled_from(known))) if known else set[str]()
-        finished = {id: ToolResult(id, (Text("late"),)) for id in done}
+        finished = {id: Message.tool(id, "late") for id in done}
         was_open = self.session.run is not None
         ending = closing(self.session, outcome, finished, "par")
         assert bool(ending) is was_open

@@ -88,6 +88,7 @@ TRANSIENT_FORMS: dict[str, str] = {
     "hook_failed": r'{"type":"hook_failed","point":"llm.before","handler":"audit","error_type":"ValueError","message":"bad"}',
     "tool_left_behind": r'{"type":"tool_left_behind","call_id":"c1","name":"pay"}',
     "reconcile_failed": r'{"type":"reconcile_failed","call_id":"c1","tool":"pay","error_type":"TimeoutError","message":"no answer"}',
+    "spill_failed": r'{"type":"spill_failed","call_id":"c1","tool":"read","error_type":"StoreFull","message":"no space is left"}',
     "responder_failed": r'{"type":"responder_failed","call_id":"c1","token":"k1","error_type":"AnswerRefused","message":"another token"}',
     "text_repaired": r'{"type":"text_repaired","source":"tool","surrogates":1,"nuls":2}',
     "prefix_changed": r'{"type":"prefix_changed","reason":"compaction","first_difference":"messages[3]"}',
@@ -178,7 +179,7 @@ def test_no_field_is_pinned_only_at_its_default() -> None:
 def test_tags_are_told_apart_in_one_union() -> None:
     """Records and transient events share an envelope, so their tags must not meet."""
     tags = [kind.__struct_config__.tag for u in (Record, Transient) for kind in struct_types(u)]
-    assert len(tags) == len(set(tags)) == 34
+    assert len(tags) == len(set(tags)) == 35
 
 
 def test_a_field_of_a_newer_version_is_skipped() -> None:

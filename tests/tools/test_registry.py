@@ -10,6 +10,7 @@ from llm_client.types import ToolSpec
 from power_loop.tools import (
     JsonSchemaTool,
     OnCancel,
+    OutputPolicy,
     ToolContext,
     ToolDefinitionError,
     ToolOutput,
@@ -49,6 +50,7 @@ class Foreign:
     timeout: float | None = None
     on_cancel: OnCancel = "abort"
     grace = 5.0
+    output = OutputPolicy()
 
     def __init__(self, told: str = "foreign") -> None:
         self.spec = ToolSpec(told, "Foreign.", {"type": "object"})

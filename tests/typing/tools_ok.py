@@ -10,6 +10,7 @@ from power_loop.tools import (
     FunctionTool,
     JsonSchemaTool,
     OnCancel,
+    OutputPolicy,
     Reconciled,
     Reconciler,
     Result,
@@ -101,6 +102,7 @@ class Own:
     timeout: float | None = None
     on_cancel: OnCancel = "abort"
     grace = 5.0
+    output = OutputPolicy()
     spec = ToolSpec("own", "Own.", {})
 
     async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:
@@ -115,6 +117,7 @@ class Knowing:
     timeout: float | None = None
     on_cancel: OnCancel = "abort"
     grace = 5.0
+    output = OutputPolicy()
     spec = ToolSpec("knowing", "Knowing.", {})
 
     async def invoke(self, arguments: str, context: ToolContext[Any]) -> ToolOutput:

@@ -8,6 +8,7 @@ from llm_client.types import ToolSpec
 from power_loop.tools import (
     JsonSchemaTool,
     OnCancel,
+    OutputPolicy,
     Reconciled,
     Reconciler,
     Result,
@@ -98,6 +99,7 @@ class Unfinished:
     timeout: float | None = None
     on_cancel: OnCancel = "abort"
     grace = 5.0
+    output = OutputPolicy()
     spec = ToolSpec("unfinished", "Unfinished.", {})
 
 

@@ -24,7 +24,7 @@ __all__ = ["SCHEMA_VERSION", "brought_up_to_date", "ensure", "vacuum", "version_
 
 T = TypeVar("T")
 
-_FILES = ("postgres_1.sql", "postgres_2.sql", "postgres_notes.sql")
+_FILES = ("postgres_1.sql", "postgres_2.sql", "postgres_3.sql", "postgres_notes.sql")
 """The steps: the first makes version 1 of nothing, the next version 2 of that, and so on."""
 SCHEMA_VERSION = len(_FILES)
 
@@ -110,7 +110,9 @@ def _grants(connection: Connection[TupleRow], settings: Settings) -> str:
     """What lets the user of `connection` work with tables that somebody else has made."""
     row = connection.execute("SELECT quote_ident(current_user)").fetchone()
     assert row is not None
-    tables = ", ".join(f"@{name}" for name in (*_TABLES, "snapshots", "notes", "events"))
+    tables = ", ".join(
+        f"@{name}" for name in (*_TABLES, "snapshots", "artifacts", "notes", "events")
+    )
     text = (
         f'GRANT USAGE ON SCHEMA "{settings.schema}" TO USER;\n'
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO USER;\n"
@@ -139,7 +141,7 @@ def brought_up_to_date(settings: Settings) -> int:
 
 def vacuum(settings: Settings) -> None:
     """See `PostgresStore.vacuum`."""
-    tables = ", ".join(f"@{name}" for name in (*_TABLES, "snapshots", "notes"))
+    tables = ", ".join(f"@{name}" for name in (*_TABLES, "snapshots", "artifacts", "notes"))
     command = settings.sql(f"VACUUM (ANALYZE) {tables}")
     _on(settings, lambda connection: connection.execute(command, prepare=False))
 

@@ -76,5 +76,6 @@ def _erase(tx: Transaction, sid: int) -> None:
     tx.connection.execute("DELETE FROM inbox WHERE sid = ?", (sid,))
     tx.connection.execute("DELETE FROM posted WHERE sid = ?", (sid,))
     tx.connection.execute("DELETE FROM snapshots WHERE sid = ?", (sid,))
+    tx.connection.execute("DELETE FROM artifacts WHERE sid = ?", (sid,))
     tx.connection.execute("DELETE FROM leases WHERE sid = ?", (sid,))
     tx.connection.execute("DELETE FROM sessions WHERE sid = ?", (sid,))

@@ -47,6 +47,11 @@ _SECOND = """
 ALTER TABLE sessions ADD COLUMN lifecycle TEXT NOT NULL DEFAULT 'linked';
 CREATE TABLE snapshots (sid INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL);
 """
+_THIRD = """
+CREATE TABLE artifacts (
+  sid INTEGER NOT NULL, handle TEXT NOT NULL, chars INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (sid, handle));
+"""
 # The index of their words is made with the first note: see `_sqlite_notes`.
 _NOTES = """
 CREATE TABLE notes (
@@ -61,7 +66,7 @@ CREATE INDEX notes_session ON notes (session) WHERE scope = 'session';
 CREATE TRIGGER notes_of_session AFTER DELETE ON sessions BEGIN
   DELETE FROM notes WHERE scope = 'session' AND session = old.id; END;
 """
-_STEPS = (_FIRST, _SECOND, _NOTES)
+_STEPS = (_FIRST, _SECOND, _THIRD, _NOTES)
 """The first makes version 1 of nothing, the next version 2 of that, and so on."""
 SCHEMA_VERSION = len(_STEPS)
 _MARK = "UPDATE meta SET value = NUMBER WHERE key = 'schema'"

@@ -20,6 +20,7 @@ from power_loop.errors import (
     UsageError,
 )
 from power_loop.events import Stamped
+from power_loop.runtime.stores._memory_artifacts import MemoryArtifacts
 from power_loop.runtime.stores.base import (
     EVERY_SESSION,
     Appended,
@@ -138,7 +139,7 @@ class _Log:
         )
 
 
-class MemoryStore:
+class MemoryStore(MemoryArtifacts):
     """A `Store` whose sessions live in this process only.
 
     It keeps records as they are, without encoding them; no method but `wait` ever suspends. It may
@@ -152,6 +153,7 @@ class MemoryStore:
     immediate: bool = True
 
     def __init__(self) -> None:
+        super().__init__()
         self.notes = MemoryNotes()
         self._lock = Lock()
         self._logs: dict[str, _Log] = {}
@@ -180,6 +182,7 @@ class MemoryStore:
             log = self._logs[session] = _Log(
                 session, next(self._generations), above, lifecycle, metadata or {}, at
             )
+            self._kept[session] = {}
             if above is not None:
                 above.children.append(log)
 
@@ -339,6 +342,7 @@ class MemoryStore:
                 log.parent.children.remove(log)
             for each in doomed:
                 del self._logs[each.id]
+                self._kept.pop(each.id, None)
                 self.notes.drop_session(each.id)
         for each in doomed:
             wake(self._waiters.below(each.id, None))

@@ -19,12 +19,14 @@ import anyio.to_thread
 from power_loop.errors import StoreUnavailable
 from power_loop.events import Stamped
 from power_loop.runtime.stores import _postgres_reads as reads
+from power_loop.runtime.stores._postgres_artifacts import PostgresArtifacts
 from power_loop.runtime.stores._postgres_listener import Listener
 from power_loop.runtime.stores._postgres_notes import PostgresNotes
 from power_loop.runtime.stores._postgres_open import SchemaPolicy, make_settings
 from power_loop.runtime.stores._postgres_schema import SCHEMA_VERSION, brought_up_to_date, vacuum
 from power_loop.runtime.stores._postgres_search import info, search
 from power_loop.runtime.stores._postgres_threads import Read, Reader, Writer
+from power_loop.runtime.stores._postgres_work import Write
 from power_loop.runtime.stores._postgres_writes import (
     Append,
     Claim,
@@ -64,7 +66,7 @@ __all__ = ["PostgresStore"]
 T = TypeVar("T")
 
 
-class PostgresStore:
+class PostgresStore(PostgresArtifacts):
     """A `Store` in a PostgreSQL database, version 15 or newer; needs the extra `postgres`.
 
     Close it, or let a block do that: `async with PostgresStore("postgresql://…") as store:`.
@@ -298,6 +300,9 @@ class PostgresStore:
 
     async def _ask(self, ask: Callable[[Cursor[TupleRow]], T]) -> T:
         return await self._do(self._reader, Read(ask))
+
+    async def _write(self, write: Write[T]) -> T:
+        return await self._do(self._writer, write)
 
     async def _do(self, worker: Worker, work: Work[T]) -> T:
         if self._closed:

@@ -20,6 +20,7 @@ import anyio.to_thread
 from power_loop.errors import StoreUnavailable, UsageError
 from power_loop.events import Stamped
 from power_loop.runtime.stores import _sqlite_reads as reads
+from power_loop.runtime.stores._sqlite_artifacts import SQLiteArtifacts
 from power_loop.runtime.stores._sqlite_delete import Delete
 from power_loop.runtime.stores._sqlite_notes import SQLiteNotes, check_notes
 from power_loop.runtime.stores._sqlite_open import Settings
@@ -33,6 +34,7 @@ from power_loop.runtime.stores._sqlite_upkeep import (
     checkpoint,
     vacuum,
 )
+from power_loop.runtime.stores._sqlite_work import Write
 from power_loop.runtime.stores._sqlite_writes import (
     Append,
     Claim,
@@ -67,7 +69,7 @@ __all__ = ["SQLiteStore"]
 T = TypeVar("T")
 
 
-class SQLiteStore:
+class SQLiteStore(SQLiteArtifacts):
     """A `Store` in the SQLite file `path`, which is made if there is none.
 
     Close it, or let a block do that: `async with SQLiteStore("agent.db") as store:`.
@@ -319,6 +321,9 @@ class SQLiteStore:
 
     async def _ask(self, ask: Callable[[Connection], T]) -> T:
         return await self._do(self._reader, Read(ask))
+
+    async def _write(self, write: Write[T]) -> T:
+        return await self._do(self._writer, write)
 
     async def _do(self, worker: Worker, work: Work[T]) -> T:
         if self._closed:
