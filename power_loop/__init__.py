@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from power_loop.history.explanation import Explanation
     from power_loop.history.replay import Replayed
     from power_loop.history.usage import SessionUsage
-    from power_loop.pipeline.ports import Answer
+    from power_loop.pipeline.plan import Answer
     from power_loop.runtime.artifacts.base import ArtifactStore
     from power_loop.runtime.artifacts.files import FileArtifacts
     from power_loop.runtime.budget.limits import Budget
@@ -240,7 +240,7 @@ _HOME = {
     "power_loop.history.explanation": ("Explanation",),
     "power_loop.history.replay": ("Replayed",),
     "power_loop.history.usage": ("SessionUsage",),
-    "power_loop.pipeline.ports": ("Answer",),
+    "power_loop.pipeline.plan": ("Answer",),
     "power_loop.runtime.artifacts.base": ("ArtifactStore",),
     "power_loop.runtime.artifacts.files": ("FileArtifacts",),
     "power_loop.runtime.budget.limits": ("Budget",),

@@ -13,7 +13,7 @@ from llm_client.errors import ConfigError
 from llm_client.structured.validator import SchemaValidator
 from llm_client.types import Text
 from power_loop.errors import AnswerRefused, UsageError
-from power_loop.pipeline.ports import Answer
+from power_loop.pipeline.plan import Answer
 from power_loop.pipeline.progress import arguments_fault
 from power_loop.session.records import CallWaiting, Decided
 from power_loop.session.text import is_sound, repaired_text

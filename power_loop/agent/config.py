@@ -14,7 +14,7 @@ from llm_client.types import Text
 from power_loop import agent
 from power_loop.agent.system_prompt import SystemPrompt
 from power_loop.errors import UsageError
-from power_loop.pipeline.ports import ROUND_LIMIT_PROMPT
+from power_loop.pipeline.plan import ROUND_LIMIT_PROMPT
 from power_loop.session.text import is_sound
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Literal, cast
 from llm_client.types import ToolResult, ToolSpec
 from power_loop import tools as door
 from power_loop.errors import SessionPendingError, ToolError, UsageError
-from power_loop.pipeline.ports import Verdict
+from power_loop.pipeline.plan import Verdict
 from power_loop.session.machine import OpenCall, Session
 from power_loop.session.outcome import Crashed
 from power_loop.tools.base import Result, Tool

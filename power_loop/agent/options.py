@@ -16,7 +16,7 @@ from power_loop.agent.deciding import Decision
 from power_loop.agent.toolset import AnyTool
 from power_loop.driver.hub import Overflow
 from power_loop.errors import UsageError
-from power_loop.pipeline.ports import Answer
+from power_loop.pipeline.plan import Answer
 from power_loop.runtime.cancellation import CancellationToken, CancelSource
 from power_loop.session.text import is_sound
 from power_loop.tools.registry import ToolRegistry

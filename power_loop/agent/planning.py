@@ -24,7 +24,7 @@ from power_loop.agent.system_prompt import (
 )
 from power_loop.agent.toolset import Toolset
 from power_loop.driver.stopwatch import Pauses
-from power_loop.pipeline.ports import RunPlan
+from power_loop.pipeline.plan import RunPlan
 from power_loop.runtime.cancellation import CancellationToken
 from power_loop.session.spent import Spent
 

@@ -15,7 +15,7 @@ from power_loop.agent.requests import ApprovalRequest, InputRequest, request_of
 from power_loop.driver.people import Respond
 from power_loop.errors import AnswerRefused, UsageError
 from power_loop.log import logger
-from power_loop.pipeline.ports import Answer
+from power_loop.pipeline.plan import Answer
 from power_loop.session.machine import Session
 from power_loop.session.records import CallWaiting
 

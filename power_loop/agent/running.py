@@ -44,7 +44,7 @@ from power_loop.errors import (
 )
 from power_loop.events import Stamped
 from power_loop.log import logger
-from power_loop.pipeline.ports import Answer
+from power_loop.pipeline.plan import Answer
 from power_loop.runtime.artifacts.base import artifacts_of
 from power_loop.runtime.stores.base import CancelRequested, Store
 from power_loop.session.records import Record

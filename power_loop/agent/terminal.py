@@ -15,7 +15,7 @@ import msgspec
 from power_loop.agent.answers import answer, approve, check_answer_to, deny
 from power_loop.agent.requests import ApprovalRequest, InputRequest
 from power_loop.errors import AnswerRefused, UsageError
-from power_loop.pipeline.ports import Answer
+from power_loop.pipeline.plan import Answer
 
 __all__ = ["TerminalResponder", "plain", "until"]
 

@@ -27,7 +27,7 @@ from power_loop.history.explanation import Explanation
 from power_loop.history.replay import Replayed, replay_records
 from power_loop.history.storing import Fill, store_new
 from power_loop.history.usage import SessionUsage, usage_of, usage_of_tree
-from power_loop.pipeline.ports import RunPlan
+from power_loop.pipeline.plan import RunPlan
 from power_loop.runtime.artifacts.base import ArtifactStore, artifacts_of
 from power_loop.runtime.stores.base import Store
 from power_loop.session.machine import Session

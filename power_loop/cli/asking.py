@@ -11,7 +11,7 @@ from power_loop.agent.requests import ApprovalRequest, InputRequest
 from power_loop.agent.terminal import TerminalResponder
 from power_loop.cli.display import Display
 from power_loop.cli.keyboard import Lines, at_keyboard
-from power_loop.pipeline.ports import Answer
+from power_loop.pipeline.plan import Answer
 
 __all__ = ["AtTerminal", "somebody_answers"]
 

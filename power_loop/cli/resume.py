@@ -27,7 +27,7 @@ from power_loop.cli.silent import SilentService
 from power_loop.cli.timeline import counted, one_line
 from power_loop.cli.turn import show_run, warm_up
 from power_loop.errors import UsageError
-from power_loop.pipeline.ports import Answer
+from power_loop.pipeline.plan import Answer
 from power_loop.runtime.stores.base import Store
 from power_loop.session.records import ToolSettled
 from power_loop.tools.base import Result, Tool

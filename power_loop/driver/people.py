@@ -12,7 +12,7 @@ from power_loop.driver.shield import own_cancellation
 from power_loop.driver.stopwatch import Stopwatch
 from power_loop.events import ResponderFailed
 from power_loop.log import logger
-from power_loop.pipeline.ports import Answer
+from power_loop.pipeline.plan import Answer
 from power_loop.session.records import CallWaiting
 from power_loop.session.text import repaired_strings
 

@@ -21,7 +21,7 @@ from power_loop.driver.people import Respond
 from power_loop.driver.purse import Purse
 from power_loop.driver.stopwatch import Pauses
 from power_loop.driver.tooling import Toolbox
-from power_loop.pipeline.ports import RunPlan
+from power_loop.pipeline.plan import RunPlan
 from power_loop.runtime.artifacts.base import ArtifactStore
 from power_loop.runtime.cancellation import CancellationToken
 from power_loop.runtime.compaction.base import PromptKeeper

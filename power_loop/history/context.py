@@ -10,7 +10,10 @@ from llm_client.types import LLMRequest, Message, Transcript
 from power_loop.errors import OverBudget
 from power_loop.history.script import Script
 from power_loop.hooks import COMPACT_BEFORE, MEMORY_RECALLED, HookPoint
-from power_loop.pipeline.ports import AskAside, Interrupted
+from power_loop.pipeline.ports import (
+    AskAside,
+    Interrupted,
+)
 from power_loop.session.records import Decided, ModelEnded, Purpose, Recalled, Record, ViewChanged
 
 __all__ = ["ReplayContext"]

@@ -26,8 +26,8 @@ from power_loop.hooks import (
     HookPoint,
 )
 from power_loop.pipeline.asking import TIME_IS_OVER
+from power_loop.pipeline.plan import Answer, RunPlan
 from power_loop.pipeline.ports import (
-    Answer,
     AttemptFailed,
     ChildEnded,
     Found,
@@ -35,7 +35,6 @@ from power_loop.pipeline.ports import (
     InboxTake,
     Interrupted,
     Job,
-    RunPlan,
     ToolTraits,
     Used,
 )

@@ -21,7 +21,7 @@ from power_loop.events import Stamped, is_record
 from power_loop.history.decided import decided, given_answers
 from power_loop.history.playing import ReplayPorts, Traits
 from power_loop.history.script import Cut, Diverged, Divergence, Script
-from power_loop.pipeline.ports import RunPlan
+from power_loop.pipeline.plan import RunPlan
 from power_loop.pipeline.run import run_pipeline
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Crashed, Failed

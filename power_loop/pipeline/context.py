@@ -23,7 +23,9 @@ from power_loop.hooks import (
 from power_loop.pipeline.aside import Asides
 from power_loop.pipeline.attempts import Answer, Prepared
 from power_loop.pipeline.decisions import heard
-from power_loop.pipeline.ports import Ports
+from power_loop.pipeline.ports import (
+    Ports,
+)
 from power_loop.pipeline.prefix import tell_of_its_prefix
 from power_loop.pipeline.progress import Progress, from_hook, request_digest, where
 from power_loop.session.outcome import Outcome
@@ -81,7 +83,7 @@ def _request(io: Ports, template: LLMRequest) -> LLMRequest:
     messages: Sequence[Message] = view
     if s.recalled:
         # At the tail, if nobody wants it otherwise: so the prefix stays from run to run.
-        if s.recalled_front:
+        if io.plan.recall_at_front:
             messages = (*s.recalled, *view)
         else:
             messages = Transcript(view.backing, view.start, view.stop, tail=s.recalled)

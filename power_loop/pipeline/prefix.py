@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from llm_client.types import LLMRequest, Message, ToolSpec, Transcript
 from power_loop.events import PrefixChanged
-from power_loop.pipeline.ports import Ports
+from power_loop.pipeline.ports import (
+    Ports,
+)
 from power_loop.pipeline.progress import Progress
 from power_loop.session.records import ModelConfigured
 
@@ -24,10 +26,10 @@ def tell_of_its_prefix(
     """Emits `PrefixChanged` if `request` does not begin with the one before it in the run."""
     s = io.session
     before = progress.sent
-    stays = len(s.view) + (len(s.recalled) if s.recalled_front else 0)
+    stays = len(s.view) + (len(s.recalled) if io.plan.recall_at_front else 0)
     progress.sent = request, stays, rewritten
     if before is None:
-        if s.recalled_front and s.recalled and s.last_run is not None:
+        if io.plan.recall_at_front and s.recalled and s.last_run is not None:
             io.emit(PrefixChanged("memory", "messages[0]"))
         return
     last, stayed, had_been = before

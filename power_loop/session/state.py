@@ -97,8 +97,7 @@ class State:
         reserved_lost: tokens reserved for calls whose end nobody saw.
         spent, task_spent: what all runs have used, and those since the task's input.
         task: ids of the messages that the newest task was given with.
-        recalled: what memory brought up for the open run; recalled_front whether it stands before
-            the view.
+        recalled: what memory brought up for the open run.
         tail: role of the newest message.
         messages: the view, an append-only list; replaced when the view changes.
         order, batch: the calls of the newest batch in call order, and the results so far.
@@ -127,7 +126,6 @@ class State:
         "open_calls",
         "order",
         "recalled",
-        "recalled_front",
         "reserved_lost",
         "round",
         "run",
@@ -162,7 +160,6 @@ class State:
         self.task_spent = Spent()
         self.task: tuple[str, ...] = ()
         self.recalled: tuple[Message, ...] = ()
-        self.recalled_front = False
         self.tail: str | None = None
         self.messages: list[Message] = []
         self.ids: set[str] = set()
@@ -324,7 +321,7 @@ def _move_decided(s: State, r: Decided) -> None:
 
 
 def _move_recalled(s: State, r: Recalled) -> None:
-    s.recalled, s.recalled_front = r.messages, r.front
+    s.recalled = r.messages
 
 
 def _move_view(s: State, r: ViewChanged) -> None:

@@ -9,7 +9,7 @@ from power_loop import Hooks
 from power_loop.events import Stamped
 from power_loop.history.replay import Replayed, replay_records
 from power_loop.hooks import POINTS
-from power_loop.pipeline.ports import RunPlan
+from power_loop.pipeline.plan import RunPlan
 from power_loop.session.records import ModelConfigured, Record, RunOpened
 from tests.pipeline.fakes import FakePorts
 

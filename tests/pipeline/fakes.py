@@ -34,7 +34,8 @@ from llm_client.types import (
 from power_loop.errors import OverBudget
 from power_loop.events import Transient
 from power_loop.hooks import Diverted, HookPoint
-from power_loop.pipeline.ports import Answer as Reply
+from power_loop.pipeline.plan import Answer as Reply
+from power_loop.pipeline.plan import RunPlan
 from power_loop.pipeline.ports import (
     AskAside,
     AttemptFailed,
@@ -44,7 +45,6 @@ from power_loop.pipeline.ports import (
     InboxTake,
     Interrupted,
     Job,
-    RunPlan,
     ToolTraits,
     Used,
 )

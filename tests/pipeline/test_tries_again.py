@@ -15,7 +15,7 @@ from power_loop.hooks import (
     ToolBefore,
     ToolErrorRaised,
 )
-from power_loop.pipeline.ports import Answer
+from power_loop.pipeline.plan import Answer
 from power_loop.session.outcome import AwaitingApproval, Completed, Outcome, Stopped
 from power_loop.session.records import CallWaiting, ToolSettled
 from tests.pipeline.fakes import FakePorts, FakeTool
