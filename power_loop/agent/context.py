@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -12,24 +13,30 @@ from llm_client.service import LLMService, context_window_of
 from llm_client.types import LLMRequest, Message
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.counting import Counters
+from power_loop.agent.planning import Settings
+from power_loop.agent.sessions import Owned
 from power_loop.driver.memory import RunMemory
+from power_loop.driver.setup import RunContext
 from power_loop.errors import SummaryDrift
 from power_loop.runtime.compaction.base import PromptKeeper
 from power_loop.runtime.compaction.keeper import Keeper, default_compactors
 from power_loop.runtime.compaction.native import NativeCompactor
+from power_loop.runtime.compaction.outputs import OutputSummariser
 from power_loop.runtime.compaction.summary import DefaultCompactor
 from power_loop.runtime.memory.base import MemoryScope
-from power_loop.runtime.stores.base import Store
 from power_loop.session.machine import Session
 from power_loop.session.view import COMPACT_NOTE
 
-__all__ = ["check_drift", "compact_at", "keeper_of", "memory_of"]
+if TYPE_CHECKING:
+    from power_loop.agent.running import Runner
+
+__all__ = ["check_drift", "compact_at", "context_of"]
 
 _OUTPUT = 4096
 """Tokens kept free for an answer where nothing says how long it may be."""
 
 
-def keeper_of(config: AgentConfig, llm: LLMService, counters: Counters) -> PromptKeeper | None:
+def _keeper(config: AgentConfig, llm: LLMService, counters: Counters) -> PromptKeeper | None:
     """What keeps the prompts of one session small, if anything is to."""
     strategies = default_compactors() if config.compactors is None else config.compactors
     if not strategies:
@@ -60,14 +67,28 @@ def compact_at(config: AgentConfig, llm: LLMService, request: LLMRequest) -> int
     return None
 
 
+def _summariser(runner: Runner) -> OutputSummariser:
+    """It asks whom summaries of the view are asked of."""
+    ours = _of_summaries(runner.config)
+    return OutputSummariser(
+        artifacts=runner.artifacts,
+        window_of=partial(_window, runner.config, runner.llm),
+        model=None if ours is None else ours.model,
+    )
+
+
+def _of_summaries(config: AgentConfig) -> DefaultCompactor | None:
+    strategies = default_compactors() if config.compactors is None else config.compactors
+    return next((each for each in strategies if isinstance(each, DefaultCompactor)), None)
+
+
 def check_drift(config: AgentConfig, session: Session, model: str) -> None:
     """Looks whether the summary that a session goes on with would be made in the same way now.
 
     Raises:
         SummaryDrift: it was made by another engine, model or prompt.
     """
-    strategies = default_compactors() if config.compactors is None else config.compactors
-    ours = next((each for each in strategies if isinstance(each, DefaultCompactor)), None)
+    ours = _of_summaries(config)
     note = next((each for each in session.messages if each.name == COMPACT_NOTE), None)
     made = {} if note is None else dict(note.meta or {})
     if ours is None or "prompt" not in made:
@@ -77,8 +98,23 @@ def check_drift(config: AgentConfig, session: Session, model: str) -> None:
             raise SummaryDrift(session.id, name, made.get(name, ""), now)
 
 
-def memory_of(config: AgentConfig, store: Store, session_id: str, user: str) -> RunMemory | None:
-    """What one run remembers, if the loop has a memory."""
+def context_of(runner: Runner, owned: Owned, settings: Settings, counters: Counters) -> RunContext:
+    """What a run of a session that is ours does about the context of its model."""
+    config, llm, derived = runner.config, runner.llm, owned.derived
+    if derived.keeper is None:
+        derived.keeper = _keeper(config, llm, counters)
+    return RunContext(
+        user=settings.user,
+        agent=config.agent_name,
+        keeper=derived.keeper,
+        summariser=_summariser(runner) if settings.tools.summarised else None,
+        # A session below another one works for that, which has a memory of its own.
+        memory=None if settings.place.depth else _memory(runner, owned.session.id, settings.user),
+    )
+
+
+def _memory(runner: Runner, session_id: str, user: str) -> RunMemory | None:
+    config, store = runner.config, runner.store
     if config.memory is None:
         return None
 

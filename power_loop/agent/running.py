@@ -33,7 +33,6 @@ from power_loop.driver.below import Below
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
 from power_loop.driver.inbox import is_interrupt
-from power_loop.driver.memory import RunMemory
 from power_loop.driver.run import INSIDE, Run
 from power_loop.driver.setup import RunSetup
 from power_loop.errors import (
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
     from llm_client.tokens import ModelTokens
     from power_loop.agent.spending import LoopBudget
     from power_loop.runtime.budget.meter import Meter
-    from power_loop.runtime.compaction.base import PromptKeeper
     from power_loop.session.machine import Session
 
 __all__ = ["Runner"]
@@ -288,10 +286,7 @@ class Runner(Planner):
             plan=replace(settings.plan, template=template, taken=taken, depth=settings.place.depth),
             root=settings.place.root or session.id,
             respond=respond,
-            keeper=self._keeper(owned, counters),
-            memory=self._memory(session.id, settings),
-            user=settings.user,
-            agent=config.agent_name,
+            context=agent.context.context_of(self, owned, settings, counters),
             background=self.background,
             cancel=settings.cancel,
             above=settings.place.above,
@@ -308,18 +303,6 @@ class Runner(Planner):
         )
         run = Run(setup, opening, timeout=settings.timeout)
         return PreparedRun(owned, run, settings.parse, self.hub, self._registered(owned, run))
-
-    def _keeper(self, owned: Owned, counters: Counters) -> PromptKeeper | None:
-        derived = owned.derived
-        if derived.keeper is None and self.config.compactors != ():
-            derived.keeper = agent.context.keeper_of(self.config, self.llm, counters)
-        return derived.keeper
-
-    def _memory(self, session_id: str, settings: Settings) -> RunMemory | None:
-        # A session below another one works for that, which has a memory of its own.
-        if self.config.memory is None or settings.place.depth:
-            return None
-        return agent.context.memory_of(self.config, self.store, session_id, settings.user)
 
     def _children(self, session_id: str, settings: Settings) -> Below | None:
         """What runs the sessions below calls of a run, if it has tools for that, or such calls."""

@@ -28,6 +28,7 @@ class Toolset:
         self._specs: tuple[ToolSpec, ...] = ()
         self._seen: tuple[ToolSpec, ...] | None = None
         self._polling: frozenset[str] = frozenset()
+        self._summarised = False
         if isinstance(tools, ToolRegistry):
             self.registry = tools
             return
@@ -81,9 +82,16 @@ class Toolset:
         self._look()
         return self._polling
 
+    @property
+    def summarised(self) -> bool:
+        """Whether some tool wants its long outputs summarised."""
+        self._look()
+        return self._summarised
+
     def _look(self) -> None:
         current = self.registry.specs
         if current is not self._seen:
             self._seen = current
             self._specs = (*current, *self._external.values())
+            self._summarised = any(tool.output.how == "summarise" for tool in self.registry)
             self._polling = frozenset([tool.name for tool in self.registry if tool.polling])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llm_client.types import LLMRequest, LLMResponse, Message, Transcript
 from power_loop.driver.setup import RunSetup
@@ -27,18 +27,27 @@ class Context:
         self._emit = emit
         self._remembered = False
 
+    async def condense(self, results: Sequence[Message], ask: AskAside) -> ViewChanged | None:
+        """What stands in place of long results."""
+        setup = self._setup
+        if setup.context.summariser is None:
+            return None
+        return await setup.context.summariser.summarise(
+            setup.session.id, results, setup.plan.model, ask, self._emit
+        )
+
     async def too_large(self, request: LLMRequest, *, overflow: bool) -> bool:
         """Whether the view is to shrink."""
         setup = self._setup
-        assert setup.keeper is not None
-        return await setup.keeper.too_large(request, setup.plan.model, overflow=overflow)
+        assert setup.context.keeper is not None
+        return await setup.context.keeper.too_large(request, setup.plan.model, overflow=overflow)
 
     async def compact(
         self, request: LLMRequest, ask: AskAside, *, overflow: bool
     ) -> ViewChanged | None:
         """How the view is to shrink."""
         setup, session = self._setup, self._setup.session
-        assert setup.keeper is not None
+        assert setup.context.keeper is not None
         asked = Asked(
             task=session.task,
             model=setup.plan.model,
@@ -47,32 +56,32 @@ class Context:
             new_id=setup.new_id,
         )
         return await own_cancellation(
-            setup.keeper.compact(request, session.view, asked, overflow=overflow)
+            setup.context.keeper.compact(request, session.view, asked, overflow=overflow)
         )
 
     def learn(self, request: LLMRequest, answer: LLMResponse | AttemptFailed) -> None:
         """Takes note of what the provider counted."""
         setup = self._setup
-        if setup.keeper is not None and isinstance(answer, LLMResponse):
-            setup.keeper.learn(request, setup.plan.model, answer.usage)
+        if setup.context.keeper is not None and isinstance(answer, LLMResponse):
+            setup.context.keeper.learn(request, setup.plan.model, answer.usage)
 
     async def recall(self, view: Transcript) -> tuple[Message, ...]:
         """What memory brings up."""
         setup = self._setup
-        assert setup.memory is not None
-        return await setup.memory.recall(setup.session, self._emit)
+        assert setup.context.memory is not None
+        return await setup.context.memory.recall(setup.session, self._emit)
 
     async def remember(self, ask: AskAside) -> None:
         """Lets memory take note of a run that is about to complete."""
         setup = self._setup
-        assert setup.memory is not None
+        assert setup.context.memory is not None
         self._remembered = True
         last = setup.session.last_message
         text = "" if last is None else last.text
-        await setup.memory.remember(setup.session, Completed(text), text, ask, self._emit)
+        await setup.context.memory.remember(setup.session, Completed(text), text, ask, self._emit)
 
     async def remember_ending(self, outcome: Outcome, text: str) -> None:
         """Lets memory take note of a run that has ended, if it has not been asked before."""
         setup = self._setup
-        if setup.memory is not None and not self._remembered:
-            await setup.memory.remember(setup.session, outcome, text, None, self._emit)
+        if setup.context.memory is not None and not self._remembered:
+            await setup.context.memory.remember(setup.session, outcome, text, None, self._emit)

@@ -78,8 +78,8 @@ class RunPorts:
         self.session = setup.session
         self.plan = setup.plan
         self.deps = setup.deps
-        self.compacts = setup.keeper is not None
-        self.recalls = self.remembers = setup.memory is not None
+        self.compacts = setup.context.keeper is not None
+        self.recalls = self.remembers = setup.context.memory is not None
         self.responds = setup.respond is not None
         self.limited = setup.purse is not None
         self.cancelled = CancelReason()
@@ -110,8 +110,8 @@ class RunPorts:
             cancel_reason=self.cancelled,
             interrupted=self.interrupted,
             timeout=setup.tool_timeout,
-            user=setup.user,
-            agent=setup.agent,
+            user=setup.context.user,
+            agent=setup.context.agent,
             outputs=Outputs(
                 setup.session.id, setup.tools, self.emit, setup.artifacts, setup.result_limit
             ),
@@ -121,6 +121,7 @@ class RunPorts:
         )
         self.respond = self.people.respond
         self.context = Context(setup, self.emit)
+        self.condense = self.context.condense
         self.too_large = self.context.too_large
         self.compact = self.context.compact
         self.recall = self.context.recall

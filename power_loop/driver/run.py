@@ -288,7 +288,7 @@ class Run:
             self.ports.hook_failed(HookFailed(SESSION_END.name, "", "TimeoutError", told))
 
     async def _tell_memory(self, outcome: Outcome) -> None:
-        memory, session = self._setup.memory, self._setup.session
+        memory, session = self._setup.context.memory, self._setup.session
         if memory is None:
             return
         self._patience.ends_in(memory.remember_seconds + LAST_MOMENT)

@@ -25,10 +25,29 @@ from power_loop.pipeline.plan import RunPlan
 from power_loop.runtime.artifacts.base import ArtifactStore
 from power_loop.runtime.cancellation import CancellationToken
 from power_loop.runtime.compaction.base import PromptKeeper
+from power_loop.runtime.compaction.outputs import OutputSummariser
 from power_loop.runtime.stores.base import Lease, Store
 from power_loop.session.machine import Session
 
-__all__ = ["RunSetup"]
+__all__ = ["RunContext", "RunSetup"]
+
+
+class RunContext(Struct, frozen=True, kw_only=True):
+    """What one run does about the context of its model.
+
+    Attributes:
+        user: the person that the run works for.
+        agent: the agent's name.
+        keeper: keeps prompts within the model's window.
+        summariser: summarises long outputs of tools that want it.
+        memory: what the run recalls, and who takes note of it.
+    """
+
+    user: str = ""
+    agent: str = ""
+    keeper: PromptKeeper | None = None
+    summariser: OutputSummariser | None = None
+    memory: RunMemory | None = None
 
 
 class RunSetup(Struct, frozen=True, kw_only=True):
@@ -46,10 +65,7 @@ class RunSetup(Struct, frozen=True, kw_only=True):
         cancel: cancels the run, from wherever.
         above: of a run below another: why that is being cancelled.
         pauses_above: of a run below another: what stops the working time of that as well.
-        user: the person that the run works for.
-        agent: the agent's name.
-        keeper: keeps prompts within the model's window.
-        memory: what the run recalls, and who takes note of it.
+        context: what its model is asked with.
     """
 
     session: Session
@@ -66,10 +82,7 @@ class RunSetup(Struct, frozen=True, kw_only=True):
     above: Callable[[], str | None] | None = None
     pauses_above: Pauses | None = None
     deps: Any = None
-    user: str = ""
-    agent: str = ""
-    keeper: PromptKeeper | None = None
-    memory: RunMemory | None = None
+    context: RunContext = RunContext()
     respond: Respond | None = None
     purse: Purse | None = None
     time_limits: Mapping[str, float] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ from power_loop.pipeline.ports import (
     AskAside,
     Interrupted,
 )
+from power_loop.runtime.compaction.outputs import OUTPUT
 from power_loop.session.records import Decided, ModelEnded, Purpose, Recalled, Record, ViewChanged
 
 __all__ = ["ReplayContext"]
@@ -45,7 +47,8 @@ class ReplayContext:
         """Whether the view had been compacted here, or a hook had forbidden that."""
         coming = self._script.next
         asked = self._asked("compaction")
-        return asked or isinstance(coming, ViewChanged) or _is_of(coming, COMPACT_BEFORE)
+        changed = isinstance(coming, ViewChanged) and coming.by != OUTPUT
+        return asked or changed or _is_of(coming, COMPACT_BEFORE)
 
     async def too_large(self, request: LLMRequest, *, overflow: bool) -> bool:
         """Whether it had been."""
@@ -62,6 +65,13 @@ class ReplayContext:
             await self._answered(ask)
         change = self._script.next
         return change if isinstance(change, ViewChanged) else None
+
+    async def condense(self, results: Sequence[Message], ask: AskAside) -> ViewChanged | None:
+        """What had come to stand in place of long results."""
+        while self._asked("output"):
+            await self._answered(ask)
+        change = self._script.next
+        return change if isinstance(change, ViewChanged) and change.by == OUTPUT else None
 
     @property
     def recalls(self) -> bool:

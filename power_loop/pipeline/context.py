@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from msgspec.structs import replace
 
-from llm_client.types import LLMRequest, Message, Transcript
+from llm_client.types import LLMRequest, Message, ToolResult, Transcript
 from power_loop.hooks import (
     COMPACT_AFTER,
     COMPACT_BEFORE,
@@ -30,8 +31,9 @@ from power_loop.pipeline.prefix import tell_of_its_prefix
 from power_loop.pipeline.progress import Progress, from_hook, request_digest, where
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import Recalled
+from power_loop.session.view import OUTPUT_META, SUMMARISED
 
-__all__ = ["compacted", "prepared", "recall"]
+__all__ = ["compacted", "condensed", "prepared", "recall"]
 
 
 async def compacted(io: Ports, template: LLMRequest, *, overflow: bool = False) -> bool:
@@ -65,6 +67,34 @@ async def compacted(io: Ports, template: LLMRequest, *, overflow: bool = False) 
         )
         await heard(io, COMPACT_AFTER, context)
     return True
+
+
+async def condensed(io: Ports, progress: Progress) -> None:
+    """Has the newest results summarised whose tools want that."""
+    if io.session.tail != "tool":
+        return
+    results = takewhile(_is_result, reversed(io.session.messages))
+    wanted = [m for m in results if m.id not in progress.condensed and _is_to_be_condensed(m)]
+    if not wanted:
+        return
+    progress.condensed.update([message.id for message in wanted])
+    asides = Asides(io, "output")
+    change = await io.condense(wanted[::-1], asides)
+    await asides.close()
+    if change is not None:
+        await io.commit(change)
+
+
+def _is_result(message: Message) -> bool:
+    return message.role == "tool"
+
+
+def _is_to_be_condensed(message: Message) -> bool:
+    if message.meta is None or message.meta.get(OUTPUT_META) != "summarise":
+        return False
+    return not any(
+        isinstance(p, ToolResult) and p.text.startswith(SUMMARISED) for p in message.parts
+    )
 
 
 async def recall(io: Ports) -> None:

@@ -16,7 +16,7 @@ from llm_client.types import (
 from power_loop.events import RoundStarted
 from power_loop.hooks import LLM_AFTER, ROUND_START, Break, LlmAfter, RoundStart, Skip
 from power_loop.pipeline.attempts import Answer, Prepared, ask_model
-from power_loop.pipeline.context import compacted, prepared, recall
+from power_loop.pipeline.context import compacted, condensed, prepared, recall
 from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.ports import (
     Interrupted,
@@ -64,6 +64,7 @@ async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
     if io.recalls and not progress.recalled:
         progress.recalled = True
         await recall(io)
+    await condensed(io, progress)
     if io.compacts:
         await compacted(io, io.plan.template)
     round = io.session.round

@@ -328,6 +328,10 @@ class Ports(Protocol):
         """Waits."""
         ...
 
+    async def condense(self, results: Sequence[Message], ask: AskAside) -> ViewChanged | None:
+        """What stands in place of results whose tools want them summarised; None for nothing."""
+        ...
+
     async def too_large(self, request: LLMRequest, *, overflow: bool) -> bool:
         """Whether the view is to shrink. With `overflow` the provider has said so."""
         ...

@@ -52,6 +52,7 @@ class Progress:
         deferred: messages of session.start that must wait for the results of a resumed batch.
         recalled: memory has been asked.
         remembered: messages in the view when memory took note of the run.
+        condensed: ids of results that were to be summarised.
         sent: the newest request, if there was one, and how many of its messages are to stay.
         reasks: wrong outputs given back so far.
         completions: how often the end has been put to complete.decide.
@@ -69,6 +70,7 @@ class Progress:
         "accepted",
         "below",
         "completions",
+        "condensed",
         "deferred",
         "denied",
         "ending",
@@ -89,6 +91,7 @@ class Progress:
         self.deferred: tuple[Message, ...] = ()
         self.recalled = False
         self.remembered = 0
+        self.condensed: set[str] = set()
         self.sent: tuple[LLMRequest, int, bool] | None = None
         self.reasks = 0
         self.completions = 0

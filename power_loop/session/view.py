@@ -20,6 +20,7 @@ __all__ = [
     "COMPACT_NOTE",
     "OUTPUT_META",
     "POLICY_META",
+    "SUMMARISED",
     "changed_view",
     "full_history",
     "links_of",
@@ -38,6 +39,9 @@ OUTPUT_META = "output"
 """The key of a result's `meta` under which stands what its tool wants done with it when the view is
 to be shortened: "preserve", so that it is left alone, or "summarise", so that it is replaced by a
 summary before the model is asked again."""
+
+SUMMARISED = "[a summary of "
+"""What the text of a result begins with whose summary stands in its place."""
 
 ARTIFACT_META = "artifact"
 """The key of a result's `meta` under which stands the handle of the whole text, if that is kept."""

@@ -25,6 +25,7 @@ from llm_client.types import (
     LLMRequest,
     LLMResponse,
     Message,
+    Part,
     StopReason,
     Text,
     ToolResult,
@@ -537,6 +538,18 @@ class FakePorts:
             await _Pause()
 
     # ── the rest ──────────────────────────────────────────────────────────────────────────────────
+
+    async def condense(self, results: Sequence[Message], ask: AskAside) -> ViewChanged | None:
+        """A summary for each."""
+        self._step()
+        replaced: dict[str, tuple[Part, ...]] = {}
+        for message in results:
+            with suppress(LLMError, OverBudget):
+                said = await ask(LLMRequest((Message.user("sum it up"),)), within=9.0)
+                (result,) = [part for part in message.parts if isinstance(part, ToolResult)]
+                text = Text(f"[summary] {said.text}")
+                replaced[message.id] = (ToolResult(result.call_id, (text,), result.is_error),)
+        return ViewChanged(replaced=replaced, by="output") if replaced else None
 
     async def too_large(self, request: LLMRequest, *, overflow: bool) -> bool:
         """Always, or, if it `shortens`, when the provider says so."""

@@ -8,5 +8,6 @@ results    old large results of tools become pointers: the cheapest
 summary    the model says what the older part had said
 trim       the older part is left out, by rule
 native     the provider compacts by itself
+outputs    long outputs of tools that ask for it, summarised as they come
 rendering  a transcript as text, for a model to read as data
 """

@@ -10,6 +10,7 @@ from llm_client.types import Message, Part, Text, ToolResult, Transcript
 from power_loop.runtime.asking import Ask
 from power_loop.runtime.compaction.base import CompactionPlan, ContextSize, trigger_at
 from power_loop.runtime.compaction.rendering import clipped
+from power_loop.session.view import OUTPUT_META
 
 __all__ = ["ToolResultCompactor"]
 
@@ -51,7 +52,7 @@ class ToolResultCompactor(Struct, frozen=True, kw_only=True):
         return CompactionPlan(by=self.name, replaced=replaced) if replaced else None
 
     def _is_large(self, message: Message) -> bool:
-        if message.role != "tool" or (message.meta or {}).get("output") == "preserve":
+        if message.role != "tool" or (message.meta or {}).get(OUTPUT_META) == "preserve":
             return False
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         return sum(len(result.text) for result in results) > self.size_limit
