@@ -67,6 +67,23 @@ if TYPE_CHECKING:
     from power_loop.runtime.budget.limits import Budget
     from power_loop.runtime.budget.shared import SharedBudget
     from power_loop.runtime.cancellation import CancellationToken
+    from power_loop.runtime.compaction.base import (
+        CompactionPlan,
+        CompactionRefused,
+        Compactor,
+        ContextSize,
+    )
+    from power_loop.runtime.compaction.keeper import default_compactors
+    from power_loop.runtime.compaction.native import NativeCompactor
+    from power_loop.runtime.compaction.results import ToolResultCompactor
+    from power_loop.runtime.compaction.summary import DefaultCompactor
+    from power_loop.runtime.compaction.trim import TrimCompactor
+    from power_loop.runtime.memory.base import (
+        MemoryProvider,
+        MemoryScope,
+        MemorySnapshot,
+        RecallQuery,
+    )
     from power_loop.runtime.memory.fact_memory import FactMemory
     from power_loop.runtime.memory.note_memory import NoteMemory
     from power_loop.runtime.memory.policy import NotesPolicy
@@ -157,13 +174,27 @@ __all__ = [  # noqa: RUF022  grouped by use
     "SessionUsage",
     "export_session",
     "import_session",
+    # a conversation that outgrows its model
+    "CompactionPlan",
+    "CompactionRefused",
+    "Compactor",
+    "ContextSize",
+    "DefaultCompactor",
+    "NativeCompactor",
+    "ToolResultCompactor",
+    "TrimCompactor",
+    "default_compactors",
     # memory
     "FactMemory",
+    "MemoryProvider",
+    "MemoryScope",
+    "MemorySnapshot",
     "Note",
     "NoteFilter",
     "NoteMemory",
     "NoteStore",
     "NotesPolicy",
+    "RecallQuery",
     "export_memory",
     "forget_memory",
     "note_tools",
@@ -246,6 +277,23 @@ _HOME = {
     "power_loop.runtime.budget.limits": ("Budget",),
     "power_loop.runtime.budget.shared": ("SharedBudget",),
     "power_loop.runtime.cancellation": ("CancellationToken",),
+    "power_loop.runtime.compaction.base": (
+        "CompactionPlan",
+        "CompactionRefused",
+        "Compactor",
+        "ContextSize",
+    ),
+    "power_loop.runtime.compaction.keeper": ("default_compactors",),
+    "power_loop.runtime.compaction.native": ("NativeCompactor",),
+    "power_loop.runtime.compaction.results": ("ToolResultCompactor",),
+    "power_loop.runtime.compaction.summary": ("DefaultCompactor",),
+    "power_loop.runtime.compaction.trim": ("TrimCompactor",),
+    "power_loop.runtime.memory.base": (
+        "MemoryProvider",
+        "MemoryScope",
+        "MemorySnapshot",
+        "RecallQuery",
+    ),
     "power_loop.runtime.memory.fact_memory": ("FactMemory",),
     "power_loop.runtime.memory.note_memory": ("NoteMemory",),
     "power_loop.runtime.memory.policy": ("NotesPolicy",),
