@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from msgspec import Struct
@@ -16,7 +16,6 @@ from power_loop.driver.background import Background
 from power_loop.driver.below import Below
 from power_loop.driver.dispatch import Hooks
 from power_loop.driver.hub import Hub
-from power_loop.driver.memory import RunMemory
 from power_loop.driver.people import Respond
 from power_loop.driver.purse import Purse
 from power_loop.driver.stopwatch import Pauses
@@ -24,10 +23,13 @@ from power_loop.driver.tooling import Toolbox
 from power_loop.pipeline.plan import RunPlan
 from power_loop.runtime.artifacts.base import ArtifactStore
 from power_loop.runtime.cancellation import CancellationToken
-from power_loop.runtime.compaction.base import PromptKeeper
-from power_loop.runtime.compaction.outputs import OutputSummariser
 from power_loop.runtime.stores.base import Lease, Store
 from power_loop.session.machine import Session
+
+if TYPE_CHECKING:
+    from power_loop.driver.memory import RunMemory
+    from power_loop.runtime.compaction.base import PromptKeeper
+    from power_loop.runtime.compaction.outputs import OutputSummariser
 
 __all__ = ["RunContext", "RunSetup"]
 

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from threading import Lock
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
@@ -20,6 +20,7 @@ from power_loop.errors import (
     UsageError,
 )
 from power_loop.events import Stamped
+from power_loop.runtime import stores
 from power_loop.runtime.stores._memory_artifacts import MemoryArtifacts
 from power_loop.runtime.stores.base import (
     EVERY_SESSION,
@@ -43,8 +44,10 @@ from power_loop.runtime.stores.common import (
     title_of,
     tree_position,
 )
-from power_loop.runtime.stores.memory_notes import MemoryNotes
 from power_loop.runtime.stores.waiting import Waiters, Watchers, wake
+
+if TYPE_CHECKING:
+    from power_loop.runtime.stores.memory_notes import MemoryNotes
 
 __all__ = ["MemoryStore"]
 
@@ -145,16 +148,13 @@ class MemoryStore(MemoryArtifacts):
     It keeps records as they are, without encoding them; no method but `wait` ever suspends. It may
     be used from several event loops and threads at once. A lease is held until it is released:
     whoever could die holding one takes the store along.
-
-    Attributes:
-        notes: what agents remember across sessions, for as long as the process lives.
     """
 
     immediate: bool = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.notes = MemoryNotes()
+        self._notes: MemoryNotes | None = None
         self._lock = Lock()
         self._logs: dict[str, _Log] = {}
         self._waiters = Waiters()
@@ -163,6 +163,13 @@ class MemoryStore(MemoryArtifacts):
         self._generations = count(1)
         self._items = count(1)
         self._owner = f"process {os.getpid()}"
+
+    @property
+    def notes(self) -> MemoryNotes:
+        """What agents remember across sessions, for as long as the process lives."""
+        with self._lock:
+            self._notes = self._notes or stores.memory_notes.MemoryNotes()
+            return self._notes
 
     async def create(
         self,
@@ -343,7 +350,8 @@ class MemoryStore(MemoryArtifacts):
             for each in doomed:
                 del self._logs[each.id]
                 self._kept.pop(each.id, None)
-                self.notes.drop_session(each.id)
+                if self._notes is not None:
+                    self._notes.drop_session(each.id)
         for each in doomed:
             wake(self._waiters.below(each.id, None))
         return len(doomed)
