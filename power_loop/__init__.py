@@ -5,10 +5,11 @@
     events.py   everything a reader may see
     pipeline/   the loop: a script over ports, without I/O
     driver/     the ports made real: model, tools, committer, readers
-    runtime/    leaves: stores
+    runtime/    leaves: stores, budgets, compaction, memory, large outputs
     tools/      @tool, registry, the files of a workspace
     agent/      AgentLoop and its verbs
     governance/ policies, exits, goals: when a run is to stop, and what it may do
+    extensions/ skills, todo lists, pinned facts
     history/    a stored session: replayed, forked, compared, archived, accounted for
     cli/        the `power-loop` command
 

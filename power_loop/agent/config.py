@@ -144,6 +144,11 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
             if not isinstance(text, str) or not text.strip() or not is_sound(Text(text)):
                 raise UsageError(f"{name} must be a text, without NUL and lone surrogates")
         self._check_words()
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        if self.compactors is not None or self.memory is not None:
+            agent.context.check_parts(self.compactors, self.memory)
         for name in ("run_budget", "session_budget"):
             if getattr(self, name) is not None:
                 agent.spending.checked_budget(name, getattr(self, name))
@@ -152,6 +157,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         effort = cast("object", self.reasoning_effort)
         if effort is not None and (not isinstance(effort, str) or not effort.strip()):
             raise UsageError(f"reasoning_effort must be a word or None, is {effort!r}")
+        name = cast("object", self.agent_name)
+        if not isinstance(name, str) or not is_sound(Text(name)):
+            raise UsageError("agent_name must be a text, without NUL and lone surrogates")
         for name, (told, words) in _WORDS.items():
             if getattr(self, name) not in words:
                 raise UsageError(f"{name} must be {told}, is {getattr(self, name)!r}")

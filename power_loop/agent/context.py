@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from msgspec.structs import replace
 
@@ -17,23 +17,42 @@ from power_loop.agent.planning import Settings
 from power_loop.agent.sessions import Owned
 from power_loop.driver.memory import RunMemory
 from power_loop.driver.setup import RunContext
-from power_loop.errors import SummaryDrift
-from power_loop.runtime.compaction.base import PromptKeeper
+from power_loop.errors import SummaryDrift, UsageError
+from power_loop.runtime.compaction.base import Compactor, PromptKeeper
 from power_loop.runtime.compaction.keeper import Keeper, default_compactors
 from power_loop.runtime.compaction.native import NativeCompactor
 from power_loop.runtime.compaction.outputs import OutputSummariser
 from power_loop.runtime.compaction.summary import DefaultCompactor
-from power_loop.runtime.memory.base import MemoryScope
+from power_loop.runtime.memory.base import MemoryProvider, MemoryScope
 from power_loop.session.machine import Session
 from power_loop.session.view import COMPACT_NOTE
 
 if TYPE_CHECKING:
     from power_loop.agent.running import Runner
 
-__all__ = ["check_drift", "compact_at", "context_of"]
+__all__ = ["check_drift", "check_parts", "compact_at", "context_of"]
 
 _OUTPUT = 4096
 """Tokens kept free for an answer where nothing says how long it may be."""
+
+
+def check_parts(compactors: object, memory: object) -> None:
+    """Looks whether these can be what `AgentConfig` says they are.
+
+    Raises:
+        UsageError: they cannot; says which.
+    """
+    if compactors is not None and not isinstance(compactors, list | tuple):
+        raise UsageError(
+            f"compactors must be a list of compactors, is of type {type(compactors).__name__}"
+        )
+    for each in cast("Sequence[object]", compactors or ()):
+        if isinstance(each, type) or not isinstance(each, Compactor):
+            raise UsageError(
+                f"compactors must have name, limit() and compact(), which {each!r} does not"
+            )
+    if memory is not None and (isinstance(memory, type) or not isinstance(memory, MemoryProvider)):
+        raise UsageError(f"memory must have recall() and remember(), which {memory!r} does not")
 
 
 def _keeper(config: AgentConfig, llm: LLMService, counters: Counters) -> PromptKeeper | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentConfig
+from power_loop import AgentConfig, TrimCompactor
 from power_loop.errors import UsageError
 
 WRONG: list[tuple[str, Any]] = [
@@ -29,6 +29,15 @@ WRONG: list[tuple[str, Any]] = [
     ("prompt_cache", True),
     ("in_doubt", "guess"),
     ("in_doubt", None),
+    *[(name, 0) for name in ("context_window", "memory_tokens", "recall_timeout")],
+    ("memory_place", "middle"),
+    ("agent_name", "a\x00"),
+    ("agent_name", None),
+    ("compactors", TrimCompactor()),
+    ("compactors", "summary"),
+    ("compactors", [TrimCompactor]),
+    ("compactors", [object()]),
+    ("memory", object()),
 ]
 
 

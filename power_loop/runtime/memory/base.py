@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -65,6 +65,7 @@ class MemorySnapshot(Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = {}
 
 
+@runtime_checkable
 class MemoryProvider(Protocol):
     """**Protocol**: remembers across runs and sessions. Safe for use by many runs at once.
 
@@ -79,7 +80,8 @@ class MemoryProvider(Protocol):
     async def remember(self, snapshot: MemorySnapshot, ask: Ask | None) -> None:
         """Takes note of a run that ends.
 
-        Called once for each run, whatever its status. `ask` asks the run's model; it is there for
-        a run that is about to complete, and None for one that has ended in another way.
+        Called as it ends, whatever its status; once more if a message came just then and it went
+        on. `ask` asks the run's model; it is there for a run that is about to complete, and None
+        for one that has ended in another way. Wait for what is asked before returning.
         """
         ...
