@@ -211,4 +211,7 @@ def hostile_strategies(chance: Random) -> Sequence[Compactor]:
         TrimCompactor(keep_exchanges=chance.randint(1, 5)),
         _Hostile(chance),
     ]
+    if chance.random() < 0.5:
+        # As most loops have them.
+        return made[:2] if chance.random() < 0.5 else made[1:2]
     return chance.sample(made, chance.randint(0, len(made)))
