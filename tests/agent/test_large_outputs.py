@@ -78,7 +78,8 @@ async def outcome_of(
 ) -> tuple[ToolSettled, list[Stamped], Store]:
     """How one call of a tool was settled, what readers saw, and the store. It replays as it was."""
     seen: list[Stamped] = []
-    llm = Scripted(calls(("a", wanted.name, {})), says("ok"))
+    # One to be summarised has the model asked once more.
+    llm = Scripted(calls(("a", wanted.name, {})), *[says("ok")] * 2)
     with anyio.fail_after(10):
         async with AgentLoop(llm, tools=[wanted], config=config, store=store) as loop:
             loop.events.subscribe(seen.append, inline=True)
