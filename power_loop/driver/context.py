@@ -42,6 +42,7 @@ class Context:
             ask=ask,
             emit=self._emit,
             new_id=setup.new_id,
+            contain=own_cancellation,
         )
         return await own_cancellation(
             setup.keeper.compact(request, session.view, asked, overflow=overflow)

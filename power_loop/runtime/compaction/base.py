@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -128,6 +128,7 @@ class Asked(Struct, frozen=True, kw_only=True):
         ask: asks the model as a part of the run.
         emit: tells readers.
         new_id: gives ids that the session does not have.
+        contain: awaits a strategy; a cancellation of its own making is an error of it.
     """
 
     task: tuple[str, ...]
@@ -135,6 +136,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     ask: Ask
     emit: Callable[[Transient], None]
     new_id: Callable[[], str]
+    contain: Callable[[Awaitable[CompactionPlan | None]], Awaitable[CompactionPlan | None]]
 
 
 class PromptKeeper(Protocol):

@@ -26,6 +26,7 @@ from power_loop.runtime.compaction.sizing import Bound, Counters
 from power_loop.runtime.compaction.summary import DefaultCompactor
 from power_loop.runtime.compaction.trim import TrimCompactor
 from power_loop.session.records import ViewChanged
+from power_loop.session.text import repaired_text
 from power_loop.session.view import COMPACT_NOTE, changed_view
 
 __all__ = ["RECALL_TOOL", "Keeper", "default_compactors"]
@@ -199,7 +200,9 @@ class _Work:
     async def enough(self, strategy: Compactor, *, last: bool) -> bool:
         """Takes the plan of a strategy if it keeps to the contract; whether that is enough."""
         try:
-            plan = await strategy.compact(self._view, self._size, self._ask)
+            work = strategy.compact(self._view, self._size, self._ask)
+            plan = await self._asked.contain(work)
+            change = None if plan is None else self._as_change(plan)
         except (CompactionRefused, LLMError, OverBudget) as error:
             self._reject(strategy.name, f"{type(error).__name__}: {error}")
             return False
@@ -207,16 +210,15 @@ class _Work:
             logger.warning("compactor %r failed", strategy.name, exc_info=True)
             self._reject(strategy.name, f"{type(error).__name__}: {error}")
             return False
-        if plan is None:
+        if change is None:
             return False
-        change = self._as_change(plan)
         why = broken(self._view, change, self._size)
         if why is not None:
-            self._reject(plan.by, why)
+            self._reject(strategy.name, why)
             return False
         left = self._size.overhead + shrunk(self._view, change, self._size)
         if change.cut is not None and not self._fits(left, last=last):
-            self._reject(plan.by, f"the prompt would still have {left} tokens")
+            self._reject(strategy.name, f"the prompt would still have {left} tokens")
             return False
         self._take(change, left)
         return left < self._size.limit
@@ -228,8 +230,9 @@ class _Work:
         return last and (self._room is None or tokens <= self._room)
 
     def _reject(self, by: str, why: str) -> None:
-        self._rejected = f"{by}: {why}"[:_REASON_CHARACTERS]
-        self._asked.emit(CompactionRejected(by, why[:_REASON_CHARACTERS]))
+        why = repaired_text(why)[:_REASON_CHARACTERS]
+        self._rejected = f"{by}: {why}"
+        self._asked.emit(CompactionRejected(by, why))
 
     def _as_change(self, plan: CompactionPlan) -> ViewChanged:
         note = None
