@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llm_client.types import LLMRequest, LLMResponse, Message, Transcript
+from power_loop.driver.lending import Lent
 from power_loop.driver.setup import RunSetup
 from power_loop.driver.shield import own_cancellation
 from power_loop.events import Transient
@@ -36,17 +37,19 @@ class Context:
         """How the view is to shrink."""
         setup, session = self._setup, self._setup.session
         assert setup.keeper is not None
+        lent = Lent(ask)
         asked = Asked(
             task=session.task,
             model=setup.plan.model,
-            ask=ask,
+            ask=lent,
             emit=self._emit,
             new_id=setup.new_id,
             contain=own_cancellation,
         )
-        return await own_cancellation(
-            setup.keeper.compact(request, session.view, asked, overflow=overflow)
-        )
+        try:
+            return await setup.keeper.compact(request, session.view, asked, overflow=overflow)
+        finally:
+            await lent.end()
 
     def learn(self, request: LLMRequest, answer: LLMResponse | AttemptFailed) -> None:
         """Takes note of what the provider counted."""
@@ -67,7 +70,11 @@ class Context:
         self._remembered = True
         last = setup.session.last_message
         text = "" if last is None else last.text
-        await setup.memory.remember(setup.session, Completed(text), text, ask, self._emit)
+        lent = Lent(ask)
+        try:
+            await setup.memory.remember(setup.session, Completed(text), text, lent, self._emit)
+        finally:
+            await lent.end()
 
     async def remember_ending(self, outcome: Outcome, text: str) -> None:
         """Lets memory take note of a run that has ended, if it has not been asked before."""

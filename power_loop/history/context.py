@@ -57,7 +57,9 @@ class ReplayContext:
         """How the view had changed; the model is asked if it had been."""
         if self._asked("compaction"):
             await self._answered(ask)
-        change = self._script.next
+        # The end of a call that nobody had waited for is written once this is known.
+        coming = (each for each in self._script.coming() if not isinstance(each, ModelEnded))
+        change = next(coming, None)
         return change if isinstance(change, ViewChanged) else None
 
     @property

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from msgspec.structs import replace
 
-from llm_client.types import Part, Text, Thinking, Transcript
-from power_loop import AgentConfig, AgentLoop
-from power_loop.events import CompactionRejected, Stamped, ViewChanged
+from llm_client.types import LLMRequest, Message, Part, Text, Thinking, Transcript
+from power_loop import AgentConfig, AgentLoop, Budget, SharedBudget
+from power_loop.errors import UsageError
+from power_loop.events import CompactionRejected, ModelAsked, ModelEnded, Stamped, ViewChanged
 from power_loop.runtime.asking import Ask
 from power_loop.runtime.compaction.base import CompactionPlan, ContextSize
+from power_loop.runtime.memory.base import MemorySnapshot, RecallQuery
+from tests.agent.scripted import Gate, Scripted, hangs
 from tests.agent.support import check_log, events_of, opened_store
-from tests.agent.test_compaction import chatting, talk
+from tests.agent.test_compaction import WORDS, chatting, says, summaries, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -55,22 +60,22 @@ def _cut(view: Transcript, note: Any, **stamp: Any) -> CompactionPlan:
     return CompactionPlan(by="foreign", cut=view[-1].id, kept=kept, note=note, stamp=stamp)
 
 
-@pytest.mark.parametrize(
-    ("plan", "told"),
-    [
-        (lambda view: "shorten it", "'str' object has no attribute"),
-        (lambda view: _cut(view, 7), "Expected `str`, got `int`"),
-        (lambda view: _cut(view, "short", engine=5), "Expected `str`, got `int`"),
-        (lambda view: _cut(view, "short", engine="\ud800"), "no log can hold it"),
-        (lambda view: _cut(view, "short", engine="\0"), "what no provider takes"),
-        (lambda view: _cut(view, "sho\0rt"), "what no provider takes"),
-        (lambda view: _shorter(view, Text("\ud800")), "no log can hold it"),
-        (lambda view: _shorter(view, Text("\0")), "what no provider takes"),
-        (lambda view: _shorter(view, "short"), "no log can hold it"),
-        (lambda view: _shorter(view, Thinking("hm")), "parts that its role does not"),
-        (lambda view: _shorter(view, Text("s"), by="\ud800"), "no log can hold it"),
-    ],
-)
+PLANS: Sequence[tuple[Plan, str]] = [
+    (lambda view: "shorten it", "'str' object has no attribute"),
+    (lambda view: _cut(view, 7), "Expected `str`, got `int`"),
+    (lambda view: _cut(view, "short", engine=5), "Expected `str`, got `int`"),
+    (lambda view: _cut(view, "short", engine="\ud800"), "no log can hold it"),
+    (lambda view: _cut(view, "short", engine="\0"), "what no provider takes"),
+    (lambda view: _cut(view, "sho\0rt"), "what no provider takes"),
+    (lambda view: _shorter(view, Text("\ud800")), "no log can hold it"),
+    (lambda view: _shorter(view, Text("\0")), "what no provider takes"),
+    (lambda view: _shorter(view, "short"), "no log can hold it"),
+    (lambda view: _shorter(view, Thinking("hm")), "parts that its role does not"),
+    (lambda view: _shorter(view, Text("s"), by="\ud800"), "no log can hold it"),
+]
+
+
+@pytest.mark.parametrize(("plan", "told"), PLANS)
 async def test_a_plan_that_no_log_could_hold_is_not_carried_out(
     plan: Plan, told: str, tmp_path: Path
 ) -> None:
@@ -109,3 +114,123 @@ async def test_a_strategy_that_cancels_itself_has_failed_and_nothing_else() -> N
         log = await check_log(loop, session)
     assert {record.by for record in log if isinstance(record, ViewChanged)} == {"trim"}
     assert "nobody had cancelled it" in events_of(CompactionRejected, seen)[0].reason
+
+
+async def test_an_ask_that_was_kept_answers_nobody_any_more() -> None:
+    """Not even where the strategy has failed, and in no later round of the run."""
+    kept: list[Ask] = []
+    told: list[str] = []
+
+    async def work(view: Transcript, size: ContextSize, ask: Ask) -> None:
+        for old in kept:
+            with pytest.raises(UsageError) as raised:
+                await old(LLMRequest((Message.user("Still there?"),)), within=9)
+            told.append(str(raised.value))
+        kept.append(ask)
+        raise RuntimeError("no plan")
+
+    llm = chatting()
+    async with AgentLoop(llm, config=with_strategy(work)) as loop:
+        session = await talk(loop, 9)
+        log = await check_log(loop, session)
+    assert len(kept) >= 2
+    assert told
+    assert summaries(llm) == []
+    assert not [record for record in log if isinstance(record, ModelAsked) and record.purpose]
+
+
+async def test_a_call_that_a_strategy_does_not_wait_for_ends_with_it() -> None:
+    """It was made in a task that goes on: it is stopped, and told as cancelled, once."""
+    gate = Gate()
+    ended: list[BaseException] = []
+    llm = Scripted(by=lambda request: hangs(gate) if request.system == "aside" else says(WORDS))
+
+    async with anyio.create_task_group() as tasks:
+
+        async def call(ask: Ask) -> None:
+            try:
+                await ask(LLMRequest((Message.user("?"),), "aside"), within=60)
+            except Exception as error:  # noqa: BLE001  whatever the strategy is told
+                ended.append(error)
+
+        async def work(view: Transcript, size: ContextSize, ask: Ask) -> None:
+            tasks.start_soon(call, ask)
+            await gate.reached.wait()
+
+        async with AgentLoop(llm, config=with_strategy(work)) as loop:
+            with anyio.fail_after(20):
+                session = await talk(loop, 7)
+            log = await check_log(loop, session)
+    asides = [record.attempt for record in log if isinstance(record, ModelAsked) and record.purpose]
+    statuses = {r.attempt: r.status for r in log if isinstance(r, ModelEnded)}
+    assert asides
+    assert {statuses[attempt] for attempt in asides} == {"cancelled"}
+    assert [type(error) for error in ended] == [UsageError] * len(asides)
+    assert llm.under_way == 0
+
+
+async def test_a_call_that_still_waits_for_a_budget_is_not_made_later() -> None:
+    """Nothing of it is in the log, and the run's own call does not stand in line behind it."""
+    told: list[str] = []
+    shared = SharedBudget(Budget(tokens=20_000, when_short="wait"))
+    gate = Gate()
+
+    async with anyio.create_task_group() as tasks:
+
+        async def call(ask: Ask) -> None:
+            request = LLMRequest((Message.user(WORDS * 40),), max_output_tokens=100)
+            with pytest.raises(UsageError) as raised:
+                await ask(request, within=60)
+            told.append(str(raised.value))
+
+        async def work(view: Transcript, size: ContextSize, ask: Ask) -> None:
+            tasks.start_soon(call, ask)
+            await anyio.wait_all_tasks_blocked()
+
+        much = AgentConfig(max_output_tokens=15_000)
+        async with (
+            AgentLoop(Scripted(hangs(gate)), config=much, budget=shared) as other,
+            AgentLoop(chatting(), config=with_strategy(work), budget=shared) as loop,
+        ):
+            tasks.start_soon(other.send, "Hold this.")
+            await gate.reached.wait()
+            with anyio.fail_after(20):
+                session = await talk(loop, 6)
+            log = await check_log(loop, session)
+            gate.opened.set()
+    assert told
+    assert [record for record in log if isinstance(record, ViewChanged)]
+    assert not [record for record in log if isinstance(record, ModelAsked) and record.purpose]
+    assert "tenant.tokens" in shared.left
+
+
+async def test_two_calls_at_once_are_refused_before_anything_is_set_aside_for_the_second() -> None:
+    """A memory gets its one answer, and the run ends as it would."""
+    told: list[str] = []
+    gate = Gate()
+
+    class Greedy:
+        async def recall(self, query: RecallQuery) -> Sequence[Message]:
+            return ()
+
+        async def remember(self, snapshot: MemorySnapshot, ask: Ask | None) -> None:
+            assert ask is not None
+            request = LLMRequest((Message.user("What did you learn?"),), max_output_tokens=9)
+
+            async def first() -> None:
+                told.append((await ask(request, within=9)).text)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(first)
+                await gate.reached.wait()
+                with pytest.raises(UsageError, match="one call at a time"):
+                    await ask(request, within=9)
+                gate.opened.set()
+
+    llm = Scripted(says("Green tea."), replace(says("She likes tea."), gate=gate))
+    config = AgentConfig(memory=Greedy(), run_budget=Budget(tokens=100_000))
+    async with AgentLoop(llm, config=config) as loop:
+        with anyio.fail_after(20):
+            result = await loop.send("What shall I serve?")
+        await check_log(loop, result.session_id)
+    assert (result.status, told) == ("completed", ["She likes tea."])
