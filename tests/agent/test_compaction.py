@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from llm_client.errors import ContextOverflow, ServerError, UnsupportedFeature
-from llm_client.types import LLMRequest, Message, Opaque, Text, Usage, is_compaction
+from llm_client.types import LLMRequest, Message, Opaque, StopReason, Text, Usage, is_compaction
 from power_loop import AgentConfig, AgentLoop, Budget, Hooks, tool
 from power_loop.errors import SummaryDrift, UsageError
 from power_loop.events import (
@@ -168,6 +168,8 @@ async def test_k03_a_run_of_many_rounds_keeps_its_task_word_for_word() -> None:
         (lambda: says(WORDS * 40), "longer than was allowed"),
         (lambda: fails(ServerError("down")), "ServerError: down"),
         (lambda: calls(("x", "look", {})), "called a tool"),
+        (lambda: replace(says("I'm sorry."), stop_reason=StopReason.REFUSAL), "would not"),
+        (lambda: replace(says("Task: "), stop_reason=StopReason.CONTENT_FILTER), "would not"),
     ],
 )
 async def test_k05_a_summariser_that_is_no_use_is_asked_once_and_done_without(

@@ -18,6 +18,7 @@ from power_loop.events import CompactionRejected, ModelAsked, ModelEnded, Stampe
 from power_loop.runtime.asking import Ask
 from power_loop.runtime.compaction.base import CompactionPlan, ContextSize
 from power_loop.runtime.memory.base import MemorySnapshot, RecallQuery
+from power_loop.session.records import Record
 from tests.agent.scripted import Gate, Scripted, hangs
 from tests.agent.support import check_log, events_of, opened_store
 from tests.agent.test_compaction import WORDS, chatting, says, summaries, talk
@@ -143,6 +144,7 @@ async def test_a_call_that_a_strategy_does_not_wait_for_ends_with_it() -> None:
     """It was made in a task that goes on: it is stopped, and told as cancelled, once."""
     gate = Gate()
     ended: list[BaseException] = []
+    log: list[Record] = []
     llm = Scripted(by=lambda request: hangs(gate) if request.system == "aside" else says(WORDS))
 
     async with anyio.create_task_group() as tasks:
@@ -160,7 +162,7 @@ async def test_a_call_that_a_strategy_does_not_wait_for_ends_with_it() -> None:
         async with AgentLoop(llm, config=with_strategy(work)) as loop:
             with anyio.fail_after(20):
                 session = await talk(loop, 7)
-            log = await check_log(loop, session)
+            log += await check_log(loop, session)
     asides = [record.attempt for record in log if isinstance(record, ModelAsked) and record.purpose]
     statuses = {r.attempt: r.status for r in log if isinstance(r, ModelEnded)}
     assert asides
@@ -172,6 +174,7 @@ async def test_a_call_that_a_strategy_does_not_wait_for_ends_with_it() -> None:
 async def test_a_call_that_still_waits_for_a_budget_is_not_made_later() -> None:
     """Nothing of it is in the log, and the run's own call does not stand in line behind it."""
     told: list[str] = []
+    log: list[Record] = []
     shared = SharedBudget(Budget(tokens=20_000, when_short="wait"))
     gate = Gate()
 
@@ -196,7 +199,7 @@ async def test_a_call_that_still_waits_for_a_budget_is_not_made_later() -> None:
             await gate.reached.wait()
             with anyio.fail_after(20):
                 session = await talk(loop, 6)
-            log = await check_log(loop, session)
+            log += await check_log(loop, session)
             gate.opened.set()
     assert told
     assert [record for record in log if isinstance(record, ViewChanged)]
