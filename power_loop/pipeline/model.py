@@ -103,14 +103,20 @@ async def _ask(io: Ports, progress: Progress, template: LLMRequest) -> Answer | 
     if not isinstance(ready, Prepared):
         return ready
 
+    sent = ready.request
+
     async def shortened() -> Prepared | Answer | Outcome | None:
+        nonlocal sent
         if not await compacted(io, template, overflow=True):
             return None
-        return await prepared(io, progress, template)
+        shorter = await prepared(io, progress, template)
+        if isinstance(shorter, Prepared):
+            sent = shorter.request
+        return shorter
 
     answer = await ask_model(io, ready, round, shortened)
     if isinstance(answer, Answer) and io.listens(LLM_AFTER):
-        context = LlmAfter(**where(io), request=ready.request, response=answer.response)
+        context = LlmAfter(**where(io), request=sent, response=answer.response)
         result = await heard(io, LLM_AFTER, context)
         if isinstance(result, Break):
             await _append_text(io, answer)
@@ -211,7 +217,10 @@ async def _last_word(io: Ports, progress: Progress) -> Outcome | None:
     """The rounds are used up: one more answer, without tools, that says where things stand."""
     prompt = Message("user", (Text(io.plan.round_limit_prompt),), id=io.new_id())
     await append_messages(io, [prompt])
-    answer = await _ask(io, progress, replace(io.plan.template, tools=(), tool_choice="auto"))
+    template = replace(io.plan.template, tools=(), tool_choice="auto")
+    if io.compacts:
+        await compacted(io, template)
+    answer = await _ask(io, progress, template)
     if not isinstance(answer, Answer):
         return answer
     return await round_limit_reached(io, progress, await _append_text(io, answer))

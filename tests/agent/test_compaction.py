@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from llm_client.errors import ContextOverflow, ServerError, UnsupportedFeature
+from llm_client.tokens import ModelTokens
 from llm_client.types import LLMRequest, Message, Opaque, StopReason, Text, Usage, is_compaction
 from power_loop import AgentConfig, AgentLoop, Budget, Hooks, tool
 from power_loop.errors import SummaryDrift, UsageError
@@ -28,9 +29,11 @@ from power_loop.events import (
 from power_loop.hooks import (
     COMPACT_AFTER,
     COMPACT_BEFORE,
+    LLM_AFTER,
     SESSION_START,
     CompactAfter,
     CompactBefore,
+    LlmAfter,
     SessionStart,
     Skip,
 )
@@ -602,3 +605,47 @@ async def test_a_provider_that_cannot_compact_is_not_asked_to() -> None:
         log = await check_log(loop, session)
     assert {request.compact_at for request in llm.requests} == {None}
     assert {record.by for record in log if isinstance(record, ViewChanged)} == {"summary"}
+
+
+async def test_the_last_word_of_a_run_whose_rounds_are_used_up_fits_the_window() -> None:
+    """What the last tools have given may be large; some providers cut it off without a word."""
+
+    @tool
+    async def look() -> str:
+        """Looks."""
+        return WORDS * 60
+
+    llm = Scripted(by=lambda r: calls(("c", "look", {})) if r.tools else says("That is all."))
+    config = AgentConfig(context_window=2000, max_output_tokens=100)
+    async with AgentLoop(llm, tools=[look], config=config) as loop:
+        result = await loop.send("Count all ships.", max_rounds=1)
+        await check_log(loop, result.session_id)
+    assert result.final_text == "[round_limit] That is all."
+    counter = ModelTokens("scripted")
+    assert all(counter.count_request(each).tokens < 1900 for each in llm.requests)
+    assert llm.requests[-1].messages[0].text == "Count all ships."
+
+
+async def test_a_handler_hears_of_the_request_that_was_answered_not_of_the_refused_one() -> None:
+    """After an overflow, what llm.after is shown is what the model has seen."""
+    hooks = Hooks()
+    heard: list[LLMRequest] = []
+
+    @hooks.on(LLM_AFTER)
+    def hear(context: LlmAfter[Any]) -> None:
+        heard.append(context.request)
+
+    refused: list[int] = []
+
+    def by(request: LLMRequest) -> Reply:
+        if not is_summary(request) and len(request.messages) > 8 and not refused:
+            refused.append(len(request.messages))
+            return fails(ContextOverflow("too long", status=400))
+        return says(SUMMARY if is_summary(request) else WORDS)
+
+    llm = Scripted(by=by)
+    async with AgentLoop(llm, hooks=hooks) as loop:
+        await talk(loop, 5)
+    assert refused == [9]
+    assert heard[-1].messages == llm.requests[-1].messages
+    assert len(heard[-1].messages) < 9
