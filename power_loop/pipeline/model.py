@@ -145,7 +145,10 @@ async def cut_short(io: Ports, stopped: Interrupted) -> None:
             cost=io.cost(asked.model, stopped.usage) if io.limited else 0.0,
         )
         await io.commit(ended, later=True)
-        if text.strip() and not asked.purpose:
+        if asked.purpose:
+            # It was no round: one before it has ended, or one has yet to begin.
+            return
+        if text.strip():
             message = Message(
                 "assistant", (Text(text),), id=io.new_id(), meta={"interrupted": "true"}
             )

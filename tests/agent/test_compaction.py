@@ -30,10 +30,12 @@ from power_loop.hooks import (
     COMPACT_AFTER,
     COMPACT_BEFORE,
     LLM_AFTER,
+    ROUND_END,
     SESSION_START,
     CompactAfter,
     CompactBefore,
     LlmAfter,
+    RoundEnd,
     SessionStart,
     Skip,
 )
@@ -350,7 +352,14 @@ async def test_a_message_that_cannot_wait_breaks_off_a_summary() -> None:
     gate = Gate()
     waits = [True]
     llm = chatting(lambda: hangs(gate, "Task: half a summ") if waits[0] else says(SUMMARY))
-    async with AgentLoop(llm, config=SMALL) as loop:
+    hooks = Hooks()
+    rounds: list[tuple[str, int]] = []
+
+    @hooks.on(ROUND_END)
+    def ended(context: RoundEnd[Any]) -> None:
+        rounds.append((context.run_id, context.round))
+
+    async with AgentLoop(llm, config=SMALL, hooks=hooks) as loop:
         session = await talk(loop, 2)
         async with anyio.create_task_group() as tasks:
 
@@ -366,6 +375,7 @@ async def test_a_message_that_cannot_wait_breaks_off_a_summary() -> None:
         view = await loop.get_messages(session)
         assert all("half a summ" not in message.text for message in view)
         assert any(message.text == "Stop that and listen." for message in view)
+        assert len(rounds) == len(set(rounds)) >= 7, "a summary that is broken off ends no round"
         await check_log(loop, session)
     assert llm.illegal == []
 

@@ -13,7 +13,7 @@ from llm_client.types import LLMRequest, Message, Text
 from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
 from power_loop.errors import OverBudget, UsageError
 from power_loop.events import MemoryFailed, ModelAsked, ModelEnded, PrefixChanged, Recalled, Stamped
-from power_loop.hooks import MEMORY_RECALLED, MemoryRecalled, replace
+from power_loop.hooks import MEMORY_RECALLED, ROUND_END, MemoryRecalled, RoundEnd, replace
 from power_loop.runtime.asking import Ask
 from power_loop.runtime.budget.limits import Budget
 from power_loop.runtime.memory.base import MemorySnapshot, RecallQuery
@@ -326,6 +326,38 @@ async def test_a_message_that_comes_while_the_run_is_being_remembered_is_answere
             gate.opened.set()
         await check_log(loop, "s")
     assert [each.final_text for each in memory.notes] == ["Green tea.", "With milk."]
+
+
+async def test_a_message_that_cannot_wait_breaks_off_what_memory_asks_of_the_model() -> None:
+    """The round that had been answered has ended once, and what comes of the message is noted."""
+    gate = Gate()
+
+    async def note(ask: Ask | None) -> None:
+        assert ask is not None
+        await ask(LLMRequest((Message.user("What did you learn?"),)), within=60)
+
+    hooks = Hooks()
+    rounds: list[int] = []
+
+    @hooks.on(ROUND_END)
+    def ended(context: RoundEnd[Any]) -> None:
+        rounds.append(context.round)
+
+    memory = Memory(note=note)
+    llm = Scripted(says("Green tea."), hangs(gate), says("With milk."), says("She likes milk."))
+    async with AgentLoop(llm, config=AgentConfig(memory=memory), hooks=hooks) as loop:
+        await loop.store.create("s", at=0.0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(loop.send, "What shall I serve?", "s")
+            with anyio.fail_after(10):
+                await gate.reached.wait()
+            await loop.steer("s", "And with it?", mode="interrupt")
+        assert rounds == [1, 2]
+        log = await check_log(loop, "s")
+    assert [each.final_text for each in memory.notes] == ["Green tea.", "With milk."]
+    statuses = [record.status for record in log if isinstance(record, ModelEnded)]
+    assert statuses == ["ok", "cancelled", "ok", "ok"]
+    assert llm.illegal == []
 
 
 async def test_a_tool_is_told_for_whom_the_run_works() -> None:
