@@ -394,6 +394,25 @@ async def test_a_budget_that_has_nothing_left_for_a_summary_is_not_exceeded_by_o
     assert summaries(llm) == []
 
 
+async def test_a_budget_sets_nothing_aside_for_what_has_left_the_view() -> None:
+    """What the summary's own prompt was measured to have, or the last one, says nothing of it."""
+
+    def by(request: LLMRequest) -> Reply:
+        text, sent = (SUMMARY, 5_000) if is_summary(request) else (WORDS, 800)
+        return replace(says(text), usage=Usage(sent, 100))
+
+    llm = Scripted(by=by)
+    config = AgentConfig(
+        context_window=1200, max_output_tokens=100, session_budget=Budget(tokens=1_000_000)
+    )
+    async with AgentLoop(llm, config=config) as loop:
+        session = await talk(loop, 7)
+        log = await check_log(loop, session)
+    assert [record for record in log if isinstance(record, ViewChanged)]
+    asked = [r for r in log if isinstance(r, ModelAsked) and not r.purpose]
+    assert max(record.reserved - record.reserved_output for record in asked) < 1_200
+
+
 async def test_a_handler_may_forbid_a_compaction_and_hears_of_one() -> None:
     """It is asked only when the prompt is too large, and told how large it was."""
     hooks = Hooks()
