@@ -29,7 +29,9 @@ class Context:
         """Whether the view is to shrink."""
         setup = self._setup
         assert setup.keeper is not None
-        return await setup.keeper.too_large(request, setup.plan.model, overflow=overflow)
+        return await setup.keeper.too_large(
+            request, setup.plan.model, task=setup.session.task, overflow=overflow
+        )
 
     async def compact(
         self, request: LLMRequest, ask: AskAside, *, overflow: bool

@@ -281,6 +281,83 @@ async def test_a_prompt_that_is_refused_again_ends_the_run_with_the_provider_s_e
         await check_log(loop, session)
 
 
+@pytest.mark.parametrize("factor", [0.3, 4])
+async def test_a_provider_that_counts_otherwise_is_believed_and_the_view_still_shrinks(
+    factor: float,
+) -> None:
+    """What is learnt of it holds for messages that leave as well as for the prompt."""
+
+    @tool
+    async def look() -> str:
+        """Looks."""
+        return "a ship"
+
+    counter = ModelTokens("gpt-4o")
+    sent: list[float] = []
+
+    def by(request: LLMRequest) -> Reply:
+        reply = says(SUMMARY if is_summary(request) else WORDS)
+        tokens = counter.count_request(request).tokens * factor
+        if not is_summary(request):
+            sent.append(tokens)
+        return replace(reply, usage=Usage(int(tokens), 90))
+
+    class Gateway(Scripted):
+        model = "gpt-4o"
+
+    llm = Gateway(by=by)
+    promised: list[tuple[int, int]] = []
+
+    def follow(stamped: Stamped) -> None:
+        if isinstance(stamped.event, ViewChanged):
+            # Read once the next request has been made.
+            promised.append((stamped.event.after, len(sent)))
+
+    config = AgentConfig(context_window=8000, max_output_tokens=100)
+    async with AgentLoop(llm, tools=[look], config=config) as loop:
+        loop.events.subscribe(follow)
+        await talk(loop, 60 if factor > 1 else 150)
+    assert promised
+    assert max(sent) < 8000
+    off = [abs(sent[at - 1] - after) / after for after, at in promised]
+    assert max(off[len(off) // 2 :]) < 0.1, "once it has been learnt"
+
+
+async def test_what_had_to_stay_for_an_earlier_task_leaves_with_the_next_one() -> None:
+    """That nothing could be done before is no reason to send what the model cannot hold."""
+    llm = chatting()
+    async with AgentLoop(
+        llm, config=AgentConfig(context_window=1200, max_output_tokens=100)
+    ) as loop:
+        session = (await loop.send(WORDS * 12)).session_id
+        for _ in range(3):
+            await loop.send("And now?", session)
+        await check_log(loop, session)
+    counter = ModelTokens("scripted")
+    sent = [counter.count_request(each).tokens for each in llm.requests if not is_summary(each)]
+    assert sent[0] > 900, "there is nothing else to send"
+    assert all(tokens < 900 for tokens in sent[1:])
+
+
+async def test_what_one_model_has_refused_says_nothing_of_the_window_of_another() -> None:
+    """A run with a smaller model does not make those of the larger one forget."""
+
+    def by(request: LLMRequest) -> Reply:
+        if request.model == "small" and sum(len(m.text) for m in request.messages) > 2_000:
+            return fails(ContextOverflow("too long", status=400))
+        return says(SUMMARY if is_summary(request) else WORDS)
+
+    llm = Scripted(by=by)
+    async with AgentLoop(llm) as loop:
+        session = await talk(loop, 5)
+        await loop.send("Shortly?", session, model="small")
+        before = len(await log_of(loop, session))
+        await talk(loop, 8, session)
+        log = await check_log(loop, session)
+    assert [record for record in log[:before] if isinstance(record, ViewChanged)]
+    assert [record for record in log[before:] if isinstance(record, ViewChanged)] == []
+
+
 async def test_a_window_smaller_than_the_system_prompt_is_told_and_not_made_worse() -> None:
     """There is nothing to leave out; the provider has the last word."""
     llm = chatting()

@@ -107,13 +107,14 @@ class _Case:
     def faults(self) -> list[str]:
         """What does not hold."""
         keeper, request = self._keeper, self._request
-        large = _at_once(keeper.too_large(request, "m", overflow=self._overflow))
+        task = self._session.task
+        large = _at_once(keeper.too_large(request, "m", task=task, overflow=self._overflow))
         if not large:
             self._seen["not needed"] += 1
             return []
         ids = count()
         asked = Asked(
-            task=self._session.task,
+            task=task,
             model="m",
             ask=self._model,
             emit=self._events.append,

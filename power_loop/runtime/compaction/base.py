@@ -142,9 +142,12 @@ class Asked(Struct, frozen=True, kw_only=True):
 class PromptKeeper(Protocol):
     """**Protocol**: keeps the prompts of one session within its model's window."""
 
-    async def too_large(self, request: LLMRequest, model: str, *, overflow: bool) -> bool:
+    async def too_large(
+        self, request: LLMRequest, model: str, *, task: tuple[str, ...], overflow: bool
+    ) -> bool:
         """Whether the view is to be compacted before `request` is made, by `model` where it names
-        none. With `overflow` the provider has refused it as too large."""
+        none. `task` are ids of the messages that the run's task was given with. With `overflow` the
+        provider has refused it as too large."""
         ...
 
     async def compact(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -86,13 +87,13 @@ class Keeper:
         self._window_of = window_of
         self._output = output
         self._bound = Bound()
-        self._refused: int | None = None
-        self._hopeless = 0
+        self._refused: dict[str, int] = {}
+        self._hopeless: tuple[str, tuple[str, ...], int] = ("", (), 0)
         self._counted = False
 
     def _window(self, model: str) -> int | None:
         """What is known of the window, by a table or because a prompt was refused as too large."""
-        known, refused = self._window_of(model), self._refused
+        known, refused = self._window_of(model), self._refused.get(model)
         return known if refused is None else min(known or refused, refused)
 
     def _limits(self, request: LLMRequest, model: str) -> list[int]:
@@ -106,7 +107,9 @@ class Keeper:
         # Whoever wants a whole window for an answer would leave nothing to ask with.
         return wanted if window is None else min(wanted, window // 2)
 
-    async def too_large(self, request: LLMRequest, model: str, *, overflow: bool) -> bool:
+    async def too_large(
+        self, request: LLMRequest, model: str, *, task: tuple[str, ...], overflow: bool
+    ) -> bool:
         """Whether the view is to be compacted before `request` is made."""
         model = request.model or model
         if overflow:
@@ -117,7 +120,15 @@ class Keeper:
         counter = await self._counter(model)
         prompt = counter.count_request(request).tokens
         self._counted = True
-        return prompt >= min(limits) and prompt >= self._hopeless
+        return prompt >= min(limits) and prompt >= self._worth(model, task)
+
+    def _worth(self, model: str, task: tuple[str, ...]) -> int:
+        """What a prompt must have so that it is worth another try, after one that was in vain.
+
+        What had to stay for an earlier task may leave now; another model has another window.
+        """
+        of_model, of_task, tokens = self._hopeless
+        return tokens if (of_model, of_task) == (model, task) else 0
 
     def learn(self, request: LLMRequest, model: str, usage: Usage) -> None:
         """Takes note of what a provider counted, if it is counted here at all."""
@@ -136,7 +147,8 @@ class Keeper:
             if await work.enough(strategy, last=strategy is self._strategies[-1]):
                 break
         change = work.result()
-        self._hopeless = 0 if change is not None else int(size.prompt * _WORTH_ANOTHER_TRY)
+        tokens = 0 if change is not None else int(size.prompt * _WORTH_ANOTHER_TRY)
+        self._hopeless = model, asked.task, tokens
         if change is None:
             asked.emit(CompactionFailed(work.why()))
         return change
@@ -158,15 +170,16 @@ class Keeper:
         *,
         overflow: bool,
     ) -> ContextSize:
-        prompt = counter.count_request(request).tokens
-        model = request.model or asked.model
+        whole = counter.count_request(request)
+        prompt, model = whole.tokens, request.model or asked.model
         if overflow:
-            self._refused = min(prompt, self._refused or prompt)
+            self._refused[model] = min(prompt, self._refused.get(model, prompt))
         limits = [*self._limits(request, model), prompt]
         window = self._window(model)
         if window is not None:
             limits.append(window - self._reserved(request, window))
-        messages = sum(map(counter.count_message, view))
+        count = partial(counter.count_message, within=whole)
+        messages = sum(map(count, view))
         return ContextSize(
             window=window,
             reserved_output=self._reserved(request, window),
@@ -177,7 +190,7 @@ class Keeper:
             task=asked.task,
             model=model,
             recallable=any(tool.name == RECALL_TOOL for tool in request.tools),
-            count=counter.count_message,
+            count=count,
         )
 
 
