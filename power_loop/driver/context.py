@@ -78,8 +78,8 @@ class Context:
         finally:
             await lent.end()
 
-    async def remember_ending(self, outcome: Outcome, text: str) -> None:
-        """Lets memory take note of a run that has ended, if it has not been asked before."""
-        setup = self._setup
-        if setup.memory is not None and not self._remembered:
-            await setup.memory.remember(setup.session, outcome, text, None, self._emit)
+    async def remember_ending(self, outcome: Outcome, text: str, within: float) -> None:
+        """Lets memory take note of a run that has ended, unless it has of this very ending."""
+        memory, session = self._setup.memory, self._setup.session
+        if memory is not None and not (self._remembered and isinstance(outcome, Completed)):
+            await memory.remember(session, outcome, text, None, self._emit, within)
