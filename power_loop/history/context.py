@@ -60,7 +60,8 @@ class ReplayContext:
         # The end of a call that nobody had waited for is written once this is known.
         coming = (each for each in self._script.coming() if not isinstance(each, ModelEnded))
         change = next(coming, None)
-        return change if isinstance(change, ViewChanged) else None
+        # What leaves because a provider had refused it is no strategy's work.
+        return change if isinstance(change, ViewChanged) and change.by else None
 
     @property
     def recalls(self) -> bool:

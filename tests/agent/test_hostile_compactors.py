@@ -11,6 +11,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
+from llm_client.errors import ContextOverflow
 from llm_client.types import LLMRequest, Message, Part, Text, Thinking, Transcript
 from power_loop import AgentConfig, AgentLoop, Budget, SharedBudget
 from power_loop.errors import UsageError
@@ -19,7 +20,7 @@ from power_loop.runtime.asking import Ask
 from power_loop.runtime.compaction.base import CompactionPlan, ContextSize
 from power_loop.runtime.memory.base import MemorySnapshot, RecallQuery
 from power_loop.session.records import Record
-from tests.agent.scripted import Gate, Scripted, hangs
+from tests.agent.scripted import Gate, Reply, Scripted, fails, hangs
 from tests.agent.support import check_log, events_of, opened_store
 from tests.agent.test_compaction import WORDS, chatting, says, summaries, talk
 
@@ -73,6 +74,7 @@ PLANS: Sequence[tuple[Plan, str]] = [
     (lambda view: _shorter(view, "short"), "no log can hold it"),
     (lambda view: _shorter(view, Thinking("hm")), "parts that its role does not"),
     (lambda view: _shorter(view, Text("s"), by="\ud800"), "no log can hold it"),
+    (lambda view: _shorter(view, Text("s"), by=""), "which strategy"),
 ]
 
 
@@ -115,6 +117,27 @@ async def test_a_strategy_that_cancels_itself_has_failed_and_nothing_else() -> N
         log = await check_log(loop, session)
     assert {record.by for record in log if isinstance(record, ViewChanged)} == {"trim"}
     assert "nobody had cancelled it" in events_of(CompactionRejected, seen)[0].reason
+
+
+async def test_a_refused_prompt_for_which_a_strategy_asks_in_vain_is_replayed_as_it_was() -> None:
+    """What leaves the view afterwards had left it because the provider refused it."""
+
+    async def work(view: Transcript, size: ContextSize, ask: Ask) -> None:
+        await ask(LLMRequest((Message.user("What now?"),), "aside"), within=9)
+
+    def by(request: LLMRequest) -> Reply:
+        huge = any(len(message.text) > 5_000 for message in request.messages)
+        return fails(ContextOverflow("too long", status=400)) if huge else says("fine")
+
+    config = replace(with_strategy(work), system_prompt=WORDS * 20)
+    async with AgentLoop(Scripted(by=by), config=config) as loop:
+        session = (await loop.send("Hello.")).session_id
+        with pytest.raises(ContextOverflow):
+            await loop.send(WORDS * 40, session)
+        log = await check_log(loop, session)
+    assert [record.by for record in log if isinstance(record, ViewChanged)] == [""]
+    purposes = [record.purpose for record in log if isinstance(record, ModelAsked)]
+    assert purposes[-2:] == ["", "compaction"]
 
 
 async def test_an_ask_that_was_kept_answers_nobody_any_more() -> None:

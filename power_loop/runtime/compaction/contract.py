@@ -44,6 +44,8 @@ def broken(view: Sequence[Message], change: ViewChanged, size: ContextSize) -> s
 
 def _form_fault(change: ViewChanged) -> str | None:
     """Strategies are foreign code: what a log could not hold would cost its session all of it."""
+    if not change.by:
+        return "it does not say which strategy it is of"
     try:
         json.decode(json.encode(change), type=ViewChanged)
     except (MsgspecError, TypeError, ValueError) as error:
