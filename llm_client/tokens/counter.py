@@ -93,9 +93,12 @@ class ModelTokens:
         exact = self._family.own_vocabulary
         return self._corrected(TokenEstimate(self._text(text), exact)).tokens
 
-    def count_message(self, message: Message) -> int:
-        """Tokens of `message`, with what surrounds it on its way to the model."""
-        return self._corrected(self._messages.message(message)).tokens
+    def count_message(self, message: Message, *, within: TokenEstimate | None = None) -> int:
+        """Tokens of `message`, with what surrounds it on its way to the model. As a part of a
+        prompt that was counted as `within`, it is corrected wherever that is."""
+        raw = self._messages.message(message)
+        exact = raw.exact and (within is None or within.exact)
+        return self._corrected(TokenEstimate(raw.tokens, exact)).tokens
 
     def count_request(self, request: LLMRequest) -> TokenEstimate:
         """Tokens of the whole prompt. `exact` if it is plain text for a model whose maker has

@@ -76,13 +76,14 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         memory_place: what was recalled stands after the conversation ("tail"), so that prompt
             caches know its beginning from run to run, or before it ("front").
         recall_timeout: seconds for a recall; the run goes on without it.
-        remember_timeout: seconds for taking note of a run.
+        remember_timeout: seconds for taking note of a run that completes.
         agent_name: the agent that memories belong to.
         in_doubt: what becomes of a call that was running when its process died, if its tool is not
             idempotent and cannot say how it went: the model is told that the outcome is unknown
             ("tell"), or `resume` asks for a decision ("ask").
         lease_seconds: how long the session stays locked after the host of a run has died.
-        hook_grace: seconds that session.end handlers have in all.
+        hook_grace: seconds that session.end handlers have in all, and a memory for taking note of
+            a run that has ended without an answer.
         shutdown_grace: seconds that running runs have to end when the loop is closed.
         cached_sessions: folded sessions kept in memory between runs.
         round_limit_prompt: what the model is told when its rounds are used up.

@@ -11,7 +11,7 @@ from llm_client.types import Audio, File, Image, Message, Part, Text, ToolCall, 
 from power_loop.errors import ToolError
 from power_loop.runtime.compaction.keeper import RECALL_TOOL
 from power_loop.runtime.stores.base import Store
-from power_loop.session.records import MessageAppended, RunOpened, ToolSettled, ViewChanged
+from power_loop.session.records import MessageAppended, Rewound, RunOpened, ToolSettled, ViewChanged
 from power_loop.tools.base import Tool
 from power_loop.tools.context import ToolContext
 from power_loop.tools.json_tool import JsonSchemaTool
@@ -78,25 +78,45 @@ class _Said(Struct, frozen=True):
 
 
 async def _said(store: Store, session_id: str) -> tuple[list[_Said], int]:
-    """All that was said in a session, and how much of it has left the view."""
+    """All that was said in a session, and how much of it has left the view. What stands behind the
+    place that a rewind went back to is no part of it: somebody wanted it gone."""
     said: list[_Said] = []
-    gone, after = 0, 0
+    cuts: list[tuple[int, str]] = []
+    rewinds: list[tuple[int, int]] = []
+    last = 0
     while True:
-        page = await store.read(session_id, after, _READ_AT_A_TIME)
+        page = await store.read(session_id, last, _READ_AT_A_TIME)
         for stamped in page:
+            last = stamped.seq
             match stamped.event:
                 case RunOpened(input=given):
-                    said += [_Said(stamped.seq, message) for message in given]
+                    said += [_Said(last, message) for message in given]
                 case MessageAppended(message=message) | ToolSettled(message=message):
-                    said.append(_Said(stamped.seq, message))
+                    said.append(_Said(last, message))
                 case ViewChanged(cut=str(cut)):
-                    cuts = (at for at, each in enumerate(said) if each.message.id == cut)
-                    gone = next(cuts, gone)
+                    cuts.append((last, cut))
+                case Rewound(at=at):
+                    rewinds.append((last, at))
                 case _:
                     pass
         if len(page) < _READ_AT_A_TIME:
-            return said, gone
-        after = page[-1].seq
+            break
+    spans = _not_rewound(rewinds, last)
+    said = [each for each in said if any(each.number in span for span in spans)]
+    places = {each.message.id: at for at, each in enumerate(said)}
+    newest = [cut for number, cut in cuts if any(number in span for span in spans)][-1:]
+    return said, places.get(newest[0], 0) if newest else 0
+
+
+def _not_rewound(rewinds: Sequence[tuple[int, int]], last: int) -> list[range]:
+    """The numbers of records that lead to the view as it is, of `last` records. Rewinds are given
+    by their own number and that of the record which they go back to."""
+    spans: list[range] = []
+    for number, at in reversed(rewinds):
+        if number <= last:
+            spans.append(range(number, last + 1))
+            last = at
+    return [*spans, range(last + 1)]
 
 
 def _page(said: Sequence[_Said], start: int, search: str) -> str:

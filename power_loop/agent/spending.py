@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 import llm_client
 from llm_client.errors import ConfigError
 from llm_client.pricing import PriceBook
-from llm_client.types import LLMRequest, Usage
+from llm_client.types import LLMRequest, Message, Transcript, Usage
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.counting import Counters
 from power_loop.errors import UsageError
@@ -172,7 +173,7 @@ class RunPurse:
         self._answer = answer
         self._counters = counters
         self._asked: dict[str, tuple[LLMRequest, Hold]] = {}
-        self._measured: tuple[int, int] = (0, 0)
+        self._measured: tuple[Sequence[Message], int] = ((), 0)
         limited = {name for account in meter.chain for name in account.limits}
         self._counts = not limited.isdisjoint(_OF_TOKENS)
 
@@ -203,12 +204,13 @@ class RunPurse:
         return Grant(bounded, found.tokens, found.output or 0, found.cost, told)
 
     async def _count(self, request: LLMRequest) -> int:
-        """Tokens of a request: as counted, and no fewer than a shorter one was measured to have."""
+        """Tokens of a request: as counted, and no fewer than the one was measured to have that it
+        continues."""
         counter = self._counters.of(request.model or self._model)
         await counter.load()
         messages, measured = self._measured
         counted = counter.count_request(request).tokens
-        return max(counted, measured) if len(request.messages) >= messages else counted
+        return max(counted, measured) if _grew(messages, request.messages) else counted
 
     def settle(self, attempt: str, usage: Usage, cost: float) -> None:
         """Charges what a call has come to."""
@@ -228,7 +230,7 @@ class RunPurse:
         )
         if sent and self._counts:
             self._counters.of(request.model or self._model).learn(request, usage)
-            self._measured = len(request.messages), sent
+            self._measured = request.messages, sent
 
     def cost(self, model: str, usage: Usage) -> float:
         """What tokens of a model cost in US dollars; 0 where there is no price list."""
@@ -246,6 +248,14 @@ class RunPurse:
         for _, hold in self._asked.values():
             hold.settle()
         self._asked.clear()
+
+
+def _grew(old: Sequence[Message], new: Sequence[Message]) -> bool:
+    """Whether all that was said in an earlier request is said in a new one, at the same place."""
+    if isinstance(old, Transcript) and isinstance(new, Transcript):
+        same = old.backing is new.backing and old.start == new.start
+        return same and old.stop <= new.stop and len(old) <= len(new)
+    return len(old) <= len(new) and all(map(operator.is_, old, new))
 
 
 def time_limits(meter: Meter) -> Mapping[str, float]:

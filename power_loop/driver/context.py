@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from llm_client.types import LLMRequest, LLMResponse, Message, Transcript
+from power_loop.driver.lending import Lent
 from power_loop.driver.setup import RunSetup
 from power_loop.driver.shield import own_cancellation
 from power_loop.events import Transient
@@ -40,7 +41,9 @@ class Context:
         """Whether the view is to shrink."""
         setup = self._setup
         assert setup.context.keeper is not None
-        return await setup.context.keeper.too_large(request, setup.plan.model, overflow=overflow)
+        return await setup.context.keeper.too_large(
+            request, setup.plan.model, task=setup.session.task, overflow=overflow
+        )
 
     async def compact(
         self, request: LLMRequest, ask: AskAside, *, overflow: bool
@@ -48,16 +51,21 @@ class Context:
         """How the view is to shrink."""
         setup, session = self._setup, self._setup.session
         assert setup.context.keeper is not None
+        lent = Lent(ask)
         asked = Asked(
             task=session.task,
             model=setup.plan.model,
-            ask=ask,
+            ask=lent,
             emit=self._emit,
             new_id=setup.new_id,
+            contain=own_cancellation,
         )
-        return await own_cancellation(
-            setup.context.keeper.compact(request, session.view, asked, overflow=overflow)
-        )
+        try:
+            return await setup.context.keeper.compact(
+                request, session.view, asked, overflow=overflow
+            )
+        finally:
+            await lent.end()
 
     def learn(self, request: LLMRequest, answer: LLMResponse | AttemptFailed) -> None:
         """Takes note of what the provider counted."""
@@ -78,10 +86,16 @@ class Context:
         self._remembered = True
         last = setup.session.last_message
         text = "" if last is None else last.text
-        await setup.context.memory.remember(setup.session, Completed(text), text, ask, self._emit)
+        lent = Lent(ask)
+        try:
+            await setup.context.memory.remember(
+                setup.session, Completed(text), text, lent, self._emit
+            )
+        finally:
+            await lent.end()
 
-    async def remember_ending(self, outcome: Outcome, text: str) -> None:
-        """Lets memory take note of a run that has ended, if it has not been asked before."""
-        setup = self._setup
-        if setup.context.memory is not None and not self._remembered:
-            await setup.context.memory.remember(setup.session, outcome, text, None, self._emit)
+    async def remember_ending(self, outcome: Outcome, text: str, within: float) -> None:
+        """Lets memory take note of a run that has ended, unless it has of this very ending."""
+        memory, session = self._setup.context.memory, self._setup.session
+        if memory is not None and not (self._remembered and isinstance(outcome, Completed)):
+            await memory.remember(session, outcome, text, None, self._emit, within)

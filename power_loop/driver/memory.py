@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 
 import llm_client
 from llm_client.types import Message, Text
@@ -22,7 +23,11 @@ from power_loop.runtime.memory.base import (
 )
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Outcome, status_of
-from power_loop.session.text import repaired_strings, repaired_text
+from power_loop.session.text import is_sound_message, repaired_strings, repaired_text
+from power_loop.session.view import COMPACT_NOTE
+
+if TYPE_CHECKING:
+    from llm_client.tokens import ModelTokens
 
 __all__ = ["MemoryUnusable", "RunMemory"]
 
@@ -30,6 +35,7 @@ _ANY_MODEL = ""
 """Counted by its characters: a vocabulary takes longer to load than a recall may take."""
 _CHARACTERS_PER_TOKEN = 4
 _LEAST_TOKENS = 16
+_CUT = " […]"
 
 
 _T = TypeVar("_T")
@@ -62,7 +68,7 @@ class RunMemory(Struct, frozen=True, kw_only=True):
         self, session: Session, emit: Callable[[Transient], None]
     ) -> tuple[Message, ...]:
         """What is brought up for the run; nothing if that fails, which readers are told."""
-        said = [m for m in session.view if m.role == "user"]
+        said = [m for m in session.view if m.role == "user" and m.name != COMPACT_NOTE]
         query = RecallQuery(
             scope=self.scope,
             text=said[-1].text if said else "",
@@ -82,8 +88,10 @@ class RunMemory(Struct, frozen=True, kw_only=True):
         text: str,
         ask: Ask | None,
         emit: Callable[[Transient], None],
+        within: float | None = None,
     ) -> None:
-        """Lets the provider take note of a run that ends; `text` is the model's last."""
+        """Lets the provider take note of a run that ends; `text` is the model's last. It has
+        `within` seconds, if that is less than it has anyway."""
 
         async def note() -> None:
             snapshot = MemorySnapshot(
@@ -97,7 +105,8 @@ class RunMemory(Struct, frozen=True, kw_only=True):
             )
             await self.provider.remember(snapshot, ask)
 
-        await self._softly("remember", self.remember_seconds, note, emit)
+        seconds = self.remember_seconds if within is None else min(within, self.remember_seconds)
+        await self._softly("remember", seconds, note, emit)
 
     async def _softly(
         self,
@@ -136,17 +145,24 @@ def _usable(found: object, tokens: int) -> tuple[Message, ...]:
             raise MemoryUnusable("recall gives messages of role user or system only")
         if not all(isinstance(part, Text) for part in message.parts) or not message.text.strip():
             raise MemoryUnusable("recall gives messages of text only")
-        fitting = _within(message, tokens)
+        fitting = _within(message, tokens, counter)
         tokens -= counter.count_message(fitting)
         kept.append(fitting)
     return tuple(kept)
 
 
-def _within(message: Message, tokens: int) -> Message:
+def _within(message: Message, tokens: int, counter: ModelTokens) -> Message:
     """`message`, with the end of its text left out if it is beyond `tokens`."""
-    text, most = repaired_text(message.text), tokens * _CHARACTERS_PER_TOKEN
-    if len(text) > most:
-        text = f"{text[:most]} […]"
-    elif message.parts == (Text(text),):
-        return message
-    return Message(message.role, (Text(text),), id=message.id, name=message.name)
+    whole = repaired_text(message.text)
+    most = tokens * _CHARACTERS_PER_TOKEN
+    if len(whole) <= most and len(message.parts) == 1 and is_sound_message(message):
+        fitting = message
+    else:
+        text = whole if len(whole) <= most else whole[:most] + _CUT
+        fitting = Message(message.role, (Text(text),), id=message.id, name=message.name)
+        fitting = repaired_strings(fitting)
+    # Of some scripts a character is a token, or more.
+    while (has := counter.count_message(fitting)) > tokens and most > 1:
+        most = min(most - 1, most * tokens // has)
+        fitting = replace(fitting, parts=(Text(whole[:most] + _CUT),))
+    return fitting

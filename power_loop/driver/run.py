@@ -291,8 +291,10 @@ class Run:
         memory, session = self._setup.context.memory, self._setup.session
         if memory is None:
             return
-        self._patience.ends_in(memory.remember_seconds + LAST_MOMENT)
-        await self.ports.context.remember_ending(outcome, final_text(session))
+        # Whoever waits for a run that has ended otherwise may have cancelled it.
+        grace = self._setup.hook_grace
+        self._patience.ends_in(grace + LAST_MOMENT)
+        await self.ports.context.remember_ending(outcome, final_text(session), grace)
         self._patience.ends_in(None)
 
 

@@ -63,8 +63,11 @@ class ReplayContext:
         """How the view had changed; the model is asked if it had been."""
         if self._asked("compaction"):
             await self._answered(ask)
-        change = self._script.next
-        return change if isinstance(change, ViewChanged) else None
+        # The end of a call that nobody had waited for is written once this is known.
+        coming = (each for each in self._script.coming() if not isinstance(each, ModelEnded))
+        change = next(coming, None)
+        # What leaves because a provider had refused it is no strategy's work.
+        return change if isinstance(change, ViewChanged) and change.by else None
 
     async def condense(self, results: Sequence[Message], ask: AskAside) -> ViewChanged | None:
         """What had come to stand in place of long results."""

@@ -107,14 +107,20 @@ async def _ask(io: Ports, progress: Progress, template: LLMRequest) -> Answer | 
     if not isinstance(ready, Prepared):
         return ready
 
+    sent = ready.request
+
     async def shortened() -> Prepared | Answer | Outcome | None:
+        nonlocal sent
         if not await compacted(io, template, overflow=True):
             return None
-        return await prepared(io, progress, template)
+        shorter = await prepared(io, progress, template)
+        if isinstance(shorter, Prepared):
+            sent = shorter.request
+        return shorter
 
     answer = await ask_model(io, ready, round, shortened)
     if isinstance(answer, Answer) and io.listens(LLM_AFTER):
-        context = LlmAfter(**where(io), request=ready.request, response=answer.response)
+        context = LlmAfter(**where(io), request=sent, response=answer.response)
         result = await heard(io, LLM_AFTER, context)
         if isinstance(result, Break):
             await _append_text(io, answer)
@@ -143,7 +149,10 @@ async def cut_short(io: Ports, stopped: Interrupted) -> None:
             cost=io.cost(asked.model, stopped.usage) if io.limited else 0.0,
         )
         await io.commit(ended, later=True)
-        if text.strip() and not asked.purpose:
+        if asked.purpose:
+            # It was no round: one before it has ended, or one has yet to begin.
+            return
+        if text.strip():
             message = Message(
                 "assistant", (Text(text),), id=io.new_id(), meta={"interrupted": "true"}
             )
@@ -215,7 +224,10 @@ async def _last_word(io: Ports, progress: Progress) -> Outcome | None:
     """The rounds are used up: one more answer, without tools, that says where things stand."""
     prompt = Message("user", (Text(io.plan.round_limit_prompt),), id=io.new_id())
     await append_messages(io, [prompt])
-    answer = await _ask(io, progress, replace(io.plan.template, tools=(), tool_choice="auto"))
+    template = replace(io.plan.template, tools=(), tool_choice="auto")
+    if io.compacts:
+        await compacted(io, template)
+    answer = await _ask(io, progress, template)
     if not isinstance(answer, Answer):
         return answer
     return await round_limit_reached(io, progress, await _append_text(io, answer))

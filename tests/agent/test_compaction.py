@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from llm_client.errors import ContextOverflow, ServerError, UnsupportedFeature
-from llm_client.types import LLMRequest, Message, Opaque, Text, Usage, is_compaction
+from llm_client.tokens import ModelTokens
+from llm_client.types import LLMRequest, Message, Opaque, StopReason, Text, Usage, is_compaction
 from power_loop import AgentConfig, AgentLoop, Budget, Hooks, tool
 from power_loop.errors import SummaryDrift, UsageError
 from power_loop.events import (
@@ -28,9 +29,13 @@ from power_loop.events import (
 from power_loop.hooks import (
     COMPACT_AFTER,
     COMPACT_BEFORE,
+    LLM_AFTER,
+    ROUND_END,
     SESSION_START,
     CompactAfter,
     CompactBefore,
+    LlmAfter,
+    RoundEnd,
     SessionStart,
     Skip,
 )
@@ -168,6 +173,8 @@ async def test_k03_a_run_of_many_rounds_keeps_its_task_word_for_word() -> None:
         (lambda: says(WORDS * 40), "longer than was allowed"),
         (lambda: fails(ServerError("down")), "ServerError: down"),
         (lambda: calls(("x", "look", {})), "called a tool"),
+        (lambda: replace(says("I'm sorry."), stop_reason=StopReason.REFUSAL), "would not"),
+        (lambda: replace(says("Task: "), stop_reason=StopReason.CONTENT_FILTER), "would not"),
     ],
 )
 async def test_k05_a_summariser_that_is_no_use_is_asked_once_and_done_without(
@@ -274,6 +281,83 @@ async def test_a_prompt_that_is_refused_again_ends_the_run_with_the_provider_s_e
         await check_log(loop, session)
 
 
+@pytest.mark.parametrize("factor", [0.3, 4])
+async def test_a_provider_that_counts_otherwise_is_believed_and_the_view_still_shrinks(
+    factor: float,
+) -> None:
+    """What is learnt of it holds for messages that leave as well as for the prompt."""
+
+    @tool
+    async def look() -> str:
+        """Looks."""
+        return "a ship"
+
+    counter = ModelTokens("gpt-4o")
+    sent: list[float] = []
+
+    def by(request: LLMRequest) -> Reply:
+        reply = says(SUMMARY if is_summary(request) else WORDS)
+        tokens = counter.count_request(request).tokens * factor
+        if not is_summary(request):
+            sent.append(tokens)
+        return replace(reply, usage=Usage(int(tokens), 90))
+
+    class Gateway(Scripted):
+        model = "gpt-4o"
+
+    llm = Gateway(by=by)
+    promised: list[tuple[int, int]] = []
+
+    def follow(stamped: Stamped) -> None:
+        if isinstance(stamped.event, ViewChanged):
+            # Read once the next request has been made.
+            promised.append((stamped.event.after, len(sent)))
+
+    config = AgentConfig(context_window=8000, max_output_tokens=100)
+    async with AgentLoop(llm, tools=[look], config=config) as loop:
+        loop.events.subscribe(follow)
+        await talk(loop, 60 if factor > 1 else 150)
+    assert promised
+    assert max(sent) < 8000
+    off = [abs(sent[at - 1] - after) / after for after, at in promised]
+    assert max(off[len(off) // 2 :]) < 0.1, "once it has been learnt"
+
+
+async def test_what_had_to_stay_for_an_earlier_task_leaves_with_the_next_one() -> None:
+    """That nothing could be done before is no reason to send what the model cannot hold."""
+    llm = chatting()
+    async with AgentLoop(
+        llm, config=AgentConfig(context_window=1200, max_output_tokens=100)
+    ) as loop:
+        session = (await loop.send(WORDS * 12)).session_id
+        for _ in range(3):
+            await loop.send("And now?", session)
+        await check_log(loop, session)
+    counter = ModelTokens("scripted")
+    sent = [counter.count_request(each).tokens for each in llm.requests if not is_summary(each)]
+    assert sent[0] > 900, "there is nothing else to send"
+    assert all(tokens < 900 for tokens in sent[1:])
+
+
+async def test_what_one_model_has_refused_says_nothing_of_the_window_of_another() -> None:
+    """A run with a smaller model does not make those of the larger one forget."""
+
+    def by(request: LLMRequest) -> Reply:
+        if request.model == "small" and sum(len(m.text) for m in request.messages) > 2_000:
+            return fails(ContextOverflow("too long", status=400))
+        return says(SUMMARY if is_summary(request) else WORDS)
+
+    llm = Scripted(by=by)
+    async with AgentLoop(llm) as loop:
+        session = await talk(loop, 5)
+        await loop.send("Shortly?", session, model="small")
+        before = len(await log_of(loop, session))
+        await talk(loop, 8, session)
+        log = await check_log(loop, session)
+    assert [record for record in log[:before] if isinstance(record, ViewChanged)]
+    assert [record for record in log[before:] if isinstance(record, ViewChanged)] == []
+
+
 async def test_a_window_smaller_than_the_system_prompt_is_told_and_not_made_worse() -> None:
     """There is nothing to leave out; the provider has the last word."""
     llm = chatting()
@@ -345,7 +429,14 @@ async def test_a_message_that_cannot_wait_breaks_off_a_summary() -> None:
     gate = Gate()
     waits = [True]
     llm = chatting(lambda: hangs(gate, "Task: half a summ") if waits[0] else says(SUMMARY))
-    async with AgentLoop(llm, config=SMALL) as loop:
+    hooks = Hooks()
+    rounds: list[tuple[str, int]] = []
+
+    @hooks.on(ROUND_END)
+    def ended(context: RoundEnd[Any]) -> None:
+        rounds.append((context.run_id, context.round))
+
+    async with AgentLoop(llm, config=SMALL, hooks=hooks) as loop:
         session = await talk(loop, 2)
         async with anyio.create_task_group() as tasks:
 
@@ -361,6 +452,7 @@ async def test_a_message_that_cannot_wait_breaks_off_a_summary() -> None:
         view = await loop.get_messages(session)
         assert all("half a summ" not in message.text for message in view)
         assert any(message.text == "Stop that and listen." for message in view)
+        assert {round for _, round in rounds} == {1}, "a summary that is broken off ends none"
         await check_log(loop, session)
     assert llm.illegal == []
 
@@ -377,6 +469,25 @@ async def test_a_budget_that_has_nothing_left_for_a_summary_is_not_exceeded_by_o
         log = await check_log(loop, session)
     assert [record.by for record in log if isinstance(record, ViewChanged)] == ["trim"]
     assert summaries(llm) == []
+
+
+async def test_a_budget_sets_nothing_aside_for_what_has_left_the_view() -> None:
+    """What the summary's own prompt was measured to have, or the last one, says nothing of it."""
+
+    def by(request: LLMRequest) -> Reply:
+        text, sent = (SUMMARY, 5_000) if is_summary(request) else (WORDS, 800)
+        return replace(says(text), usage=Usage(sent, 100))
+
+    llm = Scripted(by=by)
+    config = AgentConfig(
+        context_window=1200, max_output_tokens=100, session_budget=Budget(tokens=1_000_000)
+    )
+    async with AgentLoop(llm, config=config) as loop:
+        session = await talk(loop, 7)
+        log = await check_log(loop, session)
+    assert [record for record in log if isinstance(record, ViewChanged)]
+    asked = [r for r in log if isinstance(r, ModelAsked) and not r.purpose]
+    assert max(record.reserved - record.reserved_output for record in asked) < 1_200
 
 
 async def test_a_handler_may_forbid_a_compaction_and_hears_of_one() -> None:
@@ -600,3 +711,47 @@ async def test_a_provider_that_cannot_compact_is_not_asked_to() -> None:
         log = await check_log(loop, session)
     assert {request.compact_at for request in llm.requests} == {None}
     assert {record.by for record in log if isinstance(record, ViewChanged)} == {"summary"}
+
+
+async def test_the_last_word_of_a_run_whose_rounds_are_used_up_fits_the_window() -> None:
+    """What the last tools have given may be large; some providers cut it off without a word."""
+
+    @tool
+    async def look() -> str:
+        """Looks."""
+        return WORDS * 60
+
+    llm = Scripted(by=lambda r: calls(("c", "look", {})) if r.tools else says("That is all."))
+    config = AgentConfig(context_window=2000, max_output_tokens=100)
+    async with AgentLoop(llm, tools=[look], config=config) as loop:
+        result = await loop.send("Count all ships.", max_rounds=1)
+        await check_log(loop, result.session_id)
+    assert result.final_text == "[round_limit] That is all."
+    counter = ModelTokens("scripted")
+    assert all(counter.count_request(each).tokens < 1900 for each in llm.requests)
+    assert llm.requests[-1].messages[0].text == "Count all ships."
+
+
+async def test_a_handler_hears_of_the_request_that_was_answered_not_of_the_refused_one() -> None:
+    """After an overflow, what llm.after is shown is what the model has seen."""
+    hooks = Hooks()
+    heard: list[LLMRequest] = []
+
+    @hooks.on(LLM_AFTER)
+    def hear(context: LlmAfter[Any]) -> None:
+        heard.append(context.request)
+
+    refused: list[int] = []
+
+    def by(request: LLMRequest) -> Reply:
+        if not is_summary(request) and len(request.messages) > 8 and not refused:
+            refused.append(len(request.messages))
+            return fails(ContextOverflow("too long", status=400))
+        return says(SUMMARY if is_summary(request) else WORDS)
+
+    llm = Scripted(by=by)
+    async with AgentLoop(llm, hooks=hooks) as loop:
+        await talk(loop, 5)
+    assert refused == [9]
+    assert heard[-1].messages == llm.requests[-1].messages
+    assert len(heard[-1].messages) < 9

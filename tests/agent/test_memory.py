@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 from llm_client.errors import ServerError
+from llm_client.tokens import ModelTokens
 from llm_client.types import LLMRequest, Message, Text
 from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
 from power_loop.errors import OverBudget, UsageError
 from power_loop.events import MemoryFailed, ModelAsked, ModelEnded, PrefixChanged, Recalled, Stamped
-from power_loop.hooks import MEMORY_RECALLED, MemoryRecalled, replace
+from power_loop.hooks import MEMORY_RECALLED, ROUND_END, MemoryRecalled, RoundEnd, replace
 from power_loop.runtime.asking import Ask
 from power_loop.runtime.budget.limits import Budget
 from power_loop.runtime.memory.base import MemorySnapshot, RecallQuery
 from tests.agent.scripted import Gate, Scripted, calls, fails, hangs, says
-from tests.agent.support import check_log, events_of
+from tests.agent.support import check_log, events_of, opened_store
 
 pytestmark = pytest.mark.anyio
 
@@ -201,6 +203,42 @@ async def test_characters_that_no_provider_takes_are_replaced_in_what_is_recalle
     assert texts(llm.requests[0])[1] == "te␀a �"
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        Message("user", (Text("tea"),), name="a\ud800"),
+        Message("user", (Text("tea"),), meta={"from": "\ud800"}),
+        Message("user", (Text("te\0a"),), meta={"\0": "x"}),
+    ],
+)
+async def test_what_no_store_can_hold_of_a_memory_costs_its_run_nothing(
+    found: Message, tmp_path: Path
+) -> None:
+    """A name, or what a provider has noted beside the text."""
+    llm = Scripted(says("Tea?"))
+    async with (
+        opened_store("sqlite", tmp_path) as store,
+        AgentLoop(llm, store=store, config=AgentConfig(memory=Memory(found))) as loop,
+    ):
+        result = await loop.send("What shall I serve?")
+        await check_log(loop, result.session_id)
+    assert result.status == "completed"
+    assert texts(llm.requests[0])[1].startswith("te")
+
+
+@pytest.mark.parametrize("text", ["茶" * 6_000, "🍵" * 6_000, "ö" * 6_000, "tea " * 6_000])
+async def test_what_is_recalled_is_held_to_its_tokens_in_every_script(text: str) -> None:
+    """There are scripts of which a character is more than a quarter of a token."""
+    llm = Scripted(says("Tea?"))
+    config = AgentConfig(memory=Memory(Message.user(text)), memory_tokens=1_500)
+    async with AgentLoop(llm, config=config) as loop:
+        result = await loop.send("What shall I serve?")
+        await check_log(loop, result.session_id)
+    recalled = llm.requests[0].messages[-1]
+    assert 1_000 < ModelTokens("").count_message(recalled) <= 1_500
+    assert recalled.text.endswith(" […]")
+
+
 # ── taking note ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -326,6 +364,78 @@ async def test_a_message_that_comes_while_the_run_is_being_remembered_is_answere
             gate.opened.set()
         await check_log(loop, "s")
     assert [each.final_text for each in memory.notes] == ["Green tea.", "With milk."]
+
+
+async def test_a_message_that_cannot_wait_breaks_off_what_memory_asks_of_the_model() -> None:
+    """The round that had been answered has ended once, and what comes of the message is noted."""
+    gate = Gate()
+
+    async def note(ask: Ask | None) -> None:
+        assert ask is not None
+        await ask(LLMRequest((Message.user("What did you learn?"),)), within=60)
+
+    hooks = Hooks()
+    rounds: list[int] = []
+
+    @hooks.on(ROUND_END)
+    def ended(context: RoundEnd[Any]) -> None:
+        rounds.append(context.round)
+
+    memory = Memory(note=note)
+    llm = Scripted(says("Green tea."), hangs(gate), says("With milk."), says("She likes milk."))
+    async with AgentLoop(llm, config=AgentConfig(memory=memory), hooks=hooks) as loop:
+        await loop.store.create("s", at=0.0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(loop.send, "What shall I serve?", "s")
+            with anyio.fail_after(10):
+                await gate.reached.wait()
+            await loop.steer("s", "And with it?", mode="interrupt")
+        assert rounds == [1, 2]
+        log = await check_log(loop, "s")
+    assert [each.final_text for each in memory.notes] == ["Green tea.", "With milk."]
+    statuses = [record.status for record in log if isinstance(record, ModelEnded)]
+    assert statuses == ["ok", "cancelled", "ok", "ok"]
+    assert llm.illegal == []
+
+
+async def test_a_run_that_is_cancelled_waits_for_no_slow_memory() -> None:
+    """What it may take to note an answer is not what somebody waits who wants none."""
+    gate = Gate()
+
+    async def note(_: Ask | None) -> None:
+        await anyio.sleep_forever()
+
+    memory = Memory(note=note)
+    seen: list[Stamped] = []
+    config = AgentConfig(memory=memory, hook_grace=0.05, remember_timeout=3_600)
+    async with AgentLoop(Scripted(hangs(gate)), config=config) as loop:
+        loop.events.subscribe(seen.append)
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(loop.send, "What shall I serve?")
+                await gate.reached.wait()
+                tasks.cancel_scope.cancel()
+    assert [each.status for each in memory.notes] == ["cancelled"]
+    (failed,) = events_of(MemoryFailed, seen)
+    assert (failed.operation, failed.error_type) == ("remember", "TimeoutError")
+
+
+async def test_a_run_that_ends_otherwise_after_all_is_remembered_as_it_was() -> None:
+    """It was about to complete, and was cancelled while that was being noted."""
+    gate = Gate()
+
+    async def note(ask: Ask | None) -> None:
+        if ask is not None:
+            await gate.wait()
+
+    memory = Memory(note=note)
+    async with AgentLoop(Scripted(says("Tea.")), config=AgentConfig(memory=memory)) as loop:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(loop.send, "What shall I serve?")
+                await gate.reached.wait()
+                tasks.cancel_scope.cancel()
+    assert [each.status for each in memory.notes] == ["completed", "cancelled"]
 
 
 async def test_a_tool_is_told_for_whom_the_run_works() -> None:

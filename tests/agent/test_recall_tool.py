@@ -85,6 +85,35 @@ async def test_a_text_is_found_wherever_it_was_said() -> None:
         assert none == "[Nothing with 'titanic' has left your view from message 0 on]"
 
 
+async def test_what_a_rewind_has_gone_back_behind_is_not_brought_back() -> None:
+    """Somebody wanted it gone. A rewind to before that rewind brings it back."""
+    config = AgentConfig(
+        context_window=700, max_output_tokens=50, compactors=[TrimCompactor(keep_exchanges=1)]
+    )
+    llm = Scripted(by=lambda request: replace(says(LONG), usage=Usage()))
+    async with AgentLoop(llm, config=config) as loop:
+        session = (await loop.send("Hello.")).session_id
+        place = (await loop.store.info(session)).seq
+        await loop.send("The secret is 4711.", session)
+        later = (await loop.store.info(session)).seq
+        for _ in range(6):
+            await loop.send("And on.", session)
+        assert "4711" in await ask(loop, session, '{"search": "secret"}')
+        await loop.rewind(session, at=place)
+        assert "Nothing" in await ask(loop, session)
+        for _ in range(6):
+            await loop.send("And elsewhere.", session)
+        assert "Hello." in await ask(loop, session)
+        assert "Nothing" in await ask(loop, session, '{"search": "secret"}')
+        assert "Nothing" in await ask(loop, session, '{"search": "And on"}')
+        await loop.rewind(session, at=later)
+        for _ in range(6):
+            await loop.send("And back.", session)
+        assert "4711" in await ask(loop, session, '{"search": "secret"}')
+        assert "Nothing" in await ask(loop, session, '{"search": "elsewhere"}')
+        await check_log(loop, session)
+
+
 async def test_nothing_has_left_a_view_that_was_never_compacted() -> None:
     """It says so."""
     async with AgentLoop(Scripted(says("hello"))) as loop:

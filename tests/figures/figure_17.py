@@ -9,7 +9,7 @@ sent to the codecs of all protocols, whose bodies the checkers of legality read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from itertools import count
 from random import Random
 from typing import Any, TypeVar
@@ -73,6 +73,10 @@ def _at_once(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waits")
 
 
+async def _as_it_is(work: Awaitable[T]) -> T:
+    return await work
+
+
 class _Case:
     """One session, one window, one compaction."""
 
@@ -103,17 +107,19 @@ class _Case:
     def faults(self) -> list[str]:
         """What does not hold."""
         keeper, request = self._keeper, self._request
-        large = _at_once(keeper.too_large(request, "m", overflow=self._overflow))
+        task = self._session.task
+        large = _at_once(keeper.too_large(request, "m", task=task, overflow=self._overflow))
         if not large:
             self._seen["not needed"] += 1
             return []
         ids = count()
         asked = Asked(
-            task=self._session.task,
+            task=task,
             model="m",
             ask=self._model,
             emit=self._events.append,
             new_id=lambda: f"new{next(ids)}",
+            contain=_as_it_is,
         )
         before = list(self._session.messages)
         work = keeper.compact(request, self._session.view, asked, overflow=self._overflow)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -128,6 +128,7 @@ class Asked(Struct, frozen=True, kw_only=True):
         ask: asks the model as a part of the run.
         emit: tells readers.
         new_id: gives ids that the session does not have.
+        contain: awaits a strategy; a cancellation of its own making is an error of it.
     """
 
     task: tuple[str, ...]
@@ -135,14 +136,18 @@ class Asked(Struct, frozen=True, kw_only=True):
     ask: Ask
     emit: Callable[[Transient], None]
     new_id: Callable[[], str]
+    contain: Callable[[Awaitable[CompactionPlan | None]], Awaitable[CompactionPlan | None]]
 
 
 class PromptKeeper(Protocol):
     """**Protocol**: keeps the prompts of one session within its model's window."""
 
-    async def too_large(self, request: LLMRequest, model: str, *, overflow: bool) -> bool:
+    async def too_large(
+        self, request: LLMRequest, model: str, *, task: tuple[str, ...], overflow: bool
+    ) -> bool:
         """Whether the view is to be compacted before `request` is made, by `model` where it names
-        none. With `overflow` the provider has refused it as too large."""
+        none. `task` are ids of the messages that the run's task was given with. With `overflow` the
+        provider has refused it as too large."""
         ...
 
     async def compact(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llm_client.types import Message, Text
+from msgspec import MsgspecError, json
+
+from llm_client.types import Audio, File, Image, Message, Text, ToolResult
 from power_loop.runtime.compaction.base import ContextSize
 from power_loop.runtime.compaction.cuts import stays
 from power_loop.session.records import ViewChanged
-from power_loop.session.text import is_sound
+from power_loop.session.text import is_sound, is_sound_message
 from power_loop.session.view import COMPACT_NOTE, changed_view, links_of, view_change_fault
 
 __all__ = ["broken", "shrunk"]
@@ -26,17 +28,41 @@ def broken(view: Sequence[Message], change: ViewChanged, size: ContextSize) -> s
     there is one note, in place; what stands ahead of the first message that leaves or changes is
     the same; and the view is smaller than it was. Whether it is small enough is another question.
     """
-    why = view_change_fault(view, change)
+    why = _form_fault(change) or view_change_fault(view, change)
     if why is not None:
         return why
     after = changed_view(view, change)
     return (
-        _links_fault(after)
+        _shape_fault(after, change)
+        or _links_fault(after)
         or _lost(view, after, size)
         or _note_fault(after, change)
         or _prefix_fault(view, after)
         or _size_fault(view, after, size)
     )
+
+
+def _form_fault(change: ViewChanged) -> str | None:
+    """Strategies are foreign code: what a log could not hold would cost its session all of it."""
+    if not change.by:
+        return "it does not say which strategy it is of"
+    try:
+        json.decode(json.encode(change), type=ViewChanged)
+    except (MsgspecError, TypeError, ValueError) as error:
+        return f"no log can hold it: {error}"
+    parts = [part for new in change.replaced.values() for part in new]
+    if change.note is not None and not is_sound_message(change.note):
+        return "the note, or its stamp, holds what no provider takes"
+    return None if all(map(is_sound, parts)) else "a shorter form holds what no provider takes"
+
+
+def _shape_fault(after: Sequence[Message], change: ViewChanged) -> str | None:
+    for message in after:
+        if message.id in change.replaced and message.role != "assistant":
+            fitting = ToolResult if message.role == "tool" else Text | Image | Audio | File
+            if not all(isinstance(part, fitting) for part in message.parts):
+                return f"the new form of {message.id!r} has parts that its role does not"
+    return None
 
 
 def _links_fault(view: Sequence[Message]) -> str | None:
@@ -67,9 +93,7 @@ def _note_fault(after: Sequence[Message], change: ViewChanged) -> str | None:
     if len(notes) != 1:
         return f"there are {len(notes)} notes"
     texts = [part.text for part in change.note.parts if isinstance(part, Text)]
-    if not "".join(texts).strip() or not all(map(is_sound, change.note.parts)):
-        return "the note is empty, or holds what no provider takes"
-    return None
+    return None if "".join(texts).strip() else "the note is empty"
 
 
 def _prefix_fault(view: Sequence[Message], after: Sequence[Message]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -26,6 +27,7 @@ from power_loop.runtime.compaction.sizing import Bound, Counters
 from power_loop.runtime.compaction.summary import DefaultCompactor
 from power_loop.runtime.compaction.trim import TrimCompactor
 from power_loop.session.records import ViewChanged
+from power_loop.session.text import repaired_text
 from power_loop.session.view import COMPACT_NOTE, changed_view
 
 __all__ = ["RECALL_TOOL", "Keeper", "default_compactors"]
@@ -85,13 +87,13 @@ class Keeper:
         self._window_of = window_of
         self._output = output
         self._bound = Bound()
-        self._refused: int | None = None
-        self._hopeless = 0
+        self._refused: dict[str, int] = {}
+        self._hopeless: tuple[str, tuple[str, ...], int] = ("", (), 0)
         self._counted = False
 
     def _window(self, model: str) -> int | None:
         """What is known of the window, by a table or because a prompt was refused as too large."""
-        known, refused = self._window_of(model), self._refused
+        known, refused = self._window_of(model), self._refused.get(model)
         return known if refused is None else min(known or refused, refused)
 
     def _limits(self, request: LLMRequest, model: str) -> list[int]:
@@ -105,7 +107,9 @@ class Keeper:
         # Whoever wants a whole window for an answer would leave nothing to ask with.
         return wanted if window is None else min(wanted, window // 2)
 
-    async def too_large(self, request: LLMRequest, model: str, *, overflow: bool) -> bool:
+    async def too_large(
+        self, request: LLMRequest, model: str, *, task: tuple[str, ...], overflow: bool
+    ) -> bool:
         """Whether the view is to be compacted before `request` is made."""
         model = request.model or model
         if overflow:
@@ -116,7 +120,15 @@ class Keeper:
         counter = await self._counter(model)
         prompt = counter.count_request(request).tokens
         self._counted = True
-        return prompt >= min(limits) and prompt >= self._hopeless
+        return prompt >= min(limits) and prompt >= self._worth(model, task)
+
+    def _worth(self, model: str, task: tuple[str, ...]) -> int:
+        """What a prompt must have so that it is worth another try, after one that was in vain.
+
+        What had to stay for an earlier task may leave now; another model has another window.
+        """
+        of_model, of_task, tokens = self._hopeless
+        return tokens if (of_model, of_task) == (model, task) else 0
 
     def learn(self, request: LLMRequest, model: str, usage: Usage) -> None:
         """Takes note of what a provider counted, if it is counted here at all."""
@@ -135,7 +147,8 @@ class Keeper:
             if await work.enough(strategy, last=strategy is self._strategies[-1]):
                 break
         change = work.result()
-        self._hopeless = 0 if change is not None else int(size.prompt * _WORTH_ANOTHER_TRY)
+        tokens = 0 if change is not None else int(size.prompt * _WORTH_ANOTHER_TRY)
+        self._hopeless = model, asked.task, tokens
         if change is None:
             asked.emit(CompactionFailed(work.why()))
         return change
@@ -157,15 +170,16 @@ class Keeper:
         *,
         overflow: bool,
     ) -> ContextSize:
-        prompt = counter.count_request(request).tokens
-        model = request.model or asked.model
+        whole = counter.count_request(request)
+        prompt, model = whole.tokens, request.model or asked.model
         if overflow:
-            self._refused = min(prompt, self._refused or prompt)
+            self._refused[model] = min(prompt, self._refused.get(model, prompt))
         limits = [*self._limits(request, model), prompt]
         window = self._window(model)
         if window is not None:
             limits.append(window - self._reserved(request, window))
-        messages = sum(map(counter.count_message, view))
+        count = partial(counter.count_message, within=whole)
+        messages = sum(map(count, view))
         return ContextSize(
             window=window,
             reserved_output=self._reserved(request, window),
@@ -176,7 +190,7 @@ class Keeper:
             task=asked.task,
             model=model,
             recallable=any(tool.name == RECALL_TOOL for tool in request.tools),
-            count=counter.count_message,
+            count=count,
         )
 
 
@@ -199,7 +213,9 @@ class _Work:
     async def enough(self, strategy: Compactor, *, last: bool) -> bool:
         """Takes the plan of a strategy if it keeps to the contract; whether that is enough."""
         try:
-            plan = await strategy.compact(self._view, self._size, self._ask)
+            work = strategy.compact(self._view, self._size, self._ask)
+            plan = await self._asked.contain(work)
+            change = None if plan is None else self._as_change(plan)
         except (CompactionRefused, LLMError, OverBudget) as error:
             self._reject(strategy.name, f"{type(error).__name__}: {error}")
             return False
@@ -207,16 +223,15 @@ class _Work:
             logger.warning("compactor %r failed", strategy.name, exc_info=True)
             self._reject(strategy.name, f"{type(error).__name__}: {error}")
             return False
-        if plan is None:
+        if change is None:
             return False
-        change = self._as_change(plan)
         why = broken(self._view, change, self._size)
         if why is not None:
-            self._reject(plan.by, why)
+            self._reject(strategy.name, why)
             return False
         left = self._size.overhead + shrunk(self._view, change, self._size)
         if change.cut is not None and not self._fits(left, last=last):
-            self._reject(plan.by, f"the prompt would still have {left} tokens")
+            self._reject(strategy.name, f"the prompt would still have {left} tokens")
             return False
         self._take(change, left)
         return left < self._size.limit
@@ -228,8 +243,9 @@ class _Work:
         return last and (self._room is None or tokens <= self._room)
 
     def _reject(self, by: str, why: str) -> None:
-        self._rejected = f"{by}: {why}"[:_REASON_CHARACTERS]
-        self._asked.emit(CompactionRejected(by, why[:_REASON_CHARACTERS]))
+        why = repaired_text(why)[:_REASON_CHARACTERS]
+        self._rejected = f"{by}: {why}"
+        self._asked.emit(CompactionRejected(by, why))
 
     def _as_change(self, plan: CompactionPlan) -> ViewChanged:
         note = None

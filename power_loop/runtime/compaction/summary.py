@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from llm_client.types import LLMRequest, Message, Text, Transcript
+from llm_client.types import LLMRequest, Message, StopReason, Text, Transcript
 from power_loop.errors import UsageError
 from power_loop.runtime.asking import Ask
 from power_loop.runtime.compaction.base import (
@@ -107,6 +107,8 @@ class DefaultCompactor(Struct, frozen=True, kw_only=True):
         response = await ask(self._request(cut, size, allowed), within=self.timeout)
         if response.tool_calls:
             raise CompactionRefused("the model called a tool instead of summarising")
+        if response.stop_reason in (StopReason.REFUSAL, StopReason.CONTENT_FILTER):
+            raise CompactionRefused("the model would not summarise")
         text = repaired_text(response.text).strip()
         if not text:
             raise CompactionRefused("the summary is empty")

@@ -80,8 +80,9 @@ class MemoryProvider(Protocol):
     async def remember(self, snapshot: MemorySnapshot, ask: Ask | None) -> None:
         """Takes note of a run that ends.
 
-        Called as it ends, whatever its status; once more if a message came just then and it went
-        on. `ask` asks the run's model; it is there for a run that is about to complete, and None
-        for one that has ended in another way. Wait for what is asked before returning.
+        Called as a run is about to complete, and again if it goes on after that, for a message
+        that came meanwhile; and for a run that has ended in another way. The newest call of a run
+        says how it was. `ask` asks the run's model; it is there for a run that is about to
+        complete, and None for one that has ended.
         """
         ...
