@@ -30,10 +30,7 @@ from power_loop.errors import (
     SubAgentFailed,
 )
 from power_loop.log import logger
-from power_loop.pipeline.ports import (
-    ChildEnded,
-    Used,
-)
+from power_loop.pipeline.ports import ChildEnded, Used
 from power_loop.runtime.budget.limits import Budget
 from power_loop.runtime.budget.meter import Meter
 from power_loop.session.machine import Session

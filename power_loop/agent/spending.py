@@ -16,9 +16,7 @@ from llm_client.types import LLMRequest, Message, Transcript, Usage
 from power_loop.agent.config import AgentConfig
 from power_loop.agent.counting import Counters
 from power_loop.errors import UsageError
-from power_loop.pipeline.ports import (
-    Grant,
-)
+from power_loop.pipeline.ports import Grant
 from power_loop.runtime.budget.accounts import Shortfall
 from power_loop.runtime.budget.claims import Need
 from power_loop.runtime.budget.limits import Budget

@@ -24,10 +24,7 @@ from power_loop import events
 from power_loop.driver.hub import Hub
 from power_loop.driver.shield import own_cancellation
 from power_loop.events import Transient
-from power_loop.pipeline.ports import (
-    AttemptFailed,
-    Interrupted,
-)
+from power_loop.pipeline.ports import AttemptFailed, Interrupted
 from power_loop.session.text import repaired_strings, repaired_text
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 import anyio
 from anyio.abc import TaskGroup
 
-from power_loop.pipeline.ports import (
-    Job,
-)
+from power_loop.pipeline.ports import Job
 
 __all__ = ["side_by_side"]
 

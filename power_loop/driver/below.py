@@ -6,9 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from power_loop.driver.stopwatch import Pauses
-from power_loop.pipeline.ports import (
-    ChildEnded,
-)
+from power_loop.pipeline.ports import ChildEnded
 from power_loop.session.records import ToolStarted
 from power_loop.session.spent import Spent
 

@@ -9,10 +9,7 @@ from power_loop.driver.lending import Lent
 from power_loop.driver.setup import RunSetup
 from power_loop.driver.shield import own_cancellation
 from power_loop.events import Transient
-from power_loop.pipeline.ports import (
-    AskAside,
-    AttemptFailed,
-)
+from power_loop.pipeline.ports import AskAside, AttemptFailed
 from power_loop.runtime.compaction.base import Asked
 from power_loop.session.outcome import Completed, Outcome
 from power_loop.session.records import ViewChanged

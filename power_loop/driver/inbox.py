@@ -14,9 +14,7 @@ from sniffio import current_async_library, current_async_library_cvar
 
 from llm_client.types import Message
 from power_loop.log import logger
-from power_loop.pipeline.ports import (
-    InboxTake,
-)
+from power_loop.pipeline.ports import InboxTake
 from power_loop.runtime.stores.base import CancelRequested, InboxItem, Steer, Store
 
 __all__ = ["Inbox", "is_interrupt"]

@@ -12,9 +12,7 @@ from llm_client.types import File, Image, Opaque, Text, ToolResult
 from power_loop.driver.shield import own_cancellation
 from power_loop.events import SpillFailed, Transient
 from power_loop.log import logger
-from power_loop.pipeline.ports import (
-    Used,
-)
+from power_loop.pipeline.ports import Used
 from power_loop.runtime.artifacts.base import ArtifactStore, handle_of
 from power_loop.session.text import repaired_strings, repaired_text
 from power_loop.session.view import ARTIFACT_META, OUTPUT_META

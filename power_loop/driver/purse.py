@@ -7,9 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from llm_client.types import LLMRequest, Usage
-from power_loop.pipeline.ports import (
-    Grant,
-)
+from power_loop.pipeline.ports import Grant
 from power_loop.session.outcome import BudgetExhausted
 
 __all__ = ["Purse"]

@@ -20,12 +20,7 @@ from power_loop.driver.working import Working, stopped
 from power_loop.errors import ToolError
 from power_loop.events import ReconcileFailed, ToolLeftBehind, Transient
 from power_loop.log import logger
-from power_loop.pipeline.ports import (
-    ChildEnded,
-    Found,
-    ToolTraits,
-    Used,
-)
+from power_loop.pipeline.ports import ChildEnded, Found, ToolTraits, Used
 from power_loop.session.closing import result_message
 from power_loop.session.records import ToolStarted
 from power_loop.session.text import repaired_strings

@@ -13,9 +13,7 @@ from power_loop.driver.background import LAST_MOMENT, Background
 from power_loop.driver.outputs import Outputs, Shown
 from power_loop.driver.reporting import Reporter
 from power_loop.log import logger
-from power_loop.pipeline.ports import (
-    Used,
-)
+from power_loop.pipeline.ports import Used
 from power_loop.session.closing import goes_on, told
 from power_loop.session.records import ToolStarted
 from power_loop.tools.base import Tool

@@ -11,10 +11,7 @@ from llm_client.types import LLMRequest, Message, Transcript
 from power_loop.errors import OverBudget
 from power_loop.history.script import Script
 from power_loop.hooks import COMPACT_BEFORE, MEMORY_RECALLED, HookPoint
-from power_loop.pipeline.ports import (
-    AskAside,
-    Interrupted,
-)
+from power_loop.pipeline.ports import AskAside, Interrupted
 from power_loop.runtime.compaction.outputs import OUTPUT
 from power_loop.session.records import Decided, ModelEnded, Purpose, Recalled, Record, ViewChanged
 

@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from power_loop.history.outcomes import result_of_call
 from power_loop.history.script import call_of
 from power_loop.pipeline.plan import Answer, Verdict
-from power_loop.pipeline.ports import (
-    ToolTraits,
-)
+from power_loop.pipeline.ports import ToolTraits
 from power_loop.session.closing import TRUTH
 from power_loop.session.machine import Session
 from power_loop.session.records import (

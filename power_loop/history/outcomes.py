@@ -9,10 +9,7 @@ from msgspec.structs import replace
 import llm_client.errors
 from llm_client.errors import LLMError
 from llm_client.types import LLMResponse, Part, StopReason, ToolResult
-from power_loop.pipeline.ports import (
-    AttemptFailed,
-    Used,
-)
+from power_loop.pipeline.ports import AttemptFailed, Used
 from power_loop.session.closing import TRUTH, goes_on
 from power_loop.session.records import ErrorInfo, ModelEnded, ToolSettled
 

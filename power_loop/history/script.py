@@ -12,9 +12,7 @@ from llm_client.types import Message
 from power_loop.events import Stamped, is_record
 from power_loop.history.compare import Difference, first_difference, same_bytes
 from power_loop.history.outcomes import result_of_call
-from power_loop.pipeline.ports import (
-    Interrupted,
-)
+from power_loop.pipeline.ports import Interrupted
 from power_loop.session.closing import closing, closing_calls, goes_on
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Cancelled, Outcome

@@ -5,9 +5,7 @@ from __future__ import annotations
 import anyio
 
 from power_loop.history.script import Cut, Diverged, Script, call_of
-from power_loop.pipeline.ports import (
-    Job,
-)
+from power_loop.pipeline.ports import Job
 from power_loop.session.records import Record
 
 __all__ = ["Turns"]

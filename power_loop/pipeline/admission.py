@@ -23,11 +23,7 @@ from power_loop.pipeline.asking import ask_about_result, asked, judge, take_answ
 from power_loop.pipeline.calls import settle, settle_after, settle_as, text_error
 from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.doubt import may_run_again
-from power_loop.pipeline.ports import (
-    Job,
-    Ports,
-    Used,
-)
+from power_loop.pipeline.ports import Job, Ports, Used
 from power_loop.pipeline.progress import Progress, arguments_fault, filtered, repaired, where
 from power_loop.session.closing import not_again, settled_by_answer, told
 from power_loop.session.machine import OpenCall

@@ -6,9 +6,7 @@ from llm_client.errors import LLMError
 from llm_client.types import LLMRequest, LLMResponse
 from power_loop.errors import OverBudget, UsageError
 from power_loop.pipeline.attempts import attempted
-from power_loop.pipeline.ports import (
-    Ports,
-)
+from power_loop.pipeline.ports import Ports
 from power_loop.session.outcome import BudgetExhausted
 from power_loop.session.records import ModelAsked, ModelEnded, Purpose
 from power_loop.session.text import repaired_text

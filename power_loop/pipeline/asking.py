@@ -27,10 +27,7 @@ from power_loop.hooks import (
 from power_loop.pipeline.calls import settle_as
 from power_loop.pipeline.decisions import heard, noted
 from power_loop.pipeline.plan import Answer
-from power_loop.pipeline.ports import (
-    Ports,
-    Used,
-)
+from power_loop.pipeline.ports import Ports, Used
 from power_loop.pipeline.progress import Progress, where
 from power_loop.session.closing import settled_by_answer
 from power_loop.session.machine import OpenCall

@@ -13,11 +13,7 @@ from llm_client.types import LLMRequest, LLMResponse, Usage
 from power_loop.events import FallbackTaken, RetryScheduled
 from power_loop.hooks import LLM_ERROR, Break, LlmErrorRaised, Retry, ShortCircuit
 from power_loop.pipeline.decisions import heard
-from power_loop.pipeline.ports import (
-    AttemptFailed,
-    Grant,
-    Ports,
-)
+from power_loop.pipeline.ports import AttemptFailed, Grant, Ports
 from power_loop.pipeline.progress import where
 from power_loop.pipeline.refusals import without_refused
 from power_loop.session.outcome import BudgetExhausted, Degraded, Outcome

@@ -5,10 +5,7 @@ from __future__ import annotations
 from llm_client.types import Text, ToolResult
 from power_loop.hooks import TOOL_AFTER, Break, ToolAfter
 from power_loop.pipeline.decisions import heard
-from power_loop.pipeline.ports import (
-    Ports,
-    Used,
-)
+from power_loop.pipeline.ports import Ports, Used
 from power_loop.pipeline.progress import Progress, filtered_results, repaired, where
 from power_loop.session.closing import result_message
 from power_loop.session.machine import OpenCall

@@ -24,9 +24,7 @@ from power_loop.hooks import (
 from power_loop.pipeline.aside import Asides
 from power_loop.pipeline.attempts import Answer, Prepared
 from power_loop.pipeline.decisions import heard
-from power_loop.pipeline.ports import (
-    Ports,
-)
+from power_loop.pipeline.ports import Ports
 from power_loop.pipeline.prefix import tell_of_its_prefix
 from power_loop.pipeline.progress import Progress, from_hook, request_digest, where
 from power_loop.session.outcome import Outcome

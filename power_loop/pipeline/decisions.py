@@ -15,9 +15,7 @@ from power_loop.hooks import (
     Skip,
     Suspend,
 )
-from power_loop.pipeline.ports import (
-    Ports,
-)
+from power_loop.pipeline.ports import Ports
 from power_loop.session.outcome import Stopped
 from power_loop.session.records import Decided
 from power_loop.session.text import repaired_text

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 from llm_client.types import ToolResult
 from power_loop.pipeline.calls import settle, settle_after, settle_as
-from power_loop.pipeline.ports import (
-    Ports,
-    ToolTraits,
-    Used,
-)
+from power_loop.pipeline.ports import Ports, ToolTraits, Used
 from power_loop.pipeline.progress import Progress
 from power_loop.session.closing import told
 from power_loop.session.machine import OpenCall

@@ -18,10 +18,7 @@ from power_loop.hooks import LLM_AFTER, ROUND_START, Break, LlmAfter, RoundStart
 from power_loop.pipeline.attempts import Answer, Prepared, ask_model
 from power_loop.pipeline.context import compacted, condensed, prepared, recall
 from power_loop.pipeline.decisions import heard
-from power_loop.pipeline.ports import (
-    Interrupted,
-    Ports,
-)
+from power_loop.pipeline.ports import Interrupted, Ports
 from power_loop.pipeline.progress import (
     Progress,
     append_messages,

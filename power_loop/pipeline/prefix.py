@@ -9,9 +9,7 @@ from collections.abc import Sequence
 
 from llm_client.types import LLMRequest, Message, ToolSpec, Transcript
 from power_loop.events import PrefixChanged
-from power_loop.pipeline.ports import (
-    Ports,
-)
+from power_loop.pipeline.ports import Ports
 from power_loop.pipeline.progress import Progress
 from power_loop.session.records import ModelConfigured
 

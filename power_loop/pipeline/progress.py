@@ -13,9 +13,7 @@ from power_loop.errors import HookError
 from power_loop.events import RoundEnded, TextRepaired
 from power_loop.hooks import MESSAGE_APPEND, ROUND_END, HookPoint, MessageAppend, RoundEnd
 from power_loop.pipeline.decisions import heard
-from power_loop.pipeline.ports import (
-    Ports,
-)
+from power_loop.pipeline.ports import Ports
 from power_loop.session.outcome import Outcome
 from power_loop.session.records import MessageAppended, ToolSettled
 from power_loop.session.text import is_sound, is_sound_message, repaired_part

@@ -11,10 +11,7 @@ from llm_client.types import LLMRequest, Message, Text
 from power_loop.hooks import SESSION_START, SessionStart
 from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.model import cut_short, model_phase
-from power_loop.pipeline.ports import (
-    Interrupted,
-    Ports,
-)
+from power_loop.pipeline.ports import Interrupted, Ports
 from power_loop.pipeline.prefix import tell_of_another_configuration
 from power_loop.pipeline.progress import (
     Progress,

@@ -10,10 +10,7 @@ from power_loop.errors import OutputInvalid
 from power_loop.hooks import COMPLETE_DECIDE, CompleteDecide, Continue
 from power_loop.pipeline.aside import Asides
 from power_loop.pipeline.decisions import heard
-from power_loop.pipeline.ports import (
-    InboxTake,
-    Ports,
-)
+from power_loop.pipeline.ports import InboxTake, Ports
 from power_loop.pipeline.progress import Progress, append_messages, from_hook, where
 from power_loop.session.outcome import Cancelled, Completed, Outcome, RoundLimit
 

@@ -18,16 +18,8 @@ from power_loop.hooks import (
 from power_loop.pipeline.admission import admit
 from power_loop.pipeline.calls import settle
 from power_loop.pipeline.decisions import heard
-from power_loop.pipeline.ports import (
-    Job,
-    Ports,
-)
-from power_loop.pipeline.progress import (
-    Progress,
-    end_round,
-    filtered_results,
-    where,
-)
+from power_loop.pipeline.ports import Job, Ports
+from power_loop.pipeline.progress import Progress, end_round, filtered_results, where
 from power_loop.session.closing import closing_calls
 from power_loop.session.machine import OpenCall
 from power_loop.session.outcome import (

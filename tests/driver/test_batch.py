@@ -9,9 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from power_loop.driver.batch import side_by_side
-from power_loop.pipeline.ports import (
-    Job,
-)
+from power_loop.pipeline.ports import Job
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,7 @@ import msgspec
 import pytest
 
 from llm_client.codecs.openai_chat import OpenAIChatCodec
-from llm_client.errors import (
-    MalformedResponse,
-)
+from llm_client.errors import MalformedResponse
 from llm_client.stream import Finished, ToolCallDelta, ToolCallStarted
 from llm_client.types import (
     LLMRequest,

@@ -40,12 +40,7 @@ from power_loop.hooks import (
 )
 from power_loop.pipeline.plan import Answer as Reply
 from power_loop.pipeline.plan import Verdict
-from power_loop.pipeline.ports import (
-    AttemptFailed,
-    Found,
-    ToolTraits,
-    Used,
-)
+from power_loop.pipeline.ports import AttemptFailed, Found, ToolTraits, Used
 from power_loop.runtime.stores.base import Steer, SteerMode
 from power_loop.session.outcome import BudgetExhausted, GoalReached, NoProgress, PlanFailed
 from power_loop.session.records import Record, ToolStarted, ViewChanged

@@ -18,9 +18,7 @@ from power_loop.hooks import (
     Suspend,
     ToolBefore,
 )
-from power_loop.pipeline.ports import (
-    ToolTraits,
-)
+from power_loop.pipeline.ports import ToolTraits
 from power_loop.session.outcome import (
     AwaitingApproval,
     Cancelled,

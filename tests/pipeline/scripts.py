@@ -21,9 +21,7 @@ from llm_client.types import (
 from power_loop.errors import ToolError
 from power_loop.hooks import HookContext, HookPoint
 from power_loop.pipeline.plan import RunPlan
-from power_loop.pipeline.ports import (
-    AttemptFailed,
-)
+from power_loop.pipeline.ports import AttemptFailed
 from power_loop.pipeline.run import run_pipeline
 from power_loop.session.closing import closing
 from power_loop.session.outcome import Crashed, Failed, Outcome

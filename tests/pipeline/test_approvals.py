@@ -19,9 +19,7 @@ from power_loop.hooks import (
     ToolBefore,
 )
 from power_loop.pipeline.plan import Answer
-from power_loop.pipeline.ports import (
-    ToolTraits,
-)
+from power_loop.pipeline.ports import ToolTraits
 from power_loop.runtime.stores.base import Steer
 from power_loop.session.outcome import (
     ApprovalDenied,

@@ -28,11 +28,7 @@ from power_loop.hooks import (
     ToolBefore,
 )
 from power_loop.pipeline.plan import RunPlan, Verdict
-from power_loop.pipeline.ports import (
-    Found,
-    ToolTraits,
-    Used,
-)
+from power_loop.pipeline.ports import Found, ToolTraits, Used
 from power_loop.session.machine import Session
 from power_loop.session.outcome import AwaitingApproval, Cancelled, Completed, PendingTools, Stopped
 from power_loop.session.records import Record, ToolSettled, ToolStarted

@@ -25,9 +25,7 @@ from power_loop.hooks import (
     ToolsBatchAfter,
     ToolsBatchBefore,
 )
-from power_loop.pipeline.ports import (
-    ToolTraits,
-)
+from power_loop.pipeline.ports import ToolTraits
 from power_loop.session.outcome import (
     Completed,
     Failed,

@@ -20,9 +20,7 @@ from llm_client.types import (
     Usage,
 )
 from power_loop.events import RetryScheduled, TextRepaired
-from power_loop.pipeline.ports import (
-    ToolTraits,
-)
+from power_loop.pipeline.ports import ToolTraits
 from power_loop.pipeline.run import run_pipeline
 from power_loop.session.outcome import (
     Completed,

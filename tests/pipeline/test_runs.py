@@ -15,9 +15,7 @@ from llm_client.types import (
 )
 from power_loop.errors import OutputInvalid
 from power_loop.events import RoundEnded, RoundStarted
-from power_loop.pipeline.ports import (
-    ToolTraits,
-)
+from power_loop.pipeline.ports import ToolTraits
 from power_loop.pipeline.run import GO_ON
 from power_loop.session.machine import Phase
 from power_loop.session.outcome import (
