@@ -30,11 +30,13 @@ from power_loop.hooks import (
     COMPACT_AFTER,
     COMPACT_BEFORE,
     LLM_AFTER,
+    LLM_BEFORE,
     ROUND_END,
     SESSION_START,
     CompactAfter,
     CompactBefore,
     LlmAfter,
+    LlmBefore,
     RoundEnd,
     SessionStart,
     Skip,
@@ -618,6 +620,37 @@ async def test_the_prefix_moves_only_where_an_event_says_why() -> None:
         for last, now in pairwise(requests)
     )
     assert same == len(requests) - 1 - len(moved)
+
+
+async def test_a_handler_that_leaves_out_the_same_messages_each_time_moves_no_prefix() -> None:
+    """What it sends begins with what it had sent; when it leaves out others, an event says so."""
+    hooks = Hooks()
+    left_out = [3]
+
+    @hooks.on(LLM_BEFORE)
+    def shorten(context: LlmBefore[Any]) -> LlmBefore[Any]:
+        shorter = tuple(context.request.messages)[left_out[0] :]
+        return replace(context, request=replace(context.request, messages=shorter))
+
+    @tool
+    async def look() -> str:
+        """Looks."""
+        left_out[0] = 6 if len(llm.requests) == 9 else left_out[0]
+        return "a ship"
+
+    def by(request: LLMRequest) -> Reply:
+        made = len(llm.requests)
+        return says("hi") if made < 5 or made > 10 else calls((f"c{made}", "look", {}))
+
+    llm = Scripted(by=by)
+    seen: list[Stamped] = []
+    async with AgentLoop(llm, tools=[look], hooks=hooks) as loop:
+        session = (await loop.send("0", max_rounds=30)).session_id
+        for turn in range(3):
+            await loop.send(str(turn), session)
+        loop.events.subscribe(seen.append)
+        await loop.send("Count.", session)
+    assert events_of(PrefixChanged, seen) == [PrefixChanged("llm.before", "messages[0]")]
 
 
 async def test_without_compactors_a_view_is_left_alone() -> None:
