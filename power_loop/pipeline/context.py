@@ -111,7 +111,7 @@ def _request(io: Ports, template: LLMRequest) -> LLMRequest:
     messages: Sequence[Message] = view
     if s.recalled:
         # At the tail, if nobody wants it otherwise: so the prefix stays from run to run.
-        if io.plan.recall_at_front:
+        if s.recalled_front:
             messages = (*s.recalled, *view)
         else:
             messages = Transcript(view.backing, view.start, view.stop, tail=s.recalled)

@@ -24,11 +24,10 @@ def tell_of_its_prefix(
     """Emits `PrefixChanged` if `request` does not begin with the one before it in the run."""
     s = io.session
     before = progress.sent
-    stays = len(s.view) + (len(s.recalled) if io.plan.recall_at_front else 0)
+    stays = len(s.view) + (len(s.recalled) if s.recalled_front else 0)
     progress.sent = request, stays, rewritten
     if before is None:
-        if io.plan.recall_at_front and s.recalled and s.last_run is not None:
-            io.emit(PrefixChanged("memory", "messages[0]"))
+        _tell_of_other_memories(io)
         return
     last, stayed, had_been = before
     place = _beside_messages(last, request)
@@ -40,6 +39,16 @@ def tell_of_its_prefix(
     if first is not None:
         reason = "llm.before" if rewritten or had_been else "compaction"
         io.emit(PrefixChanged(reason, f"messages[{first}]"))
+
+
+def _tell_of_other_memories(io: Ports) -> None:
+    s = io.session
+    before, now = s.recalled_before, s.recalled if s.recalled_front else ()
+    pairs = enumerate(zip(before, now, strict=False))
+    least = min(len(before), len(now))
+    first = next((at for at, (a, b) in pairs if not _is_the_same(a, b)), least)
+    if s.last_run is not None and max(len(before), len(now)) > first:
+        io.emit(PrefixChanged("memory", f"messages[{first}]"))
 
 
 def tell_of_another_configuration(io: Ports, new: ModelConfigured) -> None:
@@ -75,7 +84,13 @@ def _first_message(last: Sequence[Message], now: Sequence[Message], stayed: int)
         same = last.backing is now.backing and last.start == now.start
         if same and now.stop - now.start >= stayed:
             return None
+    # Handlers may have left out some of what was to stay.
+    stayed = min(stayed, len(last))
     for place, (message, other) in enumerate(zip(last[:stayed], now, strict=False)):
-        if message is not other and (message.role, message.parts) != (other.role, other.parts):
+        if not _is_the_same(message, other):
             return place
     return None if len(now) >= stayed else len(now)
+
+
+def _is_the_same(message: Message, other: Message) -> bool:
+    return message is other or (message.role, message.parts) == (other.role, other.parts)

@@ -24,7 +24,7 @@ from power_loop.session.state import Phase, id_hash
 
 __all__ = ["is_due", "restored", "snapshot_of"]
 
-_VERSION = 3
+_VERSION = 4
 _LEAST = 1_000
 """Records after which a snapshot is worth its writing."""
 _SHARE = 8
@@ -49,6 +49,8 @@ class _Snapshot(Struct, frozen=True, array_like=True):
     tail: str | None
     task: tuple[str, ...]
     messages: list[Message]
+    recalled: tuple[Message, ...]
+    recalled_front: bool
     known: bytes
 
 
@@ -95,6 +97,8 @@ def snapshot_of(session: Session) -> bytes:
             session.tail,
             session.task,
             session.messages,
+            session.recalled,
+            session.recalled_front,
             struct.pack(f"<{len(known)}Q", *known),
         )
     )
@@ -125,5 +129,6 @@ def restored(id: str, seq: int, snapshot: bytes) -> Session | None:
     session.limits, session.task = held.limits, held.task
     session.spent, session.task_spent = held.spent, held.task_spent
     session.messages = held.messages
+    session.recalled, session.recalled_front = held.recalled, held.recalled_front
     session.former = frozenset(struct.unpack(f"<{len(held.known) // 8}Q", held.known))
     return session

@@ -97,7 +97,8 @@ class State:
         reserved_lost: tokens reserved for calls whose end nobody saw.
         spent, task_spent: what all runs have used, and those since the task's input.
         task: ids of the messages that the newest task was given with.
-        recalled: what memory brought up for the open run.
+        recalled: what memory brought up for the open run; recalled_front whether it stands before
+            the view; recalled_before what stood there in the run before.
         tail: role of the newest message.
         messages: the view, an append-only list; replaced when the view changes.
         order, batch: the calls of the newest batch in call order, and the results so far.
@@ -126,6 +127,8 @@ class State:
         "open_calls",
         "order",
         "recalled",
+        "recalled_before",
+        "recalled_front",
         "reserved_lost",
         "round",
         "run",
@@ -160,6 +163,8 @@ class State:
         self.task_spent = Spent()
         self.task: tuple[str, ...] = ()
         self.recalled: tuple[Message, ...] = ()
+        self.recalled_before: tuple[Message, ...] = ()
+        self.recalled_front = False
         self.tail: str | None = None
         self.messages: list[Message] = []
         self.ids: set[str] = set()
@@ -223,6 +228,7 @@ def _move_opened(s: State, r: RunOpened) -> None:
         s.run_usage = Usage()
         s.task_spent = Spent()
         s.task = tuple([message.id for message in r.input])
+    s.recalled_before = s.recalled if s.recalled_front else ()
     s.recalled = ()
     s.stop_reason = None
     for message in r.input:
@@ -321,7 +327,7 @@ def _move_decided(s: State, r: Decided) -> None:
 
 
 def _move_recalled(s: State, r: Recalled) -> None:
-    s.recalled = r.messages
+    s.recalled, s.recalled_front = r.messages, r.front
 
 
 def _move_view(s: State, r: ViewChanged) -> None:

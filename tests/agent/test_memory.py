@@ -91,18 +91,30 @@ async def test_what_is_recalled_stands_after_the_conversation_in_every_round() -
 
 
 async def test_what_is_recalled_can_stand_before_the_conversation() -> None:
-    """Then the prefix is another one from run to run, which an event says."""
-    llm = Scripted(says("Green?"), says("Black."))
+    """Then the prefix is another one if what is brought up is, which an event says."""
+    cake = Message.user("She eats cake.")
+    found: list[Sequence[Message]] = [[TEA], [TEA], [TEA, cake], [], []]
+
+    async def next_one(_: RecallQuery) -> Sequence[Message]:
+        return found.pop(0)
+
+    llm = Scripted(*[says("Green?")] * 5)
     seen: list[Stamped] = []
-    config = AgentConfig(memory=Memory(TEA), memory_place="front")
+    moved: list[list[PrefixChanged]] = []
+    config = AgentConfig(memory=Memory(by=next_one), memory_place="front")
     async with AgentLoop(llm, config=config) as loop:
         loop.events.subscribe(seen.append)
         session = (await loop.send("What shall I serve?")).session_id
-        await loop.send("Or?", session)
+        moved.append(events_of(PrefixChanged, seen))
+        for _ in range(4):
+            seen.clear()
+            await loop.send("Or?", session)
+            moved.append(events_of(PrefixChanged, seen))
         await check_log(loop, session)
     assert texts(llm.requests[0]) == ["She drinks tea.", "What shall I serve?"]
     assert texts(llm.requests[1])[0] == "She drinks tea."
-    assert events_of(PrefixChanged, seen) == [PrefixChanged("memory", "messages[0]")]
+    more, less = PrefixChanged("memory", "messages[1]"), PrefixChanged("memory", "messages[0]")
+    assert moved == [[], [], [more], [less], []]
 
 
 async def test_a_handler_may_rewrite_what_is_recalled() -> None:

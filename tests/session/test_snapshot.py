@@ -67,8 +67,9 @@ def _check(records: list[Record], at: int) -> None:
     assert opened is not None
     for record in records[at:]:
         opened.apply(record)
-    # Nobody looks at the order of a batch that is over, nor at what a closed run had recalled.
-    over = {"order": not whole.open_calls, "recalled": whole.run is None}
+    # Nobody looks at the order of a batch that is over, nor at what the run before a closed one had
+    # recalled.
+    over = {"order": not whole.open_calls, "recalled_before": whole.run is None}
     for name in _COMPARED:
         assert over.get(name) or getattr(opened, name) == getattr(whole, name), name
     for record in records:

@@ -147,11 +147,20 @@ class Keeper:
             if await work.enough(strategy, last=strategy is self._strategies[-1]):
                 break
         change = work.result()
-        tokens = 0 if change is not None else int(size.prompt * _WORTH_ANOTHER_TRY)
-        self._hopeless = model, asked.task, tokens
+        self._hopeless = model, asked.task, self._next_try(size, change)
         if change is None:
             asked.emit(CompactionFailed(work.why()))
         return change
+
+    def _next_try(self, size: ContextSize, change: ViewChanged | None) -> int:
+        """Tokens from which the next compaction is worth its while; 0 if from the limit on."""
+        if change is None:
+            return int(size.prompt * _WORTH_ANOTHER_TRY)
+        if change.after < size.limit:
+            return 0
+        # It can be no better: once a round, it would cost the prompt's cache and bring nothing.
+        room = self._room(size)
+        return int(change.after * _WORTH_ANOTHER_TRY) if room is None else room
 
     async def _counter(self, model: str) -> ModelTokens:
         counter = self._counters(model)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from llm_client.types import Audio, File, Image, Message, Part, Text, ToolCall, ToolResult
 from power_loop.session.view import COMPACT_NOTE
 
-__all__ = ["clipped", "rendered"]
+__all__ = ["clipped", "rendered", "unclosed"]
 
 _PER_MESSAGE = (4000, 1000, 250, 60)
 """Characters that a message may have, at most; the next where all would be too long."""
@@ -19,6 +20,11 @@ def clipped(text: str, limit: int) -> str:
         return text
     head, tail = limit * 2 // 3, limit // 3
     return f"{text[:head]} […{len(text) - head - tail} characters…] {text[-tail:] if tail else ''}"
+
+
+def unclosed(text: str, tag: str) -> str:
+    """`text` without anything that a reader could take for the end of the element `tag`."""
+    return re.sub(rf"<(?=\s*/\s*{tag})", "[", text, flags=re.IGNORECASE)
 
 
 def rendered(messages: Sequence[Message], limit: int) -> str:

@@ -18,7 +18,7 @@ from power_loop.runtime.compaction.base import (
     trigger_at,
 )
 from power_loop.runtime.compaction.cuts import Cut, cut_of
-from power_loop.runtime.compaction.rendering import rendered
+from power_loop.runtime.compaction.rendering import rendered, unclosed
 from power_loop.session.text import repaired_text
 
 __all__ = ["ENGINE", "PROMPT", "DefaultCompactor"]
@@ -135,7 +135,7 @@ class DefaultCompactor(Struct, frozen=True, kw_only=True):
         while limit > 256 and size.count(Message.user(text)) > room:
             limit = limit * 3 // 4
             text = rendered(cut.leaving, limit)
-        record = text.replace("</record", "[/record")
+        record = unclosed(text, "record")
         return LLMRequest(
             messages=(Message("user", (Text(f"<record>\n{record}\n</record>"),)),),
             system=system,
@@ -153,7 +153,7 @@ def _is_worth_it(cut: Cut, size: ContextSize) -> bool:
 
 
 def _framed(text: str, count: int, *, recallable: bool) -> str:
-    inside = text.replace("</summary", "[/summary")
+    inside = unclosed(text, "summary")
     whole = " The tool recall_compacted brings the originals back." if recallable else ""
     return (
         f"<summary>\n{inside}\n</summary>\n"
