@@ -25,6 +25,7 @@ __all__ = [
     "Thinking",
     "ToolCall",
     "ToolResult",
+    "compaction_text",
     "is_compaction",
 ]
 
@@ -170,13 +171,23 @@ def is_compaction(part: Part) -> bool:
     any more. To any other provider the part says nothing. One whose making has failed is none: it
     holds nothing, and what stands before it is still read.
     """
-    if not isinstance(part, Opaque) or part.kind != COMPACTION:
-        return False
-    try:
-        held = msgspec.json.decode(part.json, type=_Compaction)
-    except (ValueError, RecursionError):
-        return False
+    held = _held(part)
     return bool(held.content or held.encrypted_content)
+
+
+def compaction_text(part: Part) -> str:
+    """What a provider has made of all that was said before `part`; "" if nobody else can read
+    it, or if it is no compaction."""
+    return _held(part).content or ""
+
+
+def _held(part: Part) -> _Compaction:
+    if not isinstance(part, Opaque) or part.kind != COMPACTION:
+        return _Compaction()
+    try:
+        return msgspec.json.decode(part.json, type=_Compaction)
+    except (ValueError, RecursionError):
+        return _Compaction()
 
 
 class _Compaction(Struct, frozen=True):

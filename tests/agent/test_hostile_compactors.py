@@ -12,17 +12,38 @@ import pytest
 from msgspec.structs import replace
 
 from llm_client.errors import ContextOverflow
-from llm_client.types import LLMRequest, Message, Part, Text, Thinking, Transcript
+from llm_client.tokens import ModelTokens
+from llm_client.types import (
+    LLMRequest,
+    LLMResponse,
+    Message,
+    Opaque,
+    Part,
+    Text,
+    Thinking,
+    Transcript,
+    Usage,
+)
 from power_loop import AgentConfig, AgentLoop, Budget, SharedBudget
 from power_loop.errors import UsageError
-from power_loop.events import CompactionRejected, ModelAsked, ModelEnded, Stamped, ViewChanged
+from power_loop.events import (
+    CompactionRejected,
+    ModelAsked,
+    ModelEnded,
+    Stamped,
+    Transient,
+    ViewChanged,
+)
 from power_loop.runtime.asking import Ask
-from power_loop.runtime.compaction.base import CompactionPlan, ContextSize
+from power_loop.runtime.compaction.base import Asked, CompactionPlan, ContextSize
+from power_loop.runtime.compaction.keeper import Keeper
+from power_loop.runtime.compaction.summary import DefaultCompactor
+from power_loop.runtime.compaction.trim import TrimCompactor
 from power_loop.runtime.memory.base import MemorySnapshot, RecallQuery
 from power_loop.session.records import Record
 from tests.agent.scripted import Gate, Reply, Scripted, fails, hangs
 from tests.agent.support import check_log, events_of, opened_store
-from tests.agent.test_compaction import WORDS, chatting, says, summaries, talk
+from tests.agent.test_compaction import WORDS, chatting, is_summary, says, summaries, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -260,3 +281,120 @@ async def test_two_calls_at_once_are_refused_before_anything_is_set_aside_for_th
             result = await loop.send("What shall I serve?")
         await check_log(loop, result.session_id)
     assert (result.status, told) == ("completed", ["She likes tea."])
+
+
+# ── strategies that do not end, and providers that count wrongly ─────────────────────────────────
+
+
+async def test_a_strategy_that_never_ends_is_stopped() -> None:
+    """The next one is asked, and readers are told."""
+
+    async def hangs_for_ever(view: Transcript, size: ContextSize, ask: Ask) -> None:
+        await anyio.sleep_forever()
+
+    counter = ModelTokens("m")
+    events: list[Transient] = []
+
+    async def nobody(request: LLMRequest, *, within: float) -> LLMResponse:
+        raise AssertionError("nobody asks")
+
+    def contain(work: Awaitable[Any]) -> Awaitable[Any]:
+        return work
+
+    keeper = Keeper(
+        [Foreign(hangs_for_ever)],
+        counters=lambda _: counter,
+        window_of=lambda _: 1200,
+        output=100,
+        patience=0.02,
+    )
+    said = [Message.user(WORDS), *[Message.assistant(WORDS), Message.user(WORDS)] * 6]
+    view = Transcript([replace(message, id=f"m{at}") for at, message in enumerate(said)])
+    ids = iter(range(100))
+    asked = Asked(
+        task=("m0",),
+        model="m",
+        ask=nobody,
+        emit=events.append,
+        new_id=lambda: f"new{next(ids)}",
+        contain=contain,
+    )
+    with anyio.fail_after(10):
+        change = await keeper.compact(LLMRequest(view), view, asked, overflow=False)
+    assert change is not None
+    assert change.by == "trim"
+    assert events == [
+        CompactionRejected("foreign", "CompactionRefused: it took longer than 0.02 s")
+    ]
+
+
+async def test_a_strategy_that_cannot_say_its_limit_has_none() -> None:
+    """The run goes on as if it were not there."""
+
+    class Broken(Foreign):
+        def limit(self, window: int | None, reserved_output: int) -> int | None:
+            raise ZeroDivisionError
+
+    async def never(view: Transcript, size: ContextSize, ask: Ask) -> None:
+        raise AssertionError("it is not asked")
+
+    llm = chatting()
+    config = AgentConfig(context_window=1200, max_output_tokens=100, compactors=[Broken(never)])
+    async with AgentLoop(llm, config=config) as loop:
+        session = await talk(loop, 3)
+        await check_log(loop, session)
+    assert summaries(llm) == []
+
+
+async def test_a_provider_that_counts_next_to_nothing_is_not_believed() -> None:
+    """Or its window would be taken for four times as large as it is."""
+
+    def by(request: LLMRequest) -> Reply:
+        return replace(says(WORDS), usage=Usage(10, 5))
+
+    llm = Scripted(by=by)
+    config = AgentConfig(
+        context_window=1200, max_output_tokens=100, compactors=[TrimCompactor(keep_exchanges=1)]
+    )
+    async with AgentLoop(llm, config=config) as loop:
+        session = await talk(loop, 12)
+        log = await check_log(loop, session)
+    assert [record.by for record in log if isinstance(record, ViewChanged)].count("trim") >= 2
+    counter = ModelTokens("scripted")
+    assert max(counter.count_request(request).tokens for request in llm.requests) < 1200
+
+
+@pytest.mark.parametrize(
+    ("json", "told"),
+    [
+        ('{"type":"compaction","content":"berth 7 is closed"}', True),
+        ('{"type":"compaction","encrypted_content":"gAAA"}', False),
+    ],
+)
+async def test_what_a_provider_has_compacted_is_not_lost_to_a_later_summary(
+    json: str, told: bool
+) -> None:
+    """It is a part of what is summarised; if nobody can read it, no summary is made without it."""
+    made = [False]
+
+    def by(request: LLMRequest) -> Reply:
+        if is_summary(request):
+            return says("Berth 7 is closed.")
+        if not made[0] and len(request.messages) > 6:
+            made[0] = True
+            block = Opaque("anthropic", "compaction", json)
+            return replace(says(WORDS), parts=(block, Text(WORDS)))
+        return says(WORDS)
+
+    llm = Scripted(by=by)
+    config = AgentConfig(
+        context_window=1200,
+        max_output_tokens=100,
+        compactors=[DefaultCompactor(keep_exchanges=1)],
+    )
+    async with AgentLoop(llm, config=config) as loop:
+        session = await talk(loop, 14)
+        log = await check_log(loop, session)
+    asked = [request.messages[0].text for request in summaries(llm)]
+    assert any("[what was before] berth 7 is closed" in text for text in asked) == told
+    assert ("trim" in [r.by for r in log if isinstance(r, ViewChanged)]) == (not told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import anyio
 from msgspec.structs import replace
 
 from llm_client.errors import LLMError
@@ -39,6 +40,9 @@ _WORTH_ANOTHER_TRY = 1.1
 """How much a prompt that could not be made smaller must have grown before that is tried again."""
 
 _REASON_CHARACTERS = 300
+_PATIENCE = 600.0
+_IMPLAUSIBLE = 4
+"""A provider that counts less than one token where this many are counted here is not believed."""
 
 
 def default_compactors() -> tuple[Compactor, ...]:
@@ -60,6 +64,14 @@ class _Once:
         return await self._ask(request, within=within)
 
 
+def _limit_of(strategy: Compactor, window: int | None, reserved_output: int) -> int | None:
+    try:
+        return strategy.limit(window, reserved_output)
+    except Exception:  # noqa: BLE001  foreign code; it then has no limit
+        logger.warning("compactor %r cannot say its limit", strategy, exc_info=True)
+        return None
+
+
 class Keeper:
     """Compacts the view of one session, whatever its strategies do.
 
@@ -72,6 +84,7 @@ class Keeper:
         counters: count tokens.
         window_of: tokens of a model's window, if that is known.
         output: tokens kept free for an answer where a request does not say.
+        patience: seconds for one strategy, with what it asks the model.
     """
 
     def __init__(
@@ -81,7 +94,9 @@ class Keeper:
         counters: Counters,
         window_of: Callable[[str], int | None],
         output: int,
+        patience: float = _PATIENCE,
     ) -> None:
+        self._patience = patience
         self._strategies = (*strategies, TrimCompactor())
         self._counters = counters
         self._window_of = window_of
@@ -98,8 +113,9 @@ class Keeper:
 
     def _limits(self, request: LLMRequest, model: str) -> list[int]:
         window = self._window(model)
+        reserved = self._reserved(request, window)
         # The last resort has no limit of its own.
-        found = [s.limit(window, self._reserved(request, window)) for s in self._strategies[:-1]]
+        found = [_limit_of(strategy, window, reserved) for strategy in self._strategies[:-1]]
         return [limit for limit in found if limit is not None]
 
     def _reserved(self, request: LLMRequest, window: int | None) -> int:
@@ -131,9 +147,13 @@ class Keeper:
         return tokens if (of_model, of_task) == (model, task) else 0
 
     def learn(self, request: LLMRequest, model: str, usage: Usage) -> None:
-        """Takes note of what a provider counted, if it is counted here at all."""
-        if self._counted:
-            self._counters(request.model or model).learn(request, usage)
+        """Takes note of what a provider counted, if it is counted here at all, and if that can be:
+        one that says far too little would have the window taken for a larger one."""
+        if not self._counted or usage.input_tokens is None:
+            return
+        counter = self._counters(request.model or model)
+        if usage.input_tokens * _IMPLAUSIBLE > counter.count_request(request).tokens:
+            counter.learn(request, usage)
 
     async def compact(
         self, request: LLMRequest, view: Transcript, asked: Asked, *, overflow: bool
@@ -142,7 +162,7 @@ class Keeper:
         model = request.model or asked.model
         counter = await self._counter(model)
         size = self._size(request, view, asked, counter, overflow=overflow)
-        work = _Work(view, size, asked, window_room=self._room(size))
+        work = _Work(view, size, asked, window_room=self._room(size), patience=self._patience)
         for strategy in self._strategies:
             if await work.enough(strategy, last=strategy is self._strategies[-1]):
                 break
@@ -207,8 +227,15 @@ class _Work:
     """One compaction, as far as it has come."""
 
     def __init__(
-        self, view: Transcript, size: ContextSize, asked: Asked, *, window_room: int | None
+        self,
+        view: Transcript,
+        size: ContextSize,
+        asked: Asked,
+        *,
+        window_room: int | None,
+        patience: float,
     ) -> None:
+        self._patience = patience
         self._view = view
         self._start = size
         self._size = size
@@ -222,8 +249,7 @@ class _Work:
     async def enough(self, strategy: Compactor, *, last: bool) -> bool:
         """Takes the plan of a strategy if it keeps to the contract; whether that is enough."""
         try:
-            work = strategy.compact(self._view, self._size, self._ask)
-            plan = await self._asked.contain(work)
+            plan = await self._planned(strategy)
             change = None if plan is None else self._as_change(plan)
         except (CompactionRefused, LLMError, OverBudget) as error:
             self._reject(strategy.name, f"{type(error).__name__}: {error}")
@@ -244,6 +270,12 @@ class _Work:
             return False
         self._take(change, left)
         return left < self._size.limit
+
+    async def _planned(self, strategy: Compactor) -> CompactionPlan | None:
+        with anyio.move_on_after(self._patience):
+            work = strategy.compact(self._view, self._size, self._ask)
+            return await self._asked.contain(work)
+        raise CompactionRefused(f"it took longer than {self._patience:g} s")
 
     def _fits(self, tokens: int, *, last: bool) -> bool:
         if tokens < self._size.limit:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from llm_client.types import Audio, File, Image, Message, Part, Text, ToolCall, ToolResult
+from llm_client.parts import compaction_text
+from llm_client.types import Audio, File, Image, Message, Opaque, Part, Text, ToolCall, ToolResult
 from power_loop.session.view import COMPACT_NOTE
 
 __all__ = ["clipped", "rendered", "unclosed"]
@@ -73,5 +74,8 @@ def _told(parts: Iterable[Part], bound: int) -> Iterable[str]:
                 yield failed + clipped(part.text, bound)
             case Image() | Audio() | File():
                 yield f"({type(part).__name__.lower()})"
+            case Opaque() if text := compaction_text(part):
+                # All that the provider knows of what was before: as good as a note of ours.
+                yield f"[what was before] {text}"
             case _:
                 pass

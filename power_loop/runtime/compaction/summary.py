@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from llm_client.parts import compaction_text, is_compaction
 from llm_client.types import LLMRequest, Message, StopReason, Text, Transcript
 from power_loop.errors import UsageError
 from power_loop.runtime.asking import Ask
@@ -104,12 +105,16 @@ class DefaultCompactor(Struct, frozen=True, kw_only=True):
         cut = cut_of(view, size, allowed + _TOKENS_OF_FRAME, self.keep_exchanges)
         if cut is None or not _is_worth_it(cut, size):
             return None
+        if any(map(_is_sealed, cut.leaving)):
+            raise CompactionRefused("only the provider can read what it has compacted itself")
         response = await ask(self._request(cut, size, allowed), within=self.timeout)
         if response.tool_calls:
             raise CompactionRefused("the model called a tool instead of summarising")
         if response.stop_reason in (StopReason.REFUSAL, StopReason.CONTENT_FILTER):
             raise CompactionRefused("the model would not summarise")
         text = repaired_text(response.text).strip()
+        if text and response.truncated:
+            text += "\n[the summary was cut off here]"
         if not text:
             raise CompactionRefused("the summary is empty")
         if size.count(Message.user(text)) > allowed * 2:
@@ -142,6 +147,11 @@ class DefaultCompactor(Struct, frozen=True, kw_only=True):
             model=self.model,
             max_output_tokens=allowed,
         )
+
+
+def _is_sealed(message: Message) -> bool:
+    """Whether a provider has put into it what nobody else can read, in place of all before it."""
+    return any(is_compaction(part) and not compaction_text(part) for part in message.parts)
 
 
 def _is_worth_it(cut: Cut, size: ContextSize) -> bool:
