@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 
 from llm_client.types import ToolResult
+from power_loop.runtime.stores.notes import Note, NoteFilter, all_notes
 from power_loop.session.outcome import AwaitingApproval, Completed, Crashed
 from power_loop.session.records import (
     MessageAppended,
@@ -18,7 +19,9 @@ from power_loop.session.records import (
     ToolStarted,
 )
 from tests.agent.stores import records_of
-from tests.crash.program import INPUTS, STEERED, UNSAFE, Case
+from tests.crash.journal import Case
+from tests.crash.judging_memory import of_remembering
+from tests.crash.program import INPUTS, STEERED, UNSAFE
 from tests.session.checker import violations
 from tests.stores.places import open_place
 
@@ -30,6 +33,7 @@ class Tried:
 
     Attributes:
         log: its session.
+        notes: what is remembered of whoever the session is for.
         points: names of the points that its processes came to.
         effects: what happened in the outer world, in words.
     """
@@ -37,7 +41,8 @@ class Tried:
     def __init__(self, case: Case) -> None:
         self.case = case
         folder = Path(case.folder)
-        self.log = anyio.run(_read, case.place or str(folder / "sessions.db"), case)
+        place = case.place or str(folder / "sessions.db")
+        self.log, self.notes = anyio.run(_read, place, case)
         self.points = (folder / "points").read_text().splitlines()
         self.effects = [line.split() for line in (folder / "effects").read_text().splitlines()]
 
@@ -46,12 +51,12 @@ class Tried:
         return [words[1:] for words in self.effects if words[0] == what]
 
 
-async def _read(place: str, case: Case) -> list[Record]:
+async def _read(place: str, case: Case) -> tuple[list[Record], list[Note]]:
     async with open_place(place) as store:
         records = records_of(await store.read(case.session))
         if not case.place:  # a server holds many sessions
             assert await store.check() == len(records)
-        return records
+        return records, await all_notes(store.notes, NoteFilter(owners={"user": case.session}))
 
 
 def faults(tried: Tried) -> list[str]:
@@ -62,9 +67,13 @@ def faults(tried: Tried) -> list[str]:
     log = tried.log
     found = violations(log, closed=True, idempotent=lambda name: name not in UNSAFE)
     found += [f"an illegal request: {words}" for words in tried.told("illegal")]
-    found += _of_messages(tried)
-    found += _of_effects(tried)
-    found += _of_truth(tried)
+    found += _of_promises(tried)
+    if tried.case.program == "tools":
+        found += _of_messages(tried)
+        found += _of_effects(tried)
+        found += _of_truth(tried)
+    else:
+        found += of_remembering(log, tried.notes, tried.effects, tried.case.program)
     closed = [record.outcome for record in log if isinstance(record, RunClosed)]
     if not closed or not isinstance(closed[-1], Completed):
         found.append(f"it ended {closed[-1:]}")
@@ -72,8 +81,22 @@ def faults(tried: Tried) -> list[str]:
     return found + [f"a run ended {each}" for each in closed if not isinstance(each, legal)]
 
 
+def _of_promises(tried: Tried) -> list[str]:
+    """Whether anything acknowledged was lost."""
+    found = list[str]()
+    kinds = [type(record).__name__ for record in tried.log]
+    for seq, names in tried.told("acknowledged"):
+        words = names.split("+")
+        if kinds[int(seq) : int(seq) + len(words)] != words:
+            found.append(f"{names} was acknowledged after record {seq}, and is not there")
+    answered = [words[0] for words in tried.told("answered")]
+    if len(answered) != len(set(answered)):
+        found.append(f"answered were {answered}")
+    return found
+
+
 def _of_messages(tried: Tried) -> list[str]:
-    """Whether anything acknowledged was lost, or anything is there twice."""
+    """Whether a message was lost, or is there twice."""
     log, found = tried.log, list[str]()
     inputs = [m.text for record in log if isinstance(record, RunOpened) for m in record.input]
     expected = [*INPUTS, "fourth"] if tried.case.hooks else [*INPUTS]
@@ -82,14 +105,6 @@ def _of_messages(tried: Tried) -> list[str]:
     steered = [r for r in log if isinstance(r, MessageAppended) and r.message.text == STEERED]
     if len(steered) != 1:
         found.append(f"what was steered was delivered {len(steered)} times")
-    kinds = [type(record).__name__ for record in log]
-    for seq, names in tried.told("acknowledged"):
-        words = names.split("+")
-        if kinds[int(seq) : int(seq) + len(words)] != words:
-            found.append(f"{names} was acknowledged after record {seq}, and is not there")
-    answered = [words[0] for words in tried.told("answered")]
-    if len(answered) != len(set(answered)):
-        found.append(f"answered were {answered}")
     return found
 
 
