@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from power_loop.runtime.stores.notes import Note
 from power_loop.session.outcome import Crashed
 from power_loop.session.records import (
-    MessageAppended,
     ModelAsked,
-    ModelEnded,
     Recalled,
     Record,
     RunClosed,
     RunOpened,
-    ToolSettled,
     ViewChanged,
 )
 from tests.crash.journal import Program
 from tests.crash.remembering import ALWAYS, NOTED, TASKS, fact_of
 from tests.session.checker import view_of
+from tests.session.compactions import compaction_faults
 
 __all__ = ["of_remembering"]
 
@@ -84,53 +82,10 @@ def _of_views(log: Sequence[Record]) -> list[str]:
 
 def _of_compactions(log: Sequence[Record], program: Program) -> list[str]:
     """Whether each view was made smaller once, and by what the program has."""
-    judged = _Compactions()
-    for number, record in enumerate(log, 1):
-        judged.found += [f"record {number}: {each}" for each in judged.take(record)]
     wanted = "trim" if program == "rule" else "summary"
-    if wanted not in judged.by:
-        judged.found.append(f"the view was made smaller by {judged.by}")
-    return judged.found
-
-
-class _Compactions:
-    """What the log says of them: `asked` times for a summary since the view has `grown`, the last
-    of which ended as `status`."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-        self.by: list[str] = []
-        self._asked = 0
-        self._grown = True
-        self._status = ""
-
-    def take(self, record: Record) -> Iterator[str]:
-        """Reads on; what is wrong."""
-        match record:
-            case MessageAppended() | ToolSettled():
-                self._asked, self._grown = 0, True
-            case RunOpened():
-                self._grown |= bool(record.input)
-            case RunClosed(outcome=Crashed()):
-                self._asked = 0
-            case ModelAsked(purpose="compaction"):
-                self._asked += 1
-                if self._asked > 1 or not self._grown:
-                    yield "a summary is made again"
-            case ModelEnded():
-                self._status = record.status
-            case ViewChanged():
-                yield from self._smaller(record)
-            case _:
-                pass
-
-    def _smaller(self, change: ViewChanged) -> Iterator[str]:
-        if not self._grown:
-            yield "the view is made smaller again"
-        if self._asked and change.by != ("summary" if self._status == "ok" else "trim"):
-            yield f"{change.by} after a summary that is {self._status}"
-        self.by.append(change.by)
-        self._asked, self._grown = 0, False
+    by = [record.by for record in log if isinstance(record, ViewChanged)]
+    found = compaction_faults(log)
+    return found if wanted in by else [*found, f"the view was made smaller by {by}"]
 
 
 def _of_asides(log: Sequence[Record], effects: Sequence[Sequence[str]]) -> list[str]:

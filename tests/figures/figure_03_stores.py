@@ -34,6 +34,8 @@ _NAMES = (
     "approval",
     "given up",
     "three tools, streamed",
+    "compaction",
+    "memory",
 )
 """The scenarios in which a store has the most to do."""
 _LONG = "interrupted"

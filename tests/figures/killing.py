@@ -36,7 +36,6 @@ SETUPS = ("tool begins d", "tool ends b", "after post", "answered first", "asked
 """Where the program dies so that, started again, it has something to recover."""
 _Variant = tuple[Program, bool, bool]
 """A program, whether it has hooks, and whether SQL statements are points."""
-_EITHER = (False, True)
 _REMEMBERING: Sequence[Program] = ("summary", "rule", "overflow")
 _REMEMBERING_SETUPS = (
     "asked for compaction",
@@ -141,7 +140,8 @@ def named_spots(bench: Bench, *, sql: bool) -> dict[str, list[Spot]]:
 
 def remembering_spots(bench: Bench, *, sql: bool) -> dict[str, list[Spot]]:
     """The same for the programs whose session is compacted, and that remember."""
-    variants: list[_Variant] = [(each, hooks, False) for each in _REMEMBERING for hooks in _EITHER]
+    variants: list[_Variant] = [(each, False, False) for each in _REMEMBERING]
+    variants.append(("summary", True, False))
     if sql:
         variants.append(("summary", False, True))
     return _spots(bench, variants, _REMEMBERING_SETUPS)

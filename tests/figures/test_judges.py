@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 
@@ -10,8 +10,11 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from power_loop import MemoryStore
+from llm_client.types import Message
+from power_loop import MemoryStore, NoteMemory
 from power_loop.governance import RepetitionGuard
+from power_loop.runtime.asking import Ask
+from power_loop.runtime.memory.base import MemorySnapshot, RecallQuery
 from power_loop.runtime.stores.base import CancelRequested, Posted, Steer
 from power_loop.session.records import (
     MessageAppended,
@@ -21,7 +24,9 @@ from power_loop.session.records import (
     RunOpened,
     ViewChanged,
 )
+from tests.agent.cancel_context import FACT
 from tests.agent.cancel_scenarios import SCENARIOS
+from tests.agent.cancel_world import World
 from tests.crash.judging import Tried
 from tests.crash.judging import faults as crash_faults
 from tests.crash.program import STEERED
@@ -282,3 +287,27 @@ def test_what_is_lost_of_a_call_in_the_background_is_found_out() -> None:
     sweep = Sweep({"sqlite": _Deaf()})
     sweep.over(Case(scenario, "asyncio", "scope", "sqlite", 1, 0), 1)
     assert any("what came of a was told 0 times" in each for each in sweep.failures)
+
+
+class _Parrot:
+    """A memory that keeps the same under another name each time."""
+
+    def __init__(self, world: World) -> None:
+        self._notes = NoteMemory(world.store.notes, scopes=("session",))
+
+    async def recall(self, query: RecallQuery) -> Sequence[Message]:
+        return ()
+
+    async def remember(self, snapshot: MemorySnapshot, ask: Ask | None) -> None:
+        await self._notes.write(snapshot.scope, FACT)
+
+
+def test_a_memory_that_keeps_a_fact_twice_is_found_out() -> None:
+    """Or does not say what it was to bring up."""
+    scenario = next(each for each in SCENARIOS if each.name == "memory")
+    sweep = Sweep({})
+    sweep.over(Case(replace(scenario, memory=_Parrot), "asyncio", "scope", "memory", 9_999, 0), 1)
+    told = "\n".join(sweep.failures)
+    assert f"{FACT!r} is remembered 2 times" in told
+    assert f"{[FACT]} is remembered" in told
+    assert "was told to memory 0 times" in told
