@@ -19,6 +19,7 @@ from power_loop.pipeline.attempts import Answer, Prepared, ask_model
 from power_loop.pipeline.context import compacted, prepared, recall
 from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.ports import Interrupted, Ports
+from power_loop.pipeline.prefix import tell_of_a_shorter_view
 from power_loop.pipeline.progress import (
     Progress,
     append_messages,
@@ -58,11 +59,7 @@ async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
         return None
     if diverted is not None:
         return diverted.ending
-    if io.recalls and not progress.recalled:
-        progress.recalled = True
-        await recall(io)
-    if io.compacts:
-        await compacted(io, io.plan.template)
+    await _recalled_and_compacted(io, progress)
     round = io.session.round
     answer = await _ask(io, progress, io.plan.template)
     if not isinstance(answer, Answer):
@@ -70,6 +67,16 @@ async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
     if io.session.round == round:
         progress.skipped += 1
     return await _take_answer(io, answer)
+
+
+async def _recalled_and_compacted(io: Ports, progress: Progress) -> None:
+    if io.recalls and not progress.recalled:
+        progress.recalled = True
+        await recall(io)
+    if io.compacts:
+        view = io.session.view
+        if await compacted(io, io.plan.template):
+            tell_of_a_shorter_view(io, progress, view)
 
 
 async def take_inbox(io: Ports) -> Outcome | None:

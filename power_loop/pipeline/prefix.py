@@ -13,7 +13,7 @@ from power_loop.pipeline.ports import Ports
 from power_loop.pipeline.progress import Progress
 from power_loop.session.records import ModelConfigured
 
-__all__ = ["tell_of_another_configuration", "tell_of_its_prefix"]
+__all__ = ["tell_of_a_shorter_view", "tell_of_another_configuration", "tell_of_its_prefix"]
 
 _NOTHING = ModelConfigured()
 
@@ -40,6 +40,18 @@ def tell_of_its_prefix(
     if first is not None:
         reason = "llm.before" if rewritten or had_been else "compaction"
         io.emit(PrefixChanged(reason, f"messages[{first}]"))
+
+
+def tell_of_a_shorter_view(io: Ports, progress: Progress, before: Sequence[Message]) -> None:
+    """Emits `PrefixChanged` if a run that has asked nothing yet has made a view smaller that the
+    run before it had asked with: `before`, up to the answer."""
+    s = io.session
+    if progress.sent is not None or (s.recalled_front and s.recalled):
+        return  # it is told of with the request that comes next
+    asked = max((at for at, m in enumerate(before) if m.role == "assistant"), default=0)
+    first = _first_message(before, s.view, asked)
+    if first is not None:
+        io.emit(PrefixChanged("compaction", f"messages[{first}]"))
 
 
 def tell_of_another_configuration(io: Ports, new: ModelConfigured) -> None:
