@@ -33,7 +33,9 @@ from power_loop import (
 )
 from power_loop.events import PrefixChanged, Stamped
 from power_loop.extensions import Pins, Skills, Todo
-from power_loop.runtime.memory.tagging import is_memory
+from power_loop.runtime.asking import Ask
+from power_loop.runtime.memory.base import MemorySnapshot, RecallQuery
+from power_loop.runtime.memory.tagging import is_memory, tag_as_memory
 from tests.agent.support import check_log
 
 pytestmark = pytest.mark.anyio
@@ -56,6 +58,8 @@ class Watched:
     Attributes:
         shared: of each two requests of a conversation how many bytes both begin with, how many that
             had to be, and how many the first one had.
+        differ: the first message that is otherwise, of each request of which one is.
+        places: where readers were told that this is.
         announced: for each of those why it is otherwise, as readers were told before the second.
     """
 
@@ -67,8 +71,10 @@ class Watched:
         self.shared: list[tuple[int, int, int]] = []
         self.announced: list[list[str]] = []
         self.heard: list[str] = []
+        self.differ: list[str] = []
+        self.places: list[str] = []
         self.summaries = 0
-        self._last: tuple[bytes, int] | None = None
+        self._last: tuple[bytes, int, Sequence[Message]] | None = None
         self._codec = OpenAIChatCodec()
         self._numbers = count()
         self._rounds = rounds
@@ -78,6 +84,7 @@ class Watched:
         """Hears that a prefix has changed."""
         assert isinstance(stamped.event, PrefixChanged)
         self.heard.append(stamped.event.reason)
+        self.places.append(stamped.event.first_difference)
 
     def check(self, request: LLMRequest) -> None:
         """All is well."""
@@ -108,22 +115,42 @@ class Watched:
 
     def _look_at(self, request: LLMRequest) -> None:
         body = self._encoded(request)
-        # What is brought up stands behind the conversation, for this request only.
-        staying = [message for message in request.messages if not is_memory(message)]
+        # What is brought up behind the conversation is there for this request only.
+        staying = list(request.messages)
+        while is_memory(staying[-1]):
+            staying.pop()
         whole, longer = (
             self._encoded(replace(request, messages=messages))
             for messages in (staying, [*staying, Message.user("more")])
         )
         must_stay = _both_begin(whole, longer)
         if self._last is not None:
-            before, stayed = self._last
-            self.shared.append((_both_begin(before, body), stayed, len(before)))
+            before, stayed, messages = self._last
+            shared = _both_begin(before, body)
+            self.shared.append((shared, stayed, len(before)))
+            if shared < stayed:
+                pairs = enumerate(zip(messages, staying, strict=False))
+                self.differ += [f"messages[{at}]" for at, (a, b) in pairs if a.parts != b.parts][:1]
             self.announced.append(self.heard)
             self.heard = []
-        self._last = body, must_stay
+        self._last = body, must_stay, staying
 
     def _encoded(self, request: LLMRequest) -> bytes:
         return b"".join(self._codec.encode(request, stream=False).body)
+
+
+class Remembering:
+    """A memory that brings up the same in every run."""
+
+    def __init__(self, remembered: Sequence[Message]) -> None:
+        self._remembered = remembered
+
+    async def recall(self, query: RecallQuery) -> Sequence[Message]:
+        """What was given."""
+        return self._remembered
+
+    async def remember(self, snapshot: MemorySnapshot, ask: Ask | None) -> None:
+        """Nothing new is learnt."""
 
 
 def _said(part: Part) -> LLMResponse:
@@ -203,11 +230,17 @@ async def test_the_prefix_stays_with_memory_compaction_and_skills_or_it_is_said_
     assert _ratio(kept) >= 0.99
 
 
-async def test_a_run_that_begins_with_a_compaction_says_so() -> None:
+@pytest.mark.parametrize("remembered", [[], [tag_as_memory("Berth 7 is closed.", "notes")]])
+async def test_a_run_that_begins_with_a_compaction_says_so(remembered: list[Message]) -> None:
     """A chat of runs of one round each: what the one before had asked with is not what this one
-    begins with, although it is the first that this one asks."""
+    begins with, although it is the first that this one asks, and begins with the same memories."""
     model = Watched(rounds=1)
-    config = AgentConfig(context_window=4_000, max_output_tokens=500)
+    config = AgentConfig(
+        context_window=4_000,
+        max_output_tokens=500,
+        memory=Remembering(remembered),
+        memory_place="front",
+    )
     async with AgentLoop(model, tools=[look], config=config) as loop:
         loop.events.subscribe(model.hear, types=[PrefixChanged], inline=True)
         session: str | None = None
@@ -215,6 +248,7 @@ async def test_a_run_that_begins_with_a_compaction_says_so() -> None:
             session = (await loop.send(f"{run}: {RESULT}", session)).session_id
         assert session is not None
         await check_log(loop, session)
+    assert model.places == model.differ
     drops = [["compaction"] * (shared < must_stay) for shared, must_stay, _ in model.shared]
     assert drops == model.announced
     assert model.summaries == drops.count(["compaction"]) >= 3
