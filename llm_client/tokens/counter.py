@@ -73,6 +73,8 @@ class ModelTokens:
         """
         other = ModelTokens(self.model, provider=self._provider)
         other._shared = self._shared
+        # Of one conversation there is the transcript as it is, and as it was before it was cut.
+        other._messages = IncrementalCount(other._measure.message, transcripts=2)
         return other
 
     def __repr__(self) -> str:

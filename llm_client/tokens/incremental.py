@@ -26,7 +26,8 @@ class IncrementalCount:
     """Sums the tokens of messages, each counted once by `measure`.
 
     A message is known again by its identity. Of a `Transcript` that has grown, only what is new
-    is looked at. Not safe for concurrent use by several threads.
+    is looked at. When a transcript is forgotten, so is every message that no other one has. Not
+    safe for concurrent use by several threads.
 
     Args:
         measure: counts one message.
@@ -90,7 +91,14 @@ class IncrementalCount:
         self._sums[key] = sums
         if len(self._sums) > self._most_transcripts:
             self._sums.popitem(last=False)
+            self._forget_what_left()
         return sums
+
+    def _forget_what_left(self) -> None:
+        there = {id(message) for sums in self._sums.values() for message in sums.backing}
+        for key in self._messages.keys() - there:
+            message, _ = self._messages.pop(key)
+            self._bytes -= _size(message.parts)
 
 
 def _size(parts: tuple[Part, ...]) -> int:

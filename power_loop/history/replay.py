@@ -159,7 +159,9 @@ class _Player:
         except Diverged as diverged:
             return diverged.divergence
         except Exception as error:  # noqa: BLE001  the driver closes such a run, and so it is compared
-            outcome = Failed(type(error).__name__, str(error)[:MESSAGE_LIMIT])
+            # One that was stopped before its error came out did not fail.
+            if not script.stopped_here():
+                outcome = Failed(type(error).__name__, str(error)[:MESSAGE_LIMIT])
         return script.difference_of_ending(outcome)
 
     def catch_up(self, piece: _Piece, before: int) -> None:

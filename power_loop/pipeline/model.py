@@ -19,6 +19,7 @@ from power_loop.pipeline.attempts import Answer, Prepared, ask_model
 from power_loop.pipeline.context import compacted, condensed, prepared, recall
 from power_loop.pipeline.decisions import heard
 from power_loop.pipeline.ports import Interrupted, Ports
+from power_loop.pipeline.prefix import tell_of_a_shorter_view
 from power_loop.pipeline.progress import (
     Progress,
     append_messages,
@@ -58,12 +59,7 @@ async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
         return None
     if diverted is not None:
         return diverted.ending
-    if io.recalls and not progress.recalled:
-        progress.recalled = True
-        await recall(io)
-    await condensed(io, progress)
-    if io.compacts:
-        await compacted(io, io.plan.template)
+    await _recalled_and_compacted(io, progress)
     round = io.session.round
     answer = await _ask(io, progress, io.plan.template)
     if not isinstance(answer, Answer):
@@ -71,6 +67,21 @@ async def model_phase(io: Ports, progress: Progress) -> Outcome | None:
     if io.session.round == round:
         progress.skipped += 1
     return await _take_answer(io, answer)
+
+
+async def _recalled_and_compacted(io: Ports, progress: Progress) -> None:
+    if io.recalls and not progress.recalled:
+        progress.recalled = True
+        await recall(io)
+    await condensed(io, progress)
+    await _compacted(io, progress, io.plan.template)
+
+
+async def _compacted(io: Ports, progress: Progress, template: LLMRequest) -> None:
+    if io.compacts:
+        view = io.session.view
+        if await compacted(io, template):
+            tell_of_a_shorter_view(io, progress, view)
 
 
 async def take_inbox(io: Ports) -> Outcome | None:
@@ -222,8 +233,7 @@ async def _last_word(io: Ports, progress: Progress) -> Outcome | None:
     prompt = Message("user", (Text(io.plan.round_limit_prompt),), id=io.new_id())
     await append_messages(io, [prompt])
     template = replace(io.plan.template, tools=(), tool_choice="auto")
-    if io.compacts:
-        await compacted(io, template)
+    await _compacted(io, progress, template)
     answer = await _ask(io, progress, template)
     if not isinstance(answer, Answer):
         return answer

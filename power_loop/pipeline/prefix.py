@@ -12,8 +12,9 @@ from power_loop.events import PrefixChanged
 from power_loop.pipeline.ports import Ports
 from power_loop.pipeline.progress import Progress
 from power_loop.session.records import ModelConfigured
+from power_loop.session.state import State
 
-__all__ = ["tell_of_another_configuration", "tell_of_its_prefix"]
+__all__ = ["tell_of_a_shorter_view", "tell_of_another_configuration", "tell_of_its_prefix"]
 
 _NOTHING = ModelConfigured()
 
@@ -27,7 +28,9 @@ def tell_of_its_prefix(
     stays = len(s.view) + (len(s.recalled) if s.recalled_front else 0)
     progress.sent = request, stays, rewritten
     if before is None:
-        _tell_of_other_memories(io)
+        other = _first_memory(s)
+        if other is not None:
+            io.emit(PrefixChanged("memory", f"messages[{other}]"))
         return
     last, stayed, had_been = before
     place = _beside_messages(last, request)
@@ -41,14 +44,17 @@ def tell_of_its_prefix(
         io.emit(PrefixChanged(reason, f"messages[{first}]"))
 
 
-def _tell_of_other_memories(io: Ports) -> None:
+def tell_of_a_shorter_view(io: Ports, progress: Progress, before: Sequence[Message]) -> None:
+    """Emits `PrefixChanged` if a run that has asked nothing yet has made a view smaller that the
+    run before it had asked with: `before`, up to the answer."""
     s = io.session
-    before, now = s.recalled_before, s.recalled if s.recalled_front else ()
-    pairs = enumerate(zip(before, now, strict=False))
-    least = min(len(before), len(now))
-    first = next((at for at, (a, b) in pairs if not _is_the_same(a, b)), least)
-    if s.last_run is not None and max(len(before), len(now)) > first:
-        io.emit(PrefixChanged("memory", f"messages[{first}]"))
+    if progress.sent is not None or _first_memory(s) is not None:
+        return  # it is told of with the request that comes next
+    asked = max((at for at, m in enumerate(before) if m.role == "assistant"), default=0)
+    first = _first_message(before, s.view, asked)
+    if first is not None:
+        ahead = len(s.recalled) if s.recalled_front else 0
+        io.emit(PrefixChanged("compaction", f"messages[{ahead + first}]"))
 
 
 def tell_of_another_configuration(io: Ports, new: ModelConfigured) -> None:
@@ -63,6 +69,15 @@ def tell_of_another_configuration(io: Ports, new: ModelConfigured) -> None:
     place = _beside_messages(before, now)
     if place is not None:
         io.emit(PrefixChanged("configuration", place))
+
+
+def _first_memory(s: State) -> int | None:
+    """The first message ahead of the view that is another one than in the run before."""
+    before, now = s.recalled_before, s.recalled if s.recalled_front else ()
+    pairs = enumerate(zip(before, now, strict=False))
+    least = min(len(before), len(now))
+    first = next((at for at, (a, b) in pairs if not _is_the_same(a, b)), least)
+    return first if s.last_run is not None and max(len(before), len(now)) > first else None
 
 
 def _beside_messages(last: LLMRequest, now: LLMRequest) -> str | None:

@@ -2,176 +2,39 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
-import anyio.lowlevel
-from msgspec import Struct
-
-import power_loop
 from llm_client.errors import Overloaded
 from llm_client.retry import RetryPolicy
 from llm_client.types import LLMRequest
-from power_loop import (
-    AgentConfig,
-    AgentLoop,
-    Budget,
-    CancellationToken,
-    Hooks,
-    InputRequest,
-    SharedBudget,
-    SubAgent,
-    ToolContext,
-    tool,
-)
-from power_loop.governance import Policies, RepetitionGuard, ToolAllowlist
-from power_loop.hooks import POINTS, TOOL_BEFORE, RequestInput, Suspend
-from power_loop.runtime.stores.base import Store
+from power_loop import AgentConfig, Hooks
+from power_loop.hooks import TOOL_BEFORE, RequestInput, Suspend
 from power_loop.session.outcome import (
     AwaitingApproval,
     BudgetExhausted,
     Completed,
     NoProgress,
-    Outcome,
     RoundLimit,
     WaitingForInput,
 )
-from tests.agent.scripted import Reply, Scripted, calls, fails, says
+from tests.agent.cancel_context import CONTEXT
+from tests.agent.cancel_world import (
+    HELPER,
+    SPILLING,
+    Scenario,
+    abandoned,
+    approved,
+    both,
+    everywhere,
+    interrupted,
+    send,
+    steered,
+    stream,
+    typed_send,
+)
+from tests.agent.scripted import Reply, calls, fails, says
 
-__all__ = ["SCENARIOS", "Scenario", "World", "approve"]
-
-
-class World:
-    """One run of a scenario, and what happened outside of the framework while it ran.
-
-    Attributes:
-        options: for the runs that are to be ended; those that come after have none.
-        leaving: whether readers of streams are to leave them.
-    """
-
-    def __init__(self, store: Store, sessions: tuple[str, ...]) -> None:
-        self.store = store
-        self.sessions = sessions
-        self.llm = Scripted()
-        self.effects: list[tuple[str, str, str]] = []
-        self.lock = threading.Lock()
-        self.statuses: list[str] = []
-        self.steered = False
-        self.followed = False
-        self.token = CancellationToken()
-        self.options: dict[str, Any] = {}
-        self.leaving = False
-        self.shared: SharedBudget | None = None
-
-    def note(self, what: str, context: ToolContext[World]) -> None:
-        """Something happened in the outer world; from any thread."""
-        with self.lock:
-            self.effects.append((what, context.session_id, context.call_id))
-
-
-class Scenario(Struct, frozen=True):
-    """A program to be cancelled. `model` makes what decides on the answer to a request.
-
-    Attributes:
-        hooks: made anew for each run of the program.
-        suspends: it ends while calls wait for somebody.
-        endings: how its runs may end if nobody cancels them.
-        policed: policies judge what it does.
-        tokens: what all of its sessions may use together.
-        below: calls in which sessions below are to be found.
-    """
-
-    name: str
-    model: Callable[[], Callable[[LLMRequest], Reply]]
-    drive: Callable[[World, AgentLoop[World]], Awaitable[None]]
-    config: AgentConfig = AgentConfig()
-    hooks: Callable[[], Hooks] | None = None
-    sessions: int = 1
-    runs: int = 1
-    suspends: bool = False
-    endings: tuple[type[Outcome], ...] = (Completed, RoundLimit)
-    policed: bool = False
-    tokens: int | None = None
-    below: tuple[str, ...] = ()
-
-    @property
-    def streams(self) -> bool:
-        """Whether somebody reads along."""
-        return self.drive in (_stream, _interrupted)
-
-    @property
-    def spills(self) -> bool:
-        """Whether all outputs of tools are too long."""
-        return self.config is _SPILLING
-
-    def loop(self, world: World, steps: int = 1) -> AgentLoop[World]:
-        """A loop for it, with a model that takes so many steps between any two of its words."""
-        world.llm = Scripted(by=self.model(), steps=steps)
-        if self.tokens is not None:
-            world.shared = SharedBudget(Budget(tokens=self.tokens))
-        return AgentLoop[World](
-            world.llm,
-            tools=[work, alone, in_thread, finishing, left, HELPER],
-            store=world.store,
-            config=self.config,
-            hooks=None if self.hooks is None else self.hooks(),
-            budget=world.shared,
-            extensions=[Policies(ToolAllowlist("work"), RepetitionGuard())] if self.policed else (),
-        )
-
-
-# ── tools ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-@tool
-async def work(n: int, context: ToolContext[World]) -> str:
-    """Works, in steps."""
-    context.deps.note("begin", context)
-    for _ in range(n):
-        await anyio.lowlevel.checkpoint()
-    context.deps.note("done", context)
-    return f"worked {n}"
-
-
-@tool(exclusive=True)
-async def alone(context: ToolContext[World]) -> str:
-    """Works while nobody else does."""
-    context.deps.note("begin", context)
-    await anyio.lowlevel.checkpoint()
-    context.deps.note("done", context)
-    return "worked alone"
-
-
-@tool
-def in_thread(context: ToolContext[World]) -> str:
-    """Works in a thread; that it was done there may remain unknown."""
-    context.deps.note("begin", context)
-    return "worked in a thread"
-
-
-@tool(on_cancel="finish")
-async def finishing(n: int, context: ToolContext[World]) -> str:
-    """Works, in steps, to its end."""
-    context.deps.note("begin", context)
-    for _ in range(n):
-        await anyio.lowlevel.checkpoint()
-    context.deps.note("done", context)
-    return "worked to the end"
-
-
-@tool(on_cancel="background")
-async def left(n: int, context: ToolContext[World]) -> str:
-    """Works, in steps, also when nobody waits."""
-    context.deps.note("begin", context)
-    for _ in range(n):
-        await anyio.lowlevel.checkpoint()
-    context.deps.note("done", context)
-    return "worked alone and unseen"
-
-
-HELPER = SubAgent("helper", "Helps.", system_prompt="You help.", tools=[work, finishing])
+__all__ = ["SCENARIOS"]
 
 
 # ── the model ─────────────────────────────────────────────────────────────────────────────────────
@@ -261,97 +124,7 @@ def _going_round(request: LLMRequest) -> Reply:
     return calls((f"c{len(request.messages)}", "work", {"n": 1}))
 
 
-# ── what the program does ─────────────────────────────────────────────────────────────────────────
-
-
-async def _send(world: World, loop: AgentLoop[World]) -> None:
-    result = await loop.send("go", world.sessions[0], deps=world, **world.options)
-    world.statuses.append(result.status)
-
-
-async def _stream(world: World, loop: AgentLoop[World]) -> None:
-    async with loop.stream("go", world.sessions[0], deps=world, **world.options) as run:
-        async for _ in run:
-            if world.leaving:
-                return
-            await anyio.lowlevel.checkpoint()
-        result = await run.result()
-    world.statuses.append(result.status)
-
-
-async def _typed_send(world: World, loop: AgentLoop[World]) -> None:
-    result = await loop.send("go", world.sessions[0], deps=world, output_type=int)
-    world.statuses.append(result.status)
-    assert result.status != "completed" or result.output == 3
-
-
-async def _steered(world: World, loop: AgentLoop[World]) -> None:
-    """Somebody steers in the middle, through the public verb."""
-
-    async def steer() -> None:
-        await anyio.lowlevel.checkpoint()
-        await loop.steer(world.sessions[0], "steered", dedupe_key="steer")
-        world.steered = True
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(steer)
-        await _send(world, loop)
-
-
-async def _interrupted(world: World, loop: AgentLoop[World]) -> None:
-    """Somebody says what cannot wait, and somebody else what can; the run is streamed."""
-
-    async def steer() -> None:
-        for _ in range(12):
-            await anyio.lowlevel.checkpoint()
-        await loop.steer(world.sessions[0], "steered", mode="interrupt", dedupe_key="steer")
-        world.steered = True
-
-    async def follow() -> None:
-        await anyio.lowlevel.checkpoint()
-        await loop.steer(world.sessions[0], "follow up", mode="when_idle", dedupe_key="follow")
-        world.followed = True
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(steer)
-        tasks.start_soon(follow)
-        await _stream(world, loop)
-
-
-async def _both(world: World, loop: AgentLoop[World]) -> None:
-    async def one(session: str) -> None:
-        result = await loop.send("go", session, deps=world, **world.options)
-        world.statuses.append(result.status)
-
-    async with anyio.create_task_group() as tasks:
-        for session in world.sessions:
-            tasks.start_soon(one, session)
-
-
-async def _approved(world: World, loop: AgentLoop[World]) -> None:
-    """A call waits for an approval and gets it."""
-    await _send(world, loop)
-    await approve(world, loop, world.sessions[0])
-
-
-async def approve(world: World, loop: AgentLoop[World], session: str) -> None:
-    """Approves what waits, and answers what is asked, if anything is."""
-    requests = [call.request for call in await loop.get_pending(session) if call.request]
-    answers = [
-        power_loop.answer(each.token, "three")
-        if isinstance(each, InputRequest)
-        else power_loop.approve(each.token)
-        for each in requests
-    ]
-    if answers:
-        result = await loop.resume(session, answers=answers, deps=world, **world.options)
-        world.statuses.append(result.status)
-
-
-async def _abandoned(world: World, loop: AgentLoop[World]) -> None:
-    """A call waits for an approval and is given up."""
-    await _send(world, loop)
-    await loop.abort_pending(world.sessions[0], "nobody answered")
+# ── handlers ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def _guarded() -> Hooks:
@@ -367,78 +140,67 @@ def _asking() -> Hooks:
     return hooks
 
 
-def _everywhere() -> Hooks:
-    hooks = Hooks()
-
-    async def look(context: Any) -> None:
-        await anyio.lowlevel.checkpoint()
-
-    for point in POINTS:
-        hooks.on(point, look, name=f"look at {point.name}", on_error="raise")
-    return hooks
-
-
 _QUICK = AgentConfig(retry=RetryPolicy(initial=0.0001, jitter=0.0))
 
 _SMALL = AgentConfig(max_output_tokens=600)
 _SUSPENDS: Any = {"suspends": True, "endings": (Completed, RoundLimit, AwaitingApproval)}
-_SPILLING = AgentConfig(result_limit=4)
 _ASKS: Any = {"suspends": True, "endings": (Completed, RoundLimit, WaitingForInput)}
 
 SCENARIOS: tuple[Scenario, ...] = (
-    Scenario("text", lambda: _text, _send),
-    Scenario("streamed", lambda: _one_tool, _stream),
-    Scenario("one tool", lambda: _one_tool, _send),
-    Scenario("three tools, one exclusive", lambda: _three_tools, _send),
-    Scenario("tool in a thread", lambda: _threaded, _send),
-    Scenario("hooks everywhere", lambda: _three_tools, _send, hooks=_everywhere),
-    Scenario("steering", lambda: _one_tool, _steered),
-    Scenario("interrupted", lambda: _three_tools, _interrupted),
-    Scenario("retry with backoff", _FailsAtFirst, _stream, config=_QUICK),
-    Scenario("typed output asked again", lambda: _typed, _typed_send),
-    Scenario("round limit", lambda: _endless, _send, config=AgentConfig(max_rounds=2)),
-    Scenario("two sessions", lambda: _one_tool, _both, sessions=2),
-    Scenario("approval", lambda: _three_tools, _approved, hooks=_guarded, runs=2, **_SUSPENDS),
-    Scenario("given up", lambda: _one_tool, _abandoned, hooks=_guarded, runs=2, **_SUSPENDS),
-    Scenario("three tools, streamed", lambda: _three_tools, _stream),
-    Scenario("tool that finishes", lambda: _finishing, _stream),
-    Scenario("tool in the background", lambda: _leaving, _stream),
-    Scenario("each kind of tool, interrupted", lambda: _each_kind, _interrupted),
-    Scenario("sub-agents", lambda: _handing_on, _stream, below=("a", "b")),
+    Scenario("text", lambda: _text, send),
+    Scenario("streamed", lambda: _one_tool, stream),
+    Scenario("one tool", lambda: _one_tool, send),
+    Scenario("three tools, one exclusive", lambda: _three_tools, send),
+    Scenario("tool in a thread", lambda: _threaded, send),
+    Scenario("hooks everywhere", lambda: _three_tools, send, hooks=everywhere),
+    Scenario("steering", lambda: _one_tool, steered),
+    Scenario("interrupted", lambda: _three_tools, interrupted),
+    Scenario("retry with backoff", _FailsAtFirst, stream, config=_QUICK),
+    Scenario("typed output asked again", lambda: _typed, typed_send),
+    Scenario("round limit", lambda: _endless, send, config=AgentConfig(max_rounds=2)),
+    Scenario("two sessions", lambda: _one_tool, both, sessions=2),
+    Scenario("approval", lambda: _three_tools, approved, hooks=_guarded, runs=2, **_SUSPENDS),
+    Scenario("given up", lambda: _one_tool, abandoned, hooks=_guarded, runs=2, **_SUSPENDS),
+    Scenario("three tools, streamed", lambda: _three_tools, stream),
+    Scenario("tool that finishes", lambda: _finishing, stream),
+    Scenario("tool in the background", lambda: _leaving, stream),
+    Scenario("each kind of tool, interrupted", lambda: _each_kind, interrupted),
+    Scenario("sub-agents", lambda: _handing_on, stream, below=("a", "b")),
     Scenario(
         "sub-agents that ask",
         lambda: _handing_on,
-        _approved,
+        approved,
         hooks=_guarded,
         runs=2,
         below=("a", "b"),
         **_SUSPENDS,
     ),
-    Scenario("large outputs", lambda: _three_tools, _stream, config=_SPILLING),
+    Scenario("large outputs", lambda: _three_tools, stream, config=SPILLING),
     Scenario(
         "large outputs of each kind of tool, interrupted",
         lambda: _each_kind,
-        _interrupted,
-        config=_SPILLING,
+        interrupted,
+        config=SPILLING,
     ),
     Scenario(
         "large answers of sub-agents",
         lambda: _handing_on,
-        _stream,
+        stream,
         below=("a", "b"),
-        config=_SPILLING,
+        config=SPILLING,
     ),
-    Scenario("question", lambda: _three_tools, _approved, hooks=_asking, runs=2, **_ASKS),
+    Scenario("question", lambda: _three_tools, approved, hooks=_asking, runs=2, **_ASKS),
     Scenario(
         "budget that is waited for",
         lambda: _one_tool,
-        _both,
+        both,
         sessions=2,
         config=_SMALL,
         tokens=1_400,
         endings=(Completed, BudgetExhausted),
     ),
     Scenario(
-        "policies", lambda: _going_round, _stream, policed=True, endings=(Completed, NoProgress)
+        "policies", lambda: _going_round, stream, policed=True, endings=(Completed, NoProgress)
     ),
+    *CONTEXT,
 )

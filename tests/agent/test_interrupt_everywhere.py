@@ -10,7 +10,6 @@ import pytest
 
 from llm_client.types import ToolResult
 from power_loop import AgentLoop, MemoryStore
-from power_loop.runtime.stores.base import Store
 from power_loop.session.outcome import Completed
 from power_loop.session.records import (
     MessageAppended,
@@ -20,7 +19,8 @@ from power_loop.session.records import (
     ToolSettled,
     ToolStarted,
 )
-from tests.agent.cancel_scenarios import SCENARIOS, Scenario, World
+from tests.agent.cancel_scenarios import SCENARIOS
+from tests.agent.cancel_world import Scenario, World
 from tests.agent.stepping import Backend, Steps, run_stepwise, tasks_alive
 from tests.agent.stores import SlowStore, records_of
 from tests.session.checker import violations
@@ -32,10 +32,20 @@ NAMES = ("text", "streamed", "three tools, one exclusive", "hooks everywhere", "
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("name", NAMES)
 def test_wherever_it_comes_the_run_goes_on_and_hears_it_once(
-    name: str, backend: Backend, make: Callable[[], Store]
+    name: str, backend: Backend, make: Callable[[], MemoryStore]
 ) -> None:
     """The log is legal and true, nothing is left running, and the run completes."""
     scenario = next(each for each in SCENARIOS if each.name == name)
+    wanted = {"cancelled", *(("interrupted", "not_run") if "tools" in name else ())}
+    stopped = Counter[str]()
+    for _ in range(4):  # trio decides by chance whose turn it is, so once may not meet everything
+        stopped += _sweep(scenario, backend, make)
+        if wanted <= stopped.keys():
+            break
+    assert wanted <= stopped.keys()
+
+
+def _sweep(scenario: Scenario, backend: Backend, make: Callable[[], MemoryStore]) -> Counter[str]:
     stopped = Counter[str]()
     step = 0
     while True:
@@ -43,16 +53,12 @@ def test_wherever_it_comes_the_run_goes_on_and_hears_it_once(
         heard, seen = _trial(scenario, backend, make(), step)
         stopped += seen
         if not heard:
-            break
-    assert step > 5
-    assert stopped["cancelled"], "no model call was ever stopped"
-    if "tools" in name:
-        assert stopped["interrupted"]
-        assert stopped["not_run"]
+            assert step > 5
+            return stopped
 
 
 def _trial(
-    scenario: Scenario, backend: Backend, store: Store, step: int
+    scenario: Scenario, backend: Backend, store: MemoryStore, step: int
 ) -> tuple[bool, Counter[str]]:
     steps = Steps()
     world = World(store, ("s",))

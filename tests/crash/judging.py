@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 
 from llm_client.types import ToolResult
+from power_loop.runtime.stores.notes import Note, NoteFilter, all_notes
 from power_loop.session.outcome import AwaitingApproval, Completed, Crashed
 from power_loop.session.records import (
     MessageAppended,
@@ -19,7 +20,9 @@ from power_loop.session.records import (
 )
 from power_loop.session.view import ARTIFACT_META
 from tests.agent.stores import records_of
-from tests.crash.program import INPUTS, STEERED, UNSAFE, Case, whole_output
+from tests.crash.journal import Case
+from tests.crash.judging_memory import of_remembering
+from tests.crash.program import INPUTS, STEERED, UNSAFE, whole_output
 from tests.session.checker import violations
 from tests.stores.places import open_place
 
@@ -32,6 +35,7 @@ class Tried:
     Attributes:
         log: its session.
         kept: what is kept of large outputs, by handle.
+        notes: what is remembered of whoever the session is for.
         points: names of the points that its processes came to.
         effects: what happened in the outer world, in words.
     """
@@ -40,7 +44,7 @@ class Tried:
         self.case = case
         folder = Path(case.folder)
         place = case.place or str(folder / "sessions.db")
-        self.log, self.kept = anyio.run(_read, place, case)
+        self.log, self.kept, self.notes = anyio.run(_read, place, case)
         self.points = (folder / "points").read_text().splitlines()
         self.effects = [line.split() for line in (folder / "effects").read_text().splitlines()]
 
@@ -49,7 +53,7 @@ class Tried:
         return [words[1:] for words in self.effects if words[0] == what]
 
 
-async def _read(place: str, case: Case) -> tuple[list[Record], dict[str, str]]:
+async def _read(place: str, case: Case) -> tuple[list[Record], dict[str, str], list[Note]]:
     async with open_place(place) as store:
         records = records_of(await store.read(case.session))
         if not case.place:  # a server holds many sessions
@@ -57,7 +61,8 @@ async def _read(place: str, case: Case) -> tuple[list[Record], dict[str, str]]:
         kept: dict[str, str] = {}
         for handle in await store.list_artifacts(case.session):
             kept[handle] = (await store.read_artifact(case.session, handle)).text
-        return records, kept
+        notes = await all_notes(store.notes, NoteFilter(owners={"user": case.session}))
+        return records, kept, notes
 
 
 def faults(tried: Tried) -> list[str]:
@@ -68,10 +73,14 @@ def faults(tried: Tried) -> list[str]:
     log = tried.log
     found = violations(log, closed=True, idempotent=lambda name: name not in UNSAFE)
     found += [f"an illegal request: {words}" for words in tried.told("illegal")]
-    found += _of_messages(tried)
-    found += _of_effects(tried)
-    found += _of_truth(tried)
-    found += _of_outputs(tried)
+    found += _of_promises(tried)
+    if tried.case.program == "tools":
+        found += _of_messages(tried)
+        found += _of_effects(tried)
+        found += _of_truth(tried)
+        found += _of_outputs(tried)
+    else:
+        found += of_remembering(log, tried.notes, tried.effects, tried.case.program)
     closed = [record.outcome for record in log if isinstance(record, RunClosed)]
     if not closed or not isinstance(closed[-1], Completed):
         found.append(f"it ended {closed[-1:]}")
@@ -79,8 +88,22 @@ def faults(tried: Tried) -> list[str]:
     return found + [f"a run ended {each}" for each in closed if not isinstance(each, legal)]
 
 
+def _of_promises(tried: Tried) -> list[str]:
+    """Whether anything acknowledged was lost."""
+    found = list[str]()
+    kinds = [type(record).__name__ for record in tried.log]
+    for seq, names in tried.told("acknowledged"):
+        words = names.split("+")
+        if kinds[int(seq) : int(seq) + len(words)] != words:
+            found.append(f"{names} was acknowledged after record {seq}, and is not there")
+    answered = [words[0] for words in tried.told("answered")]
+    if len(answered) != len(set(answered)):
+        found.append(f"answered were {answered}")
+    return found
+
+
 def _of_messages(tried: Tried) -> list[str]:
-    """Whether anything acknowledged was lost, or anything is there twice."""
+    """Whether a message was lost, or is there twice."""
     log, found = tried.log, list[str]()
     inputs = [m.text for record in log if isinstance(record, RunOpened) for m in record.input]
     expected = [*INPUTS, "fourth"] if tried.case.hooks else [*INPUTS]
@@ -89,14 +112,6 @@ def _of_messages(tried: Tried) -> list[str]:
     steered = [r for r in log if isinstance(r, MessageAppended) and r.message.text == STEERED]
     if len(steered) != 1:
         found.append(f"what was steered was delivered {len(steered)} times")
-    kinds = [type(record).__name__ for record in log]
-    for seq, names in tried.told("acknowledged"):
-        words = names.split("+")
-        if kinds[int(seq) : int(seq) + len(words)] != words:
-            found.append(f"{names} was acknowledged after record {seq}, and is not there")
-    answered = [words[0] for words in tried.told("answered")]
-    if len(answered) != len(set(answered)):
-        found.append(f"answered were {answered}")
     return found
 
 

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from power_loop.session.outcome import Crashed
 from power_loop.session.records import RunClosed, RunOpened, ToolSettled
+from tests.crash.journal import RECOVERY, Case
 from tests.crash.judging import Tried, faults
-from tests.crash.program import RECOVERY, Case
 from tests.crash.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(
@@ -147,3 +147,36 @@ def test_sigkill_in_the_second_of_two_parallel_tools_d12(
         assert how["b.result"] == "unknown"
     else:
         assert len(attempts) == 2
+
+
+@pytest.mark.parametrize("point", ["asked for compaction", "after ModelEnded+ViewChanged"])
+def test_sigkill_around_a_summary_asks_for_another_only_if_there_is_none_yet(
+    zygote: Zygote, tmp_path: Path, point: str
+) -> None:
+    """One that is stored is what the session goes on with."""
+    folder = str(tmp_path)
+    assert zygote.run(Case(folder, "summary")) == 0
+    undisturbed = Tried(Case(folder, "summary")).told("asked").count(["compaction"])
+    shutil.rmtree(folder)
+    tmp_path.mkdir()
+    assert zygote.run(Case(folder, "summary", kill_on=point)) == -signal.SIGKILL
+    assert zygote.run(Case(folder, "summary")) == 0
+    after = Tried(Case(folder, "summary"))
+    assert faults(after) == []
+    lost = point == "asked for compaction"
+    assert after.told("asked").count(["compaction"]) == undisturbed + lost
+
+
+@pytest.mark.parametrize("point", ["asked for memory", "after fact is kept"])
+def test_sigkill_while_a_run_is_remembered_remembers_it_once(
+    zygote: Zygote, tmp_path: Path, point: str
+) -> None:
+    """The run goes on, so it is looked through again; what was kept of it before is the same."""
+    folder = str(tmp_path)
+    assert zygote.run(Case(folder, "summary", kill_on=point)) == -signal.SIGKILL
+    before = Tried(Case(folder, "summary"))
+    assert len(before.notes) == (1 if point == "asked for memory" else 2)
+    assert zygote.run(Case(folder, "summary")) == 0
+    after = Tried(Case(folder, "summary"))
+    assert faults(after) == []
+    assert len(after.told("asked")) > len(after.told("answered"))

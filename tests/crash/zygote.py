@@ -1,10 +1,12 @@
-"""Forks a process for each case, from one that has everything imported."""
+"""Forks a process for each case, from one that has everything imported: it has done it all once."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 from typing import Self
 
@@ -54,15 +56,19 @@ class Zygote:
 
 
 def _serve() -> None:
-    from tests.crash.program import Case, run
+    from tests.crash import program, remembering
+    from tests.crash.journal import Case
 
+    with tempfile.TemporaryDirectory() as folder:
+        remembering.run(Case(folder, "summary"))
+    assert threading.active_count() == 1
     for line in sys.stdin:
         case = msgspec.json.decode(line, type=Case)
         child = os.fork()
         if not child:
             status = 1
             try:
-                run(case)
+                (program if case.program == "tools" else remembering).run(case)
                 status = 0
             finally:
                 sys.stderr.flush()

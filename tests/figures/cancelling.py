@@ -25,6 +25,7 @@ from power_loop import AgentLoop, MemoryStore
 from power_loop.errors import SessionBusy, SessionNotFound, UsageError
 from power_loop.runtime.artifacts.base import artifacts_of
 from power_loop.runtime.stores.base import Steer, Store
+from power_loop.runtime.stores.notes import StoreWithNotes
 from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import (
     MessageAppended,
@@ -36,9 +37,10 @@ from power_loop.session.records import (
 )
 from power_loop.session.state import child_id
 from power_loop.session.view import ARTIFACT_META
-from tests.agent.cancel_scenarios import Scenario, World, approve
+from tests.agent.cancel_world import Scenario, World, approve
 from tests.agent.stepping import Backend, Steps, run_stepwise, tasks_alive
 from tests.agent.stores import SlowStore, records_of
+from tests.figures.judging_context import context_faults
 from tests.session.checker import violations
 
 __all__ = ["OTHER_WAYS", "WAYS", "Case", "Kind", "Sweep", "Way", "let_finish"]
@@ -98,7 +100,7 @@ class Case(Struct, frozen=True):
 class _Trial:
     """A case as it runs."""
 
-    def __init__(self, case: Case, store: Store, sessions: tuple[str, ...]) -> None:
+    def __init__(self, case: Case, store: StoreWithNotes, sessions: tuple[str, ...]) -> None:
         self.case = case
         self.world = World(store, sessions)
         self.steps = Steps()
@@ -168,6 +170,8 @@ class _Trial:
             await self._judge_outputs(session, logs[session])
             await self._judge_below(session)
         self.bad += world.llm.illegal
+        if self.case.scenario.tools:
+            self.bad += await context_faults(self.case.scenario, world, logs)
         budget = world.shared
         if budget is not None and budget.spent.tokens + budget.left["tenant.tokens"] != (
             self.case.scenario.tokens
@@ -418,7 +422,7 @@ def let_finish(store: Store) -> None:
 class Sweep:
     """Cancels program after program; `stores` are those that serve many of them."""
 
-    def __init__(self, stores: Mapping[Kind, Store]) -> None:
+    def __init__(self, stores: Mapping[Kind, StoreWithNotes]) -> None:
         self.cases = 0
         self.failures: list[str] = []
         self._stores = stores
@@ -441,7 +445,7 @@ class Sweep:
                 return self.cases - before
             step += stride
 
-    def _store(self, kind: Kind) -> Store:
+    def _store(self, kind: Kind) -> StoreWithNotes:
         match kind:
             case "memory":
                 return MemoryStore()

@@ -1,4 +1,4 @@
-"""Figure 2: the program of figure 1 on PostgreSQL, killed, cut off, and left without its server.
+"""Figure 2: the programs of figure 1 on PostgreSQL, killed, cut off, and left without its server.
 
 Killed at every named point, and at every exchange with the server: before a batch is sent, in the
 middle of it, when it was sent but not answered, in the middle of the answer, after it. Not killed,
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from threading import Event
@@ -19,12 +19,23 @@ from typing import get_args
 import psycopg
 from msgspec.structs import replace
 
-from tests.figures.killing import Bench, Killed, kill_everywhere, named_spots, side_by_side
+from tests.crash.journal import Program
+from tests.figures.killing import (
+    Bench,
+    Killed,
+    Spot,
+    kill_everywhere,
+    named_spots,
+    remembering_spots,
+    side_by_side,
+)
 from tests.figures.result import FigureResult
 from tests.postgres_proxy import Moment, PostgresProxy
 from tests.postgres_server import PostgresServer, new_schema
 
 _LEAST_POINTS = 30
+_Names = Mapping[Program, Sequence[str]]
+"""Points at which a program can be stopped."""
 
 
 def run(full: bool) -> FigureResult:
@@ -34,12 +45,18 @@ def run(full: bool) -> FigureResult:
         stack.callback(server.close)
         places = [_database(server, n) for n in range(2)]
         benches = [stack.enter_context(Bench(place)) for place in places]
-        spots = named_spots(benches[0], sql=False)
-        names = sorted(spots)
-        chosen = names if full else names[:: max(1, len(names) // 34)]
-        killed = kill_everywhere(benches, spots, chosen, 20 if full else 1)
-        # A server that was never reached is not waited for.
-        names = [name for name in names if not name.endswith("before create")]
+        killed, names = Killed(failures=[]), dict[Program, list[str]]()
+        finders: Mapping[Program, Callable[..., dict[str, list[Spot]]]] = {
+            "tools": named_spots,
+            "summary": remembering_spots,
+        }
+        for program, find in finders.items():
+            spots = find(benches[0], sql=False)
+            every = sorted(spots)
+            chosen = every if full else every[:: max(1, len(every) // 34)]
+            killed.add(kill_everywhere(benches, spots, chosen, 20 if full else 1))
+            # A server that was never reached is not waited for.
+            names[program] = [name for name in every if not name.endswith("before create")]
         jobs = [partial(_terminate_at, names=names, seed=s) for s in range(200 if full else 4)]
         terminated = side_by_side(benches, jobs)
         on_wire = _kill_on_the_wire(stack, server, full=full)
@@ -48,10 +65,10 @@ def run(full: bool) -> FigureResult:
             restarted.add(_restart_at(server, benches[0], names, seed))
     parts = (killed, terminated, on_wire, restarted)
     failures = [failure for part in parts for failure in part.failures]
-    if killed.points < _LEAST_POINTS:
+    if killed.points < 2 * _LEAST_POINTS:
         failures.append(f"only {killed.points} named points were reached as often as they must be")
     told = (
-        f"SIGKILL at {killed.points} of {len(spots)} named points, {killed.kills} kills, and "
+        f"SIGKILL at {killed.points} named points, {killed.kills} kills, and "
         f"{on_wire.kills} in the middle of exchanges with the server; connections terminated "
         f"{terminated.kills} times, server restarted {restarted.kills} times"
     )
@@ -79,30 +96,36 @@ def _kill_on_the_wire(stack: ExitStack, server: PostgresServer, *, full: bool) -
     assert wrong == []
     proxies = {id(bench): proxy for bench, proxy in lines}
     jobs: list[Callable[[Bench], Killed]] = []
-    for at, hooks in enumerate((False, True)):
-        exchanges = _exchanges(*lines[at], hooks=hooks)
+    variants: list[tuple[Program, bool]] = [("tools", False), ("tools", True), ("summary", False)]
+    for program, hooks in variants:
+        exchanges = _exchanges(*lines[0], program, hooks=hooks)
         stride = 1 if full else max(1, exchanges // 2)
         jobs += [
-            partial(_kill_in, proxies, hooks, number, moment)
+            partial(_kill_in, proxies, program, hooks, number, moment)
             for number in range(1, exchanges, stride)
             for moment in get_args(Moment)
         ]
     return side_by_side([bench for bench, _ in lines], jobs)
 
 
-def _exchanges(bench: Bench, proxy: PostgresProxy, *, hooks: bool) -> int:
+def _exchanges(bench: Bench, proxy: PostgresProxy, program: Program, *, hooks: bool) -> int:
     """How often a program that is left alone sends something to the server."""
     proxy.watch()
-    _, wrong = bench.judged(bench.case(hooks=hooks))
+    _, wrong = bench.judged(bench.case(program, hooks=hooks))
     assert wrong == []
     return proxy.sent
 
 
 def _kill_in(
-    proxies: dict[int, PostgresProxy], hooks: bool, number: int, moment: Moment, bench: Bench
+    proxies: dict[int, PostgresProxy],
+    program: Program,
+    hooks: bool,
+    number: int,
+    moment: Moment,
+    bench: Bench,
 ) -> Killed:
     proxy = proxies[id(bench)]
-    case = bench.case(hooks=hooks, seed=number)
+    case = bench.case(program, hooks=hooks, seed=number)
     proxy.watch()
     pids: list[int] = []
     started = Event()
@@ -118,7 +141,7 @@ def _kill_in(
     status = bench.zygote.wait()
     proxy.cut_all()
     _, wrong = bench.judged(case)
-    where = f"exchange {number}, {moment}, hooks={hooks}"
+    where = f"{program}, exchange {number}, {moment}, hooks={hooks}"
     if status not in (0, -signal.SIGKILL):
         wrong = [f"it ended with {status}", *wrong]
     return Killed(int(status != 0), 0, [f"{where}: {each}" for each in wrong])
@@ -128,15 +151,16 @@ def _kill_in(
 
 
 def _disturb_at(
-    bench: Bench, names: list[str], seed: int, disturb: Callable[[], None]
+    bench: Bench, names: _Names, seed: int, disturb: Callable[[], None]
 ) -> tuple[Killed, int]:
     """Stops the program at a point; disturbs it while it stands still, or when it goes on.
 
     What is wrong with what came of it, and its exit status.
     """
     rng = random.Random(seed)
-    case = bench.case(hooks=seed % 2 == 0, seed=seed)
-    point = rng.choice(names)
+    program: Program = "summary" if seed // 2 % 2 else "tools"
+    case = bench.case(program, hooks=seed % 2 == 0, seed=seed)
+    point = rng.choice(names[program])
     pid = bench.zygote.start(replace(case, kill_on=point, how="stops"))
     status = bench.zygote.wait()
     hit = status == -signal.SIGSTOP
@@ -152,7 +176,7 @@ def _disturb_at(
     return Killed(int(hit), 0, [f"{point}, seed {seed}: {each}" for each in wrong]), status
 
 
-def _terminate_at(bench: Bench, names: list[str], seed: int) -> Killed:
+def _terminate_at(bench: Bench, names: _Names, seed: int) -> Killed:
     """All connections of the program are terminated; it does not even notice."""
     url = bench.case().place.partition("#")[0]
 
@@ -169,7 +193,7 @@ def _terminate_at(bench: Bench, names: list[str], seed: int) -> Killed:
     return result
 
 
-def _restart_at(server: PostgresServer, bench: Bench, names: list[str], seed: int) -> Killed:
+def _restart_at(server: PostgresServer, bench: Bench, names: _Names, seed: int) -> Killed:
     """The server is shut down or crashes, and comes back."""
 
     def restart() -> None:

@@ -35,6 +35,8 @@ _NAMES = (
     "given up",
     "three tools, streamed",
     "large outputs",
+    "compaction",
+    "memory",
 )
 """The scenarios in which a store has the most to do."""
 _LONG = "interrupted"

@@ -17,14 +17,34 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tests.crash.journal import RECOVERY, Case, Program
 from tests.crash.judging import Tried, faults
-from tests.crash.program import RECOVERY, Case
 from tests.crash.zygote import Zygote
 
-__all__ = ["SETUPS", "Bench", "Killed", "Spot", "kill_everywhere", "named_spots", "side_by_side"]
+__all__ = [
+    "SETUPS",
+    "Bench",
+    "Killed",
+    "Spot",
+    "kill_everywhere",
+    "named_spots",
+    "remembering_spots",
+    "side_by_side",
+]
 
 SETUPS = ("tool begins d", "tool ends b", "after post", "answered first", "asked for approval")
 """Where the program dies so that, started again, it has something to recover."""
+_Variant = tuple[Program, bool, bool]
+"""A program, whether it has hooks, and whether SQL statements are points."""
+_REMEMBERING: Sequence[Program] = ("summary", "rule", "overflow")
+_REMEMBERING_SETUPS = (
+    "asked for compaction",
+    "after ModelEnded+ViewChanged",
+    "after ViewChanged",
+    "after facts are searched",
+    "asked for memory",
+    "after fact is kept",
+)
 _UNSTABLE = 3
 """A point that fewer of the probing runs came to is left to chance."""
 
@@ -51,14 +71,27 @@ class Bench:
         self.zygote.__exit__()
         shutil.rmtree(self._folder)
 
-    def case(self, *, hooks: bool = False, sql: bool = False, seed: int = 0) -> Case:
+    def case(
+        self,
+        program: Program = "tools",
+        *,
+        hooks: bool = False,
+        sql: bool = False,
+        seed: int = 0,
+    ) -> Case:
         """A program that has not been started yet."""
         number = next(self._numbers)
         folder = self._folder / str(number)
         folder.mkdir()
         session = f"s{number}" if self._place else "s"
         return Case(
-            str(folder), hooks=hooks, sql=sql, seed=seed, place=self._place, session=session
+            str(folder),
+            program,
+            hooks=hooks,
+            sql=sql,
+            seed=seed,
+            place=self._place,
+            session=session,
         )
 
     def judged(self, case: Case) -> tuple[Tried, list[str]]:
@@ -71,10 +104,11 @@ class Bench:
 
 
 class Spot(Struct, frozen=True):
-    """A way to a named point: the program's options, where it dies first so that it has something
-    to recover ("" if it does not), and how often it then comes to the point.
+    """A way to a named point: the program and its options, where it dies first so that it has
+    something to recover ("" if it does not), and how often it then comes to the point.
     """
 
+    program: Program
     hooks: bool
     sql: bool
     setup: str
@@ -97,18 +131,35 @@ class Killed(Struct):
 
 
 def named_spots(bench: Bench, *, sql: bool) -> dict[str, list[Spot]]:
-    """The named points that the program comes to, and the ways to each."""
+    """The named points that the program of tools comes to, and the ways to each."""
+    variants: list[_Variant] = [("tools", False, False), ("tools", True, False)]
+    if sql:
+        variants.append(("tools", False, True))
+    return _spots(bench, variants, SETUPS)
+
+
+def remembering_spots(bench: Bench, *, sql: bool) -> dict[str, list[Spot]]:
+    """The same for the programs whose session is compacted, and that remember."""
+    variants: list[_Variant] = [(each, False, False) for each in _REMEMBERING]
+    variants.append(("summary", True, False))
+    if sql:
+        variants.append(("summary", False, True))
+    return _spots(bench, variants, _REMEMBERING_SETUPS)
+
+
+def _spots(
+    bench: Bench, variants: Sequence[_Variant], setups: Sequence[str]
+) -> dict[str, list[Spot]]:
     found: dict[str, list[Spot]] = defaultdict(list)
-    variants = [(False, False), (True, False), *([(False, True)] if sql else [])]
-    for hooks, traced in variants:
-        for seed, setup in enumerate(("", "", "", *SETUPS)):
-            case = bench.case(hooks=hooks, sql=traced, seed=seed)
+    for program, hooks, traced in variants:
+        for seed, setup in enumerate(("", "", "", *setups)):
+            case = bench.case(program, hooks=hooks, sql=traced, seed=seed)
             died = setup and bench.zygote.run(replace(case, kill_on=setup)) != 0
             tried, wrong = bench.judged(case)
             assert wrong == []
             for name, times in Counter(tried.points).items():
                 if name.startswith(RECOVERY) == bool(died):
-                    found[name].append(Spot(hooks, traced, setup, times))
+                    found[name].append(Spot(program, hooks, traced, setup, times))
     return {name: spots for name, spots in found.items() if len(spots) >= _UNSTABLE}
 
 
@@ -118,7 +169,7 @@ def _kill_at(bench: Bench, name: str, spots: Sequence[Spot], wanted: int) -> Kil
     for seed in range(3 * wanted):
         rng = random.Random(f"{name} {seed}")
         spot = rng.choice(spots)
-        case = bench.case(hooks=spot.hooks, sql=spot.sql, seed=seed)
+        case = bench.case(spot.program, hooks=spot.hooks, sql=spot.sql, seed=seed)
         if spot.setup:
             bench.zygote.run(replace(case, kill_on=spot.setup))
         status = bench.zygote.run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 
@@ -10,11 +10,23 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from power_loop import MemoryStore
+from llm_client.types import Message
+from power_loop import MemoryStore, NoteMemory
 from power_loop.governance import RepetitionGuard
+from power_loop.runtime.asking import Ask
+from power_loop.runtime.memory.base import MemorySnapshot, RecallQuery
 from power_loop.runtime.stores.base import CancelRequested, Posted, Steer
-from power_loop.session.records import MessageAppended, RunOpened
+from power_loop.session.records import (
+    MessageAppended,
+    ModelAsked,
+    ModelEnded,
+    Recalled,
+    RunOpened,
+    ViewChanged,
+)
+from tests.agent.cancel_context import FACT
 from tests.agent.cancel_scenarios import SCENARIOS
+from tests.agent.cancel_world import World
 from tests.crash.judging import Tried
 from tests.crash.judging import faults as crash_faults
 from tests.crash.program import STEERED
@@ -87,6 +99,70 @@ def test_what_a_killed_program_must_not_do_is_found(
 ) -> None:
     """A run without a fault, changed as a defect would have it, has that very fault."""
     tried, wrong = bench.judged(bench.case())
+    assert wrong == []
+    damage(tried)
+    assert words in "\n".join(crash_faults(tried))
+
+
+def _summarise_again(tried: Tried) -> None:
+    at, asked = next(
+        (n, r) for n, r in enumerate(tried.log) if isinstance(r, ModelAsked) and r.purpose
+    )
+    while not isinstance(tried.log[at], ViewChanged):
+        at += 1
+    again = replace(asked, attempt="again", purpose="compaction")
+    tried.log[at + 1 : at + 1] = [again, ModelEnded("again", "ok")]
+
+
+def _lose_the_task(tried: Tried) -> None:
+    at, change = next((n, r) for n, r in enumerate(tried.log) if isinstance(r, ViewChanged))
+    tried.log[at] = replace(change, kept=())
+
+
+def _fold_by_rule(tried: Tried) -> None:
+    for at, record in enumerate(tried.log):
+        if isinstance(record, ViewChanged):
+            tried.log[at] = replace(record, by="trim")
+
+
+def _recall_nothing(tried: Tried) -> None:
+    tried.log[:] = [r for r in tried.log if not isinstance(r, Recalled)]
+
+
+def _forget(tried: Tried) -> None:
+    tried.notes = [note for note in tried.notes if "Berth 7" not in note.text]
+
+
+def _remember_twice(tried: Tried) -> None:
+    tried.notes += [note for note in tried.notes if "ship 3" in note.text]
+
+
+def _throw_away(tried: Tried) -> None:
+    tried.effects = [words[:-3] if words[0] == "kept" else words for words in tried.effects]
+
+
+def _ask_unrecorded(tried: Tried) -> None:
+    tried.effects.append(["asked", "memory"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_summarise_again, "a summary is made again"),
+        (_lose_the_task, "'Ship 0' is 0 times in the view"),
+        (_fold_by_rule, "trim after a summary that is ok"),
+        (_recall_nothing, "what was noted is not brought up"),
+        (_forget, "'Berth 7 is closed.' is remembered 0 times"),
+        (_remember_twice, "'Ada told of ship 3.' is remembered 2 times"),
+        (_throw_away, "the store still has"),
+        (_ask_unrecorded, "was asked 9 times for memory, recorded are 8"),
+    ],
+)
+def test_what_a_killed_program_must_not_do_with_its_memory_is_found(
+    bench: Bench, damage: Callable[[Tried], None], words: str
+) -> None:
+    """The same where the session is compacted."""
+    tried, wrong = bench.judged(bench.case("summary"))
     assert wrong == []
     damage(tried)
     assert words in "\n".join(crash_faults(tried))
@@ -211,3 +287,27 @@ def test_what_is_lost_of_a_call_in_the_background_is_found_out() -> None:
     sweep = Sweep({"sqlite": _Deaf()})
     sweep.over(Case(scenario, "asyncio", "scope", "sqlite", 1, 0), 1)
     assert any("what came of a was told 0 times" in each for each in sweep.failures)
+
+
+class _Parrot:
+    """A memory that keeps the same under another name each time."""
+
+    def __init__(self, world: World) -> None:
+        self._notes = NoteMemory(world.store.notes, scopes=("session",))
+
+    async def recall(self, query: RecallQuery) -> Sequence[Message]:
+        return ()
+
+    async def remember(self, snapshot: MemorySnapshot, ask: Ask | None) -> None:
+        await self._notes.write(snapshot.scope, FACT)
+
+
+def test_a_memory_that_keeps_a_fact_twice_is_found_out() -> None:
+    """Or does not say what it was to bring up."""
+    scenario = next(each for each in SCENARIOS if each.name == "memory")
+    sweep = Sweep({})
+    sweep.over(Case(replace(scenario, memory=_Parrot), "asyncio", "scope", "memory", 9_999, 0), 1)
+    told = "\n".join(sweep.failures)
+    assert f"{FACT!r} is remembered 2 times" in told
+    assert f"{[FACT]} is remembered" in told
+    assert "was told to memory 0 times" in told

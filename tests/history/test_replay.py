@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ from llm_client.testing import call, reply
 from llm_client.types import Message
 from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, ToolContext, approve, tool
 from power_loop.errors import UsageError
+from power_loop.events import Stamped
 from power_loop.history.replay import Replayed
 from power_loop.hooks import (
     LLM_BEFORE,
@@ -26,8 +28,12 @@ from power_loop.hooks import (
     Suspend,
     ToolBefore,
 )
-from power_loop.session.outcome import AwaitingApproval
+from power_loop.runtime.stores.base import Appended, Lease
+from power_loop.session.outcome import AwaitingApproval, Cancelled
+from power_loop.session.records import ModelEnded, RunClosed
 from power_loop.testing import ReplayDiverged, replay_session
+from tests.agent.scripted import Gate, Scripted, fails
+from tests.agent.stores import SlowStore
 from tests.history.loops import CONFIG, careful, look, loop_on, pay, talk
 
 pytestmark = pytest.mark.anyio
@@ -249,3 +255,40 @@ async def test_a_call_that_waited_for_leave_to_be_tried_again_replays() -> None:
         assert result.status == "completed"
         assert len(tokens) == 2
         assert (await loop.replay(result.session_id)).identical
+
+
+class _Halting(SlowStore):
+    """A store that halts before it keeps the end of a model call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+
+    async def append(
+        self, lease: Lease, expected_seq: int, records: Sequence[Stamped], **options: Any
+    ) -> Appended:
+        if any(isinstance(stamped.event, ModelEnded) for stamped in records):
+            await self.gate.wait()
+        return await super().append(lease, expected_seq, records, **options)
+
+
+async def test_a_run_that_was_cancelled_before_its_error_came_out_replays_as_cancelled() -> None:
+    """What it would have failed with is in the record of its model call, and did not end it."""
+    store = _Halting()
+    await store.create("s")
+    llm = Scripted(fails(ServerError("down", retryable=False)))
+    async with AgentLoop(llm, store=store) as loop, anyio.create_task_group() as tasks:
+
+        async def go() -> None:
+            assert (await loop.send("go", "s")).status == "cancelled"
+
+        tasks.start_soon(go)
+        with anyio.fail_after(10):
+            await store.gate.reached.wait()
+            await loop.cancel("s", "enough")
+            store.gate.opened.set()
+    ended, closed = [stamped.event for stamped in await store.read("s")][-2:]
+    assert isinstance(ended, ModelEnded)
+    assert isinstance(closed, RunClosed)
+    assert (ended.status, closed.outcome) == ("failed", Cancelled("enough"))
+    assert (await loop.replay("s")).divergence is None

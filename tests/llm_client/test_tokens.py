@@ -307,6 +307,25 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(counted) == 8
 
 
+def test_what_has_left_a_transcript_is_forgotten_with_it() -> None:
+    """A conversation that is cut again and again keeps the counts of what is still there."""
+    counted: list[Message] = []
+
+    def measure(message: Message) -> TokenEstimate:
+        counted.append(message)
+        return TokenEstimate(1, exact=True)
+
+    count = IncrementalCount(measure, transcripts=2)
+    task, brought_up = Message.user("the task"), Message.user("brought up")
+    left = [Message.user(f"left {n}") for n in range(3)]
+    for each in left:
+        assert count.total(Transcript([task, each], tail=(brought_up,))).tokens == 3
+    assert counted == [task, left[0], brought_up, left[1], left[2], brought_up]
+    for each in (task, *left, brought_up):
+        count.message(each)
+    assert counted[6:] == left[:1]
+
+
 @given(st.lists(st.tuples(st.integers(-5, 10**9), st.integers(-5, 10**9)), max_size=40))
 def test_a_calibration_is_bounded_and_survives_being_stored(pairs: list[tuple[int, int]]) -> None:
     """Whatever is reported, and it is not changed by what is observed later."""
