@@ -23,6 +23,7 @@ from power_loop.runtime.memory.base import (
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Outcome, status_of
 from power_loop.session.text import repaired_strings, repaired_text
+from power_loop.session.view import was_said
 
 __all__ = ["MemoryUnusable", "RunMemory"]
 
@@ -62,7 +63,7 @@ class RunMemory(Struct, frozen=True, kw_only=True):
         self, session: Session, emit: Callable[[Transient], None]
     ) -> tuple[Message, ...]:
         """What is brought up for the run; nothing if that fails, which readers are told."""
-        said = [m for m in session.view if m.role == "user"]
+        said = [m for m in session.view if was_said(m)]
         query = RecallQuery(
             scope=self.scope,
             text=said[-1].text if said else "",

@@ -24,6 +24,7 @@ __all__ = [
     "rewind_fault",
     "shape_fault",
     "view_change_fault",
+    "was_said",
 ]
 
 COMPACT_NOTE = "compact_note"
@@ -31,6 +32,13 @@ COMPACT_NOTE = "compact_note"
 
 POLICY_META = "policy"
 """The key of a message's `meta` under which stands the policy that has said it."""
+
+
+def was_said(message: Message) -> bool:
+    """Whether somebody has said `message` to the agent: not a policy or an extension, and it does
+    not stand for what has left the view."""
+    told = message.name == COMPACT_NOTE or POLICY_META in (message.meta or {})
+    return message.role == "user" and not told
 
 
 def shape_fault(message: Message) -> str | None:
