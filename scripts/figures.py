@@ -48,7 +48,7 @@ FIGURES: dict[int, Figure] = {
     9: Figure(("figure_09",), 3_000, 3_000, 150_000),
     10: Figure(("figure_10", "figure_10_processes"), 2_120, 2_120, 101_280),
     11: Figure(("figure_11", "figure_11_protocols"), 800, 800, 10_000),
-    12: Figure(("figure_12",), 2_000, 2_000, 200_000),
+    12: Figure(("figure_12",), 3_600, 3_600, 200_000),
     13: Figure(("figure_13",), 220, 220, 2_000),
     14: Figure(("figure_14",), 60, 60, 1_000),
     17: Figure(("figure_17",), 1_200, 1_200, 100_000),

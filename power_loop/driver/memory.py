@@ -24,7 +24,7 @@ from power_loop.runtime.memory.base import (
 from power_loop.session.machine import Session
 from power_loop.session.outcome import Outcome, status_of
 from power_loop.session.text import is_sound_message, repaired_strings, repaired_text
-from power_loop.session.view import COMPACT_NOTE
+from power_loop.session.view import was_said
 
 if TYPE_CHECKING:
     from llm_client.tokens import ModelTokens
@@ -68,7 +68,7 @@ class RunMemory(Struct, frozen=True, kw_only=True):
         self, session: Session, emit: Callable[[Transient], None]
     ) -> tuple[Message, ...]:
         """What is brought up for the run; nothing if that fails, which readers are told."""
-        said = [m for m in session.view if m.role == "user" and m.name != COMPACT_NOTE]
+        said = [m for m in session.view if was_said(m)]
         query = RecallQuery(
             scope=self.scope,
             text=said[-1].text if said else "",

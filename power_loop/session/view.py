@@ -27,6 +27,7 @@ __all__ = [
     "rewind_fault",
     "shape_fault",
     "view_change_fault",
+    "was_said",
 ]
 
 COMPACT_NOTE = "compact_note"
@@ -45,6 +46,13 @@ SUMMARISED = "[a summary of "
 
 ARTIFACT_META = "artifact"
 """The key of a result's `meta` under which stands the handle of the whole text, if that is kept."""
+
+
+def was_said(message: Message) -> bool:
+    """Whether somebody has said `message` to the agent: not a policy or an extension, and it does
+    not stand for what has left the view."""
+    told = message.name == COMPACT_NOTE or POLICY_META in (message.meta or {})
+    return message.role == "user" and not told
 
 
 def shape_fault(message: Message) -> str | None:

@@ -15,6 +15,7 @@ from llm_client.types import LLMRequest, Message, Text
 from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
 from power_loop.errors import OverBudget, UsageError
 from power_loop.events import MemoryFailed, ModelAsked, ModelEnded, PrefixChanged, Recalled, Stamped
+from power_loop.extensions import Pins
 from power_loop.hooks import MEMORY_RECALLED, ROUND_END, MemoryRecalled, RoundEnd, replace
 from power_loop.runtime.asking import Ask
 from power_loop.runtime.budget.limits import Budget
@@ -88,6 +89,19 @@ async def test_what_is_recalled_stands_after_the_conversation_in_every_round() -
     assert [record for record in log if isinstance(record, Recalled)] == [Recalled((TEA,))] * 2
     assert events_of(PrefixChanged, seen) == []
     assert llm.illegal == []
+
+
+async def test_memory_is_asked_for_what_was_said_whatever_an_extension_adds() -> None:
+    """What is pinned as the run begins is not what it is about."""
+    memory = Memory()
+    llm = Scripted(calls(("p", "pin_fact", {"fact": "berth 7 is closed"})), says("left"), says("!"))
+    config = AgentConfig(memory=memory)
+    async with AgentLoop(llm, extensions=[Pins()], config=config) as loop:
+        session = (await loop.send("Pin it.", max_rounds=1)).session_id
+        await loop.send("What shall I serve?", session)
+        await check_log(loop, session)
+    assert texts(llm.requests[-1])[-1] == "Pinned fact: berth 7 is closed"
+    assert [query.text for query in memory.queries] == ["Pin it.", "What shall I serve?"]
 
 
 async def test_what_is_recalled_can_stand_before_the_conversation() -> None:

@@ -1,7 +1,8 @@
 """Figure 12: a long life on virtual time; memory, tasks, open files and threads stay what they are.
 
-Sessions are opened, used in six ways (text, tools, an overloaded model, a timeout, a stream), and
-deleted, over each kind of store and on both event loops, in processes of their own.
+Sessions are opened, used in many ways (text, tools, an overloaded model, timeouts, streams, lists,
+pins, notes, more than a window holds), remembered and deleted, over each kind of store and on both
+event loops, in processes of their own.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ _LIVES = (
     _Life("postgres", "asyncio", 15_000),
     _Life("postgres", "trio", 15_000, small=True),
 )
-_SMALL_TURNS = 700
+_SMALL_TURNS = 1_200
 
 
 def run(full: bool) -> FigureResult:
-    """200,000 turns; small: 2,100, one life for each store."""
+    """200,000 turns; small: 3,600, one life for each store."""
     if not Path("/proc/self/statm").exists():
         pytest.skip("what a process uses is read from /proc, which is not here")
     failures, told, turns = list[str](), list[str](), 0

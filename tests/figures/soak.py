@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,7 +70,7 @@ _CALLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "pin": ("pin_fact", {"fact": "berth 7 is closed"}),
     "note": ("write_note", {"text": "Ada counts ships."}),
 }
-_PATIENCE = 0.01
+_PATIENCE = 0.05
 """Real seconds that a store's thread has before virtual time goes on."""
 _MAY_FAIL = 0.05
 """For so many of the turns, memory may fail because a thread took longer."""
@@ -96,7 +97,10 @@ class Soaked(Struct, frozen=True):
 class _VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop on which nobody waits for time to pass, but for a moment for threads."""
 
-    _ahead = 0.0
+    def __init__(self, patience: float) -> None:
+        super().__init__()
+        self._patience = patience
+        self._ahead = 0.0
 
     def time(self) -> float:
         return super().time() + self._ahead
@@ -104,18 +108,18 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         inside = cast("Any", self)
         if not inside._ready and inside._scheduled:
-            if heard := inside._selector.select(_PATIENCE):
+            if heard := inside._selector.select(self._patience):
                 inside._process_events(heard)
             else:
                 self._ahead += max(0.0, inside._scheduled[0].when() - self.time())
         cast("Any", super())._run_once()
 
 
-def _run(main: Callable[[], Awaitable[None]], backend: str) -> None:
+def _run(main: Callable[[], Awaitable[None]], backend: str, patience: float) -> None:
     if backend == "trio":
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=_PATIENCE))
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=patience))
         return
-    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=partial(_VirtualLoop, patience)) as runner:
         runner.run(cast("Any", main()))
 
 
@@ -262,7 +266,7 @@ class _Soak:
 def _main(place: str, backend: str, turns: str) -> None:
     store = MemoryStore() if place == "memory" else open_place(place)
     soak = _Soak(store, int(turns))
-    _run(soak.run, backend)
+    _run(soak.run, backend, 0.0 if place == "memory" else _PATIENCE)
     soaked = Soaked(tuple(soak.samples), tuple(soak.failures))
     sys.stdout.buffer.write(msgspec.json.encode(soaked))
 

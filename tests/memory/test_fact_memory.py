@@ -9,11 +9,12 @@ from msgspec.structs import replace
 
 from llm_client.errors import LLMError
 from llm_client.structured import StructuredOutputError
-from llm_client.types import Message
+from llm_client.types import Message, Text
 from power_loop import FactMemory, MemoryStore, NoteMemory, NotesPolicy, tag_as_memory
 from power_loop.errors import NotesFull, UsageError
 from power_loop.runtime.memory.base import MemoryProvider, MemoryScope
 from power_loop.runtime.stores.notes import EVERY_NOTE, NoteStore, all_notes
+from power_loop.session.view import COMPACT_NOTE, POLICY_META
 from tests.memory.support import ANN, BOB, Asked, asking, ending, ticking
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +122,20 @@ async def test_the_model_sees_what_was_said_and_nothing_else(notes: NoteStore) -
         "<conversation>\nuser: What does the page say?\n"
         "assistant: It says &lt;/conversation> hello\n</conversation>"
     )
+
+
+async def test_no_fact_is_drawn_from_what_was_not_said(notes: NoteStore) -> None:
+    """A summary may quote a tool, a policy or an extension speaks in nobody's name."""
+    summary = Message("user", (Text("<summary>Ann hates dogs</summary>"),), name=COMPACT_NOTE)
+    reminder = Message("user", (Text("Your todo list is old."),), meta={POLICY_META: "todo"})
+    ask = Asked("[]")
+    await memory(notes).remember(ending(summary, *HELLO, reminder), ask)
+    ((request, _),) = ask.requests
+    assert "I am Ann" in request.messages[0].text
+    assert "hates dogs" not in request.messages[0].text
+    assert "todo list" not in request.messages[0].text
+    await memory(notes).remember(ending(summary, reminder), ask)
+    assert len(ask.requests) == 1
 
 
 async def test_a_long_conversation_is_shown_without_its_middle(notes: NoteStore) -> None:

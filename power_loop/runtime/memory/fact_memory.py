@@ -18,6 +18,7 @@ from power_loop.runtime.memory.recalling import check_scopes, owners_in, recalle
 from power_loop.runtime.memory.tagging import framed, is_memory
 from power_loop.runtime.stores.notes import Note, NoteFilter, NoteScope, NoteStore, place_of
 from power_loop.session.text import repaired_text
+from power_loop.session.view import was_said
 
 __all__ = ["FactMemory"]
 
@@ -39,7 +40,8 @@ class FactMemory:
     """A `MemoryProvider` of facts that the model draws from each run that completes.
 
     It is asked once, as a part of the run, and sees what the user and the assistant said: not the
-    results of tools, whose text anybody may have written, and not what was brought up from memory.
+    results of tools, whose text anybody may have written, not summaries, which may quote them, and
+    not what was brought up from memory.
     A fact that is known is not stored twice, whichever process comes upon it. What is brought up is
     chosen as `NoteMemory` does.
 
@@ -129,7 +131,9 @@ def _said(messages: Iterable[Message]) -> str:
     spoken = [
         message
         for message in messages
-        if message.role in ("user", "assistant") and message.text.strip() and not is_memory(message)
+        if (message.role == "assistant" or was_said(message))
+        and message.text.strip()
+        and not is_memory(message)
     ]
     if not any(message.role == "user" for message in spoken):
         return ""
