@@ -8,7 +8,7 @@ from typing import Any, assert_never
 from msgspec import Struct, field
 
 from llm_client.errors import LocalProtocolError
-from llm_client.types import LLMRequest, Message, NamedTool, ToolResult, ToolSpec
+from llm_client.types import LLMRequest, Message, NamedTool, ToolResult, ToolSpec, Transcript
 
 __all__ = ["Emulation", "Turn", "plan"]
 
@@ -20,9 +20,9 @@ class Emulation(Struct, frozen=True, kw_only=True):
     Attributes:
         describe: list the tools and the form of an answer in the system prompt.
         demonstrate: begin the transcript with an exchange per tool, made from its description.
-        results_first: show the calls of a question and their results in front of the question, and
-            let the final answer be plain text without a schema. Without it they follow the question
-            as a dialogue.
+        results_first: show the calls of a question and their results in front of the question, as
+            well as the tail of a `Transcript`, which a memory brings up, and let the final answer
+            be plain text without a schema. Without it they follow the question as a dialogue.
         one_result: narrow the tool choice "auto": the model has to call until one call of the
             newest question has succeeded, and has to answer afterwards.
         calls_per_question: after so many calls the model has to answer; None for no limit.
@@ -105,7 +105,9 @@ def _free(request: LLMRequest, emulation: Emulation) -> Turn:
 
 def _calls_of_newest_question(messages: Sequence[Message]) -> tuple[int, bool]:
     calls, succeeded = 0, False
-    for message in reversed(messages):
+    # What a memory brings up may speak as a user, but asks nothing.
+    said = messages.stable if isinstance(messages, Transcript) else messages
+    for message in reversed(said):
         if message.role == "user":
             break
         calls += len(message.tool_calls)

@@ -23,6 +23,7 @@ from llm_client.types import (
     ToolCall,
     ToolResult,
     ToolSpec,
+    Transcript,
 )
 
 __all__ = ["rewritten"]
@@ -33,12 +34,13 @@ _WORDS = ("alpha", "omega", "seven", "north")
 def rewritten(request: LLMRequest, turn: Turn, emulation: Emulation) -> LLMRequest:
     """`request` without tools, calls and results. It is bound to a schema, except where a plain
     answer is all that `turn` allows and `emulation` does not want one either. A request that has
-    nothing to do with tools is returned as it is."""
-    if not _speaks_of_tools(request):
-        return request
+    nothing to do with tools is returned as it is, unless it has a tail that belongs in front."""
     dialogue = not emulation.results_first
-    messages = [_shortened(message, emulation.longest_result) for message in request.messages]
-    messages = _dialogue(messages) if dialogue else _results_first(messages)
+    said, tail = _without_tail(request.messages)
+    if not _speaks_of_tools(request) and (dialogue or not tail):
+        return request
+    messages = [_shortened(message, emulation.longest_result) for message in said]
+    messages = _dialogue([*messages, *tail]) if dialogue else _results_first(messages, tail)
     bound = dialogue or bool(turn.tools)
     output, system, extra = request.output_schema, request.system, request.extra
     if bound:
@@ -148,8 +150,15 @@ def _dialogue(messages: Sequence[Message]) -> list[Message]:
     return shown
 
 
-def _results_first(messages: Sequence[Message]) -> list[Message]:
-    """The calls of each question and their results inside its own message, in front of it."""
+def _without_tail(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
+    if not isinstance(messages, Transcript):
+        return messages, ()
+    return messages.stable, messages.tail
+
+
+def _results_first(messages: Sequence[Message], tail: Sequence[Message]) -> list[Message]:
+    """The calls of each question and their results inside its own message, in front of it; and
+    ahead of the newest one, what the tail says."""
     calls: dict[str, ToolCall] = {}
     shown: list[Message] = []
     question: Message | None = None
@@ -165,6 +174,7 @@ def _results_first(messages: Sequence[Message]) -> list[Message]:
         question, context = (message, []) if message.role == "user" else (None, [])
         if question is None:
             shown.append(message)
+    context = [part for message in tail for part in message.parts] + context
     if question is not None or context:
         shown.append(_asked(question, context))
     return shown

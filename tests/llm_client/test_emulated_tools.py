@@ -29,6 +29,7 @@ from llm_client.types import (
     ToolCall,
     ToolResult,
     ToolSpec,
+    Transcript,
     Usage,
 )
 
@@ -274,6 +275,33 @@ async def test_results_first_puts_them_before_their_question() -> None:
     assert sent.output_schema is None
 
 
+REMEMBERED = Message.user("Remembered: b.txt is old.")
+
+
+async def test_results_first_puts_what_memory_brings_up_before_the_question_too() -> None:
+    """A small model answers what stands last. Nothing of it stays for the next question."""
+    said = [Message.user("Is b.txt old?"), called('{"path": "b.txt"}'), Message.tool("c1", "1912")]
+    sent = await sent_for(LLMRequest(Transcript(said, tail=(REMEMBERED,)), tools=TOOLS), SMALL)
+    assert [message.text for message in sent.messages] == [
+        "Remembered: b.txt is old.\n\nContext (read_file b.txt):\n1912\n\nQuestion: Is b.txt old?"
+    ]
+    said = [*said, Message.assistant("Yes."), Message.user("And a.txt?")]
+    sent = await sent_for(LLMRequest(Transcript(said, tail=(REMEMBERED,))), SMALL)
+    assert [message.text for message in sent.messages] == [
+        "Context (read_file b.txt):\n1912\n\nQuestion: Is b.txt old?",
+        "Yes.",
+        "Remembered: b.txt is old.\n\nQuestion: And a.txt?",
+    ]
+
+
+async def test_without_results_first_what_memory_brings_up_follows_the_question() -> None:
+    """As it does for a model that has tools of its own; without tools nothing is touched."""
+    request = LLMRequest(Transcript([Message.user("Is b.txt old?")], tail=(REMEMBERED,)))
+    assert await sent_for(request, Emulation()) is request
+    sent = await sent_for(structs.replace(request, tools=TOOLS), Emulation())
+    assert sent.messages[-1].text == "Is b.txt old?\n\nRemembered: b.txt is old."
+
+
 async def test_a_long_result_is_cut_and_says_so() -> None:
     """The model sees its beginning and how much is missing; an image beside it stays."""
     picture = Image(url="https://example.org/i")
@@ -336,6 +364,14 @@ async def test_one_result_makes_the_model_call_until_a_call_has_succeeded() -> N
     ):
         request = structs.replace(question, messages=[*question.messages, *messages])
         assert await must(request, SMALL) == expected, messages
+
+
+async def test_what_memory_brings_up_is_no_question_that_needs_a_call() -> None:
+    """Else a call would be asked for after every result, until the run's rounds are used up."""
+    found = [Message.user("x"), called(), Message.tool("c1", "text")]
+    request = LLMRequest(Transcript(found, tail=(REMEMBERED,)), tools=TOOLS)
+    assert await must(request, SMALL) == "answer"
+    assert await must(request, Emulation(results_first=True, calls_per_question=1)) == "answer"
 
 
 async def test_without_a_policy_the_model_decides_every_time() -> None:

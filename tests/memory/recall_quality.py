@@ -10,7 +10,6 @@ searched, to see how long that takes.
 from __future__ import annotations
 
 import random
-import sqlite3
 import sys
 import tempfile
 import time
@@ -25,7 +24,8 @@ import msgspec
 from msgspec import Struct
 
 from llm_client import LocalEmbedder
-from power_loop import SQLiteVectorIndex
+from power_loop import Note as StoredNote
+from power_loop import NoteFilter, SQLiteStore, SQLiteVectorIndex
 from power_loop.runtime.memory.base import MemoryScope
 from power_loop.runtime.memory.vectors.base import Remembered, Space
 
@@ -97,24 +97,17 @@ async def by_meaning(notes: Sequence[Note], folder: Path) -> AsyncGenerator[Sear
 
 @asynccontextmanager
 async def by_words(notes: Sequence[Note], folder: Path) -> AsyncGenerator[Search]:
-    """A full-text table as simple as can be: any of the words, ranked by BM25."""
-    connection = sqlite3.connect(folder / "words.db")
-    connection.execute("CREATE VIRTUAL TABLE notes USING fts5 (id UNINDEXED, text)")
-    connection.executemany(
-        "INSERT INTO notes VALUES (?, ?)", [(note.id, note.text) for note in notes]
-    )
-    connection.commit()
+    """The notes of a store in a file, with its full-text search."""
+    which = NoteFilter(owners={"user": "ada"})
+    async with SQLiteStore(folder / "words.db") as store:
+        for note in notes:
+            kept = StoredNote(id=note.id, scope="user", user="ada", text=note.text, created=0)
+            await store.notes.add(kept)
 
-    async def search(text: str, k: int) -> Sequence[str]:
-        words = ["".join(filter(str.isalnum, word)) for word in text.split()]
-        wanted = " OR ".join([f'"{word}"' for word in words if word])
-        rows = connection.execute(
-            "SELECT id FROM notes WHERE text MATCH ? ORDER BY rank LIMIT ?", (wanted, k)
-        )
-        return [id for (id,) in rows]
+        async def search(text: str, k: int) -> Sequence[str]:
+            return [note.id for note in await store.notes.search(text, which, limit=k)]
 
-    yield search
-    connection.close()
+        yield search
 
 
 SIDES: Mapping[str, Side] = {"by meaning": by_meaning, "by words": by_words}

@@ -44,12 +44,14 @@ async def test_recall_at_5_stays_what_it_was_and_meaning_finds_what_shares_no_wo
     Paraphrases and other languages are what vectors are for."""
     meaning, words = [await recall_at_5(SIDES[name]) for name in ("by meaning", "by words")]
     assert meaning["all"] >= 0.82
-    assert words["all"] >= 0.38
+    assert words["all"] >= 0.46
+    assert min(words["name"], words["words"]) >= 0.95
     for kind in ("paraphrase", "language"):
         assert meaning[kind] > words[kind] + 0.2
 
 
-async def test_a_recall_over_many_notes_takes_milliseconds() -> None:
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_recall_over_many_notes_takes_milliseconds(side: str) -> None:
     """A generous bound: this machine may be busy."""
-    taken = await seconds_per_search(SIDES["by meaning"], 3_000, rounds=1)
+    taken = await seconds_per_search(SIDES[side], 3_000, rounds=1)
     assert quantiles(taken, n=20)[18] < 0.5
