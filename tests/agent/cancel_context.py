@@ -89,7 +89,8 @@ class _Memory:
         return [*await self._notes.recall(query), *await self._facts.recall(query)]
 
     async def remember(self, snapshot: MemorySnapshot, ask: Ask | None) -> None:
-        self._world.remembered.append((snapshot.scope.session, snapshot.run_id))
+        told = snapshot.scope.session, snapshot.run_id, snapshot.status
+        self._world.remembered.append(told)
         await self._wait()
         await self._facts.remember(snapshot, ask)
         await self._wait()

@@ -60,7 +60,7 @@ class World:
     Attributes:
         options: for the runs that are to be ended; those that come after have none.
         leaving: whether readers of streams are to leave them.
-        remembered: the sessions and runs that a memory was told of.
+        remembered: the sessions and runs that a memory was told of, and how they had ended.
     """
 
     def __init__(self, store: StoreWithNotes, sessions: tuple[str, ...]) -> None:
@@ -76,7 +76,7 @@ class World:
         self.options: dict[str, Any] = {}
         self.leaving = False
         self.shared: SharedBudget | None = None
-        self.remembered: list[tuple[str, str]] = []
+        self.remembered: list[tuple[str, str, str]] = []
 
     def note(self, what: str, context: ToolContext[World]) -> None:
         """Something happened in the outer world; from any thread."""

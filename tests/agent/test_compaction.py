@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from llm_client.errors import ContextOverflow, ServerError, UnsupportedFeature
 from llm_client.tokens import ModelTokens
 from llm_client.types import LLMRequest, Message, Opaque, StopReason, Text, Usage, is_compaction
-from power_loop import AgentConfig, AgentLoop, Budget, Hooks, tool
+from power_loop import AgentConfig, AgentLoop, Budget, Hooks, approve, tool
 from power_loop.errors import SummaryDrift, UsageError
 from power_loop.events import (
     CompactionFailed,
@@ -33,6 +33,7 @@ from power_loop.hooks import (
     LLM_BEFORE,
     ROUND_END,
     SESSION_START,
+    TOOL_BEFORE,
     CompactAfter,
     CompactBefore,
     LlmAfter,
@@ -40,6 +41,7 @@ from power_loop.hooks import (
     RoundEnd,
     SessionStart,
     Skip,
+    Suspend,
 )
 from power_loop.runtime.compaction.native import NativeCompactor
 from power_loop.runtime.compaction.summary import DefaultCompactor
@@ -797,6 +799,40 @@ async def test_the_last_word_of_a_run_whose_rounds_are_used_up_fits_the_window()
     counter = ModelTokens("scripted")
     assert all(counter.count_request(each).tokens < 1900 for each in llm.requests)
     assert llm.requests[-1].messages[0].text == "Count all ships."
+
+
+async def test_a_run_whose_first_word_is_its_last_says_that_its_view_has_shrunk() -> None:
+    """An approval comes when the rounds are used up, and what was approved gives much."""
+    hooks = Hooks()
+    hooks.on(TOOL_BEFORE, lambda _: Suspend())
+
+    @tool
+    async def look() -> str:
+        """Looks."""
+        return WORDS * 8
+
+    def by(request: LLMRequest) -> Reply:
+        if is_summary(request):
+            return says(SUMMARY)
+        return calls(("c", "look", {})) if request.messages[-1].text == "Look." else says(WORDS)
+
+    llm = Scripted(by=by)
+    seen: list[Stamped] = []
+    config = AgentConfig(context_window=2000, max_output_tokens=100, max_rounds=1)
+    async with AgentLoop(llm, tools=[look], config=config, hooks=hooks) as loop:
+        session = await talk(loop, 4)
+        await loop.send("Look.", session)
+        (pending,) = await loop.get_pending(session)
+        assert pending.request is not None
+        loop.events.subscribe(seen.append)
+        result = await loop.resume(session, answers=[approve(pending.request.token)])
+        log = await check_log(loop, session)
+    assert result.status == "round_limit"
+    assert len([record for record in log if isinstance(record, ViewChanged)]) == 1
+    (moved,) = events_of(PrefixChanged, seen)
+    *_, before, after = (r.messages for r in llm.requests if not is_summary(r))
+    first = next(at for at, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
+    assert moved == PrefixChanged("compaction", f"messages[{first}]")
 
 
 async def test_a_handler_hears_of_the_request_that_was_answered_not_of_the_refused_one() -> None:

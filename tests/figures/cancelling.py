@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -20,11 +19,9 @@ import anyio.lowlevel
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llm_client.types import ToolResult
 from power_loop import AgentLoop, MemoryStore
 from power_loop.errors import SessionBusy, SessionNotFound, UsageError
-from power_loop.runtime.artifacts.base import artifacts_of
-from power_loop.runtime.stores.base import Steer, Store
+from power_loop.runtime.stores.base import Store
 from power_loop.runtime.stores.notes import StoreWithNotes
 from power_loop.session.outcome import Cancelled, Outcome
 from power_loop.session.records import (
@@ -32,14 +29,12 @@ from power_loop.session.records import (
     Record,
     RunClosed,
     RunOpened,
-    ToolSettled,
-    ToolStarted,
 )
 from power_loop.session.state import child_id
-from power_loop.session.view import ARTIFACT_META
 from tests.agent.cancel_world import Scenario, World, approve
 from tests.agent.stepping import Backend, Steps, run_stepwise, tasks_alive
 from tests.agent.stores import SlowStore, records_of
+from tests.figures.judging_calls import background_faults, effect_faults, output_faults
 from tests.figures.judging_context import context_faults
 from tests.session.checker import violations
 
@@ -167,7 +162,7 @@ class _Trial:
         logs = {s: records_of(await world.store.read(s)) for s in world.sessions}
         for session in world.sessions:
             self._judge(session, interrupted[session], logs[session])
-            await self._judge_outputs(session, logs[session])
+            self.bad += await output_faults(self.case.scenario, world, session, logs[session])
             await self._judge_below(session)
         self.bad += world.llm.illegal
         if self.case.scenario.tools:
@@ -181,7 +176,7 @@ class _Trial:
         if self.case.scenario.name in _STEERED:
             await self._judge_steering(log)
         if self.case.scenario.name in _IN_BACKGROUND:
-            await self._judge_background(log)
+            self.bad += await background_faults(world, log)
 
     async def _drive(self) -> None:
         self.steps.counting = True
@@ -315,7 +310,7 @@ class _Trial:
         )
         if self.accepted.get(session) and not kept:
             self.bad.append(f"the wish to cancel was accepted, but it ended {endings}")
-        self._judge_effects(session, log)
+        self.bad += effect_faults(self.case.scenario, self.world, session, log)
 
     def _judge_ending(self, outcome: Outcome) -> None:
         suspends = self.case.scenario.suspends
@@ -323,42 +318,6 @@ class _Trial:
             self.bad.append(f"it ended {outcome}")
         if isinstance(outcome, Cancelled) and not self.hit and not suspends:
             self.bad.append(f"nobody cancelled it, but it ended {outcome}")
-
-    def _judge_effects(self, session: str, log: list[Record]) -> None:
-        mine = {r.call_id for r in log if isinstance(r, ToolStarted)}
-        hows, gone_on = {id: how for id, (how, _) in _told(log).items()}, _gone_on(log)
-        kept = {r.call_id for r in log if isinstance(r, ToolStarted) and r.name == "finishing"}
-        effects = [(what, call) for what, where, call in self.world.effects if where == session]
-        begun = Counter(call for what, call in effects if what == "begin")
-        done = {call for what, call in effects if what == "done"}
-        for call, how in hows.items():
-            threaded = self.case.scenario.name == "tool in a thread"
-            if call in begun and how == "not_run":
-                self.bad.append(f"{call} began, but is told as not_run")
-            if call in done and how != "finished" and call not in gone_on:
-                self.bad.append(f"{call} finished, but is told as {how}")
-            if call in kept and call in begun and how != "finished":
-                self.bad.append(f"{call} had its time to finish, but is told as {how}")
-            below = "/" not in session and call in self.case.scenario.below
-            if how == "finished" and not below and call not in (begun if threaded else done):
-                self.bad.append(f"{call} did not finish, but is told as finished")
-        self.bad += [f"{call} began without a record" for call in begun if call not in mine]
-        self.bad += [f"{call} ran {n} times" for call, n in begun.items() if n > 1]
-
-    async def _judge_outputs(self, session: str, log: list[Record]) -> None:
-        """What is said to be kept is kept, and nothing else that is too long is shown."""
-        kept = artifacts_of(self.world.store, None)
-        assert kept is not None
-        for record in log:
-            if not isinstance(record, ToolSettled) or record.how != "finished":
-                continue
-            text, meta = str(record.message.parts), record.message.meta or {}
-            if ARTIFACT_META in meta:
-                whole = await kept.read_artifact(session, meta[ARTIFACT_META])
-                if meta[ARTIFACT_META] not in text or whole.text[:3] not in text:
-                    self.bad.append(f"{record.message.id} is not what is kept of it")
-            elif self.case.scenario.spills and "could not be kept" not in text:
-                self.bad.append(f"{record.message.id} is shown whole")
 
     def _below(self, session: str) -> list[str]:
         return [child_id(session, call) for call in self.case.scenario.below]
@@ -369,17 +328,8 @@ class _Trial:
             with suppress(SessionNotFound):
                 log = records_of(await self.world.store.read(child))
                 self.bad += [f"{child}: {each}" for each in violations(log, closed=True)]
-                self._judge_effects(child, log)
-                await self._judge_outputs(child, log)
-
-    async def _judge_background(self, log: list[Record]) -> None:
-        items = [each.item for each in await self.world.store.inbox(self.world.sessions[0])]
-        said = [each.message.text for each in items if isinstance(each, Steer)]
-        said += [r.message.text for r in log if isinstance(r, MessageAppended)]
-        for call in {r.call_id for r in log if isinstance(r, ToolStarted) and r.name == "left"}:
-            heard = sum(f"The call {call} of left, which" in text for text in said)
-            if heard != (call in _gone_on(log)):
-                self.bad.append(f"what came of {call} was told {heard} times")
+                self.bad += effect_faults(self.case.scenario, self.world, child, log)
+                self.bad += await output_faults(self.case.scenario, self.world, child, log)
 
     async def _judge_steering(self, log: list[Record]) -> None:
         waiting = len(await self.world.store.inbox(self.world.sessions[0]))
@@ -388,22 +338,6 @@ class _Trial:
             seen = sum(isinstance(r, MessageAppended) and r.message.text == text for r in log)
             if seen > 1 or waiting or (acknowledged and not seen):
                 self.bad.append(f"{text!r} was delivered {seen} times, {waiting} items are left")
-
-
-def _told(log: list[Record]) -> dict[str, tuple[str, str]]:
-    """How each call is told, and its text."""
-    return {
-        part.call_id: (record.how, part.text)
-        for record in log
-        if isinstance(record, ToolSettled)
-        for part in record.message.parts
-        if isinstance(part, ToolResult)
-    }
-
-
-def _gone_on(log: list[Record]) -> set[str]:
-    """The calls that were left to go on."""
-    return {id for id, (_, text) in _told(log).items() if "goes on in the background" in text}
 
 
 def let_finish(store: Store) -> None:

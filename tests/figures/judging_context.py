@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from llm_client.types import LLMRequest
 from power_loop.runtime.memory.tagging import is_memory
 from power_loop.runtime.stores.notes import NoteFilter, all_notes
-from power_loop.session.outcome import Completed
+from power_loop.session.outcome import Completed, status_of
 from power_loop.session.records import Record, RunClosed
 from power_loop.session.view import COMPACT_NOTE
 from tests.agent.cancel_context import FACT, KNOWN, is_aside
@@ -45,14 +45,16 @@ def _of_request(request: LLMRequest) -> list[str]:
 
 
 async def _of_memory(world: World, session: str, log: Sequence[Record]) -> list[str]:
-    """Whether each run is remembered once, and nothing is remembered twice."""
-    told = Counter(run for where, run in world.remembered if where == session)
+    """Whether each run is told as it ended, and nothing is remembered twice."""
     closed = {record.run: record.outcome for record in log if isinstance(record, RunClosed)}
-    found = [
-        f"the run that ended {outcome} was told to memory {told[run]} times"
-        for run, outcome in closed.items()
-        if told[run] > 1 or (isinstance(outcome, Completed) and not told[run])
-    ]
+    found: list[str] = []
+    for run, outcome in closed.items():
+        told = [status for *whose, status in world.remembered if whose == [session, run]]
+        status = status_of(outcome)
+        # A run that was about to complete may have been cancelled after all.
+        legal = [["completed"]] if status == "completed" else [[], [status], ["completed", status]]
+        if told not in legal:
+            found.append(f"the run that ended {outcome} was told to memory as {told}")
     notes = await all_notes(world.store.notes, NoteFilter(owners={"session": session}))
     there = Counter(note.text for note in notes)
     completed = any(isinstance(outcome, Completed) for outcome in closed.values())

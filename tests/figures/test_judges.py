@@ -290,24 +290,31 @@ def test_what_is_lost_of_a_call_in_the_background_is_found_out() -> None:
 
 
 class _Parrot:
-    """A memory that keeps the same under another name each time."""
+    """A memory that keeps the same under another name each time; it was told of the first run not
+    at all, and of the second twice."""
 
     def __init__(self, world: World) -> None:
+        self._world = world
+        self._told = 0
         self._notes = NoteMemory(world.store.notes, scopes=("session",))
 
     async def recall(self, query: RecallQuery) -> Sequence[Message]:
         return ()
 
     async def remember(self, snapshot: MemorySnapshot, ask: Ask | None) -> None:
+        told = snapshot.scope.session, snapshot.run_id, snapshot.status
+        self._world.remembered += [told] * self._told
+        self._told += 2
         await self._notes.write(snapshot.scope, FACT)
 
 
 def test_a_memory_that_keeps_a_fact_twice_is_found_out() -> None:
-    """Or does not say what it was to bring up."""
+    """Or does not say what it was to bring up, or was not told of a run, or twice."""
     scenario = next(each for each in SCENARIOS if each.name == "memory")
     sweep = Sweep({})
     sweep.over(Case(replace(scenario, memory=_Parrot), "asyncio", "scope", "memory", 9_999, 0), 1)
     told = "\n".join(sweep.failures)
     assert f"{FACT!r} is remembered 2 times" in told
     assert f"{[FACT]} is remembered" in told
-    assert "was told to memory 0 times" in told
+    assert "was told to memory as []" in told
+    assert "was told to memory as ['completed', 'completed']" in told
