@@ -25,13 +25,13 @@ LOG = "We saw {n} gulls. The cook made soup. The sea was grey. " * (WINDOW // 10
 
 def tell(stamped: Stamped) -> None:
     """Prints how large the prompts are, and what makes them smaller."""
-    match stamped.event:
-        case events.ViewChanged(by=by, before=before, after=after):
-            print(f"compacted by {by}: {before} → {after} tokens")
-        case events.ModelEnded(usage=usage):
-            print(f"a prompt of {usage.input_tokens} tokens")
-        case _:
-            pass
+    event = stamped.event
+    if isinstance(event, events.ModelEnded):
+        print(f"a prompt of {event.usage.input_tokens} tokens")
+    elif isinstance(event, events.ViewChanged):
+        print(f"compacted by {event.by}: {event.before} → {event.after} tokens")
+    elif isinstance(event, events.CompactionRejected):
+        print(f"not compacted by {event.by}: {event.reason}")
 
 
 async def main() -> None:
