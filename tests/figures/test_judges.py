@@ -10,7 +10,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from llm_client.types import Message
+from llm_client.types import Message, Text, ToolResult
 from power_loop import MemoryStore, NoteMemory
 from power_loop.governance import RepetitionGuard
 from power_loop.runtime.asking import Ask
@@ -22,6 +22,7 @@ from power_loop.session.records import (
     ModelEnded,
     Recalled,
     RunOpened,
+    ToolSettled,
     ViewChanged,
 )
 from tests.agent.cancel_context import FACT
@@ -37,6 +38,7 @@ from tests.figures.figure_12 import _faults, _slope
 from tests.figures.figure_18 import _replayed
 from tests.figures.figure_18_kills import _asking, _brought_to_its_end, _started
 from tests.figures.figure_19 import _TOOLS, _judged_loop, _judged_work, _polling, _same_call
+from tests.figures.judging_calls import output_faults
 from tests.figures.killing import Bench
 from tests.figures.soak import Sample, Soaked
 from tests.pipeline.scripts import send, succeed
@@ -82,6 +84,19 @@ def _ask_illegally(tried: Tried) -> None:
     tried.effects.append(["illegal", "a_call_without_result"])
 
 
+def _lose_an_output(tried: Tried) -> None:
+    tried.kept.pop(next(iter(tried.kept)))
+
+
+def _hide_the_handles(tried: Tried) -> None:
+    for at, record in enumerate(tried.log):
+        if isinstance(record, ToolSettled):
+            (part,) = record.message.parts
+            assert isinstance(part, ToolResult)
+            hidden = replace(part, content=(Text("[cut]"),))
+            tried.log[at] = replace(record, message=replace(record.message, parts=(hidden,)))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -92,6 +107,8 @@ def _ask_illegally(tried: Tried) -> None:
         (_book_twice, "book had its effect"),
         (_answer_twice, "answered were"),
         (_ask_illegally, "illegal request"),
+        (_lose_an_output, "is not kept"),
+        (_hide_the_handles, "the model is not told where the output of a is kept"),
     ],
 )
 def test_what_a_killed_program_must_not_do_is_found(
@@ -287,6 +304,25 @@ def test_what_is_lost_of_a_call_in_the_background_is_found_out() -> None:
     sweep = Sweep({"sqlite": _Deaf()})
     sweep.over(Case(scenario, "asyncio", "scope", "sqlite", 1, 0), 1)
     assert any("what came of a was told 0 times" in each for each in sweep.failures)
+
+
+class _Muddled(MemoryStore):
+    """A store that keeps something else than it was given."""
+
+    async def put_artifact(self, session: str, handle: str, text: str) -> None:
+        await super().put_artifact(session, handle, f"not {text}")
+
+
+def test_an_output_that_is_not_what_is_kept_of_it_is_found_out() -> None:
+    """Or is shown whole, although it is too long."""
+    scenario = next(each for each in SCENARIOS if each.name == "large outputs")
+    sweep = Sweep({"sqlite": _Muddled()})
+    sweep.over(Case(scenario, "asyncio", "scope", "sqlite", 9_999, 0), 1)
+    assert any("a.result is not what is kept of it" in each for each in sweep.failures)
+    whole = Message("tool", (ToolResult("a", (Text("worked 1"),)),), id="a.result")
+    log = [ToolSettled(whole, "finished")]
+    found = anyio.run(output_faults, scenario, World(MemoryStore(), ("s",)), "s", log)
+    assert found == ["a.result is shown whole"]
 
 
 class _Parrot:
