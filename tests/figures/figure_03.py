@@ -39,7 +39,7 @@ def _plan(*, full: bool) -> Iterator[tuple[Case, int]]:
                             yield Case(scenario, backend, way, kind, 1, second), 1
                 else:
                     second = 0 if way == "verb" else (0, 1, 3)[(number + turn) % 3]
-                    yield Case(scenario, backend, way, kind, 1 + turn, second), 6
+                    yield Case(scenario, backend, way, kind, 1 + turn, second), 9
     yield from _by_other_ways(full=full)
 
 
@@ -55,4 +55,4 @@ def _by_other_ways(*, full: bool) -> Iterator[tuple[Case, int]]:
                         yield Case(scenario, backend, way, kind, 1, second), 1
                 elif (number + turn + place) % 4 == 0:
                     second = 2 * ((number + place) % 2)
-                    yield Case(scenario, backend, way, kind, 1 + place, second), 6
+                    yield Case(scenario, backend, way, kind, 1 + place, second), 9
