@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks.measuring import expect
+from benchmarks.scenarios import WrongResult
 from benchmarks.table import number
 from llm_client.codecs.openai_chat import OpenAIChatCodec
 from llm_client.stream import StreamEvent
@@ -115,7 +116,7 @@ class _Watched:
 
     @asynccontextmanager
     async def _none(self) -> AsyncGenerator[AsyncIterator[StreamEvent]]:
-        raise NotImplementedError("nobody reads along")
+        raise WrongResult("the answer was streamed, although nobody reads along")
         yield
 
     async def complete(self, request: LLMRequest) -> LLMResponse:

@@ -23,9 +23,9 @@ from power_loop.tools.base import InvalidArguments, Tool
 from power_loop.tools.context import ToolContext
 from power_loop.tools.json_tool import JsonSchemaTool
 
-__all__ = ["REMINDER_META", "TODO_META", "Todo", "TodoItem", "TodoStatus", "todo_list"]
+__all__ = ["LIST_META", "REMINDER_META", "Todo", "TodoItem", "TodoStatus", "todo_list"]
 
-TODO_META = "todo"
+LIST_META = "todo"
 """The key of a message's `meta` under which the list stands that it tells of, as JSON."""
 
 REMINDER_META = "todo.reminder"
@@ -197,10 +197,10 @@ def _with_note(known: _Known, message: Message) -> _Known:
     meta = message.meta or {}
     if REMINDER_META in meta:
         return replace(known, idle=0)
-    if TODO_META not in meta:
+    if LIST_META not in meta:
         return known
     try:
-        items = msgspec.json.decode(meta[TODO_META], type=tuple[TodoItem, ...])
+        items = msgspec.json.decode(meta[LIST_META], type=tuple[TodoItem, ...])
     except msgspec.DecodeError:
         return known  # the application's own note under this key
     return replace(known, items=items, told=True)
@@ -258,7 +258,7 @@ def _discipline(context: PromptContext) -> str:
 def _snapshot(items: tuple[TodoItem, ...]) -> Message:
     text = "\n".join(["Your todo list:", *map(str, items)]) if items else "Your todo list is empty."
     listed = msgspec.json.encode(items).decode()
-    meta = {PINNED_META: _NAME, POLICY_META: _NAME, TODO_META: listed}
+    meta = {PINNED_META: _NAME, POLICY_META: _NAME, LIST_META: listed}
     return Message("user", (Text(text),), id="", meta=meta)
 
 

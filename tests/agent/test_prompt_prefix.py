@@ -97,7 +97,7 @@ class Watched:
 
     @asynccontextmanager
     async def _none(self) -> AsyncGenerator[AsyncIterator[StreamEvent]]:
-        raise NotImplementedError("nobody reads along")
+        raise AssertionError("the answer was streamed, although nobody reads along")
         yield
 
     async def complete(self, request: LLMRequest) -> LLMResponse:

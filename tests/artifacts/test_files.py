@@ -61,7 +61,6 @@ async def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path)
     assert (await FileArtifacts(files.directory).read_artifact("s", "h")).text == "text"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
 async def test_only_this_user_may_read_what_tools_gave(tmp_path: Path) -> None:
     """It may hold anything."""
     files = FileArtifacts(tmp_path / "outputs")

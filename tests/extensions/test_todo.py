@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llm_client.types import LLMRequest, Message, ToolResult
 from power_loop import AgentConfig, AgentLoop, Hooks, MemoryStore, SubAgent, approve, tool
 from power_loop.extensions import Todo, TodoItem, todo_list
-from power_loop.extensions.todo import REMINDER_META, TODO_META
+from power_loop.extensions.todo import LIST_META, REMINDER_META
 from power_loop.governance import Policies, RepetitionGuard
 from power_loop.hooks import TOOL_BEFORE, Skip, Suspend, ToolBefore
 from power_loop.session.pins import PINNED_META
@@ -52,7 +52,7 @@ def looks(n: int) -> Reply:
     return calls((f"l{n}", "look", {"at": n}))
 
 
-def said(messages: Sequence[Message], key: str = TODO_META) -> list[str]:
+def said(messages: Sequence[Message], key: str = LIST_META) -> list[str]:
     return [m.text for m in messages if m.meta is not None and key in m.meta]
 
 
@@ -298,7 +298,7 @@ async def test_a_sub_agent_has_a_list_of_its_own() -> None:
 
 def test_notes_of_the_application_under_the_same_key_are_its_own() -> None:
     """They are no list, and break nothing."""
-    note = Message("user", Message.user("x").parts, meta={TODO_META: "buy milk"})
+    note = Message("user", Message.user("x").parts, meta={LIST_META: "buy milk"})
     assert todo_list([note]) == ()
 
 
@@ -341,6 +341,6 @@ def test_no_compaction_and_no_crash_loses_the_list(steps: list[tuple[str, Any]])
         history.begin_round()
         assert history.begin_round() == [], "it was said already"
         assert todo_list(history.view) == newest
-        shown = [m for m in history.view if m.meta and TODO_META in m.meta]
+        shown = [m for m in history.view if m.meta and LIST_META in m.meta]
         if newest:
             assert shown[-1].text.splitlines()[1:] == list(map(str, newest))
