@@ -57,7 +57,7 @@ class PostgresWorker(Worker):
         if self._connection is None:
             connection = connect(self.settings)
             try:
-                ensure(connection, self.settings)
+                self._prepare(connection)
             except DriverError as error:
                 connection.close()
                 raise self._typed(error) from error
@@ -67,6 +67,10 @@ class PostgresWorker(Worker):
             self._connection = connection
             self._reached.set()
         return self._connection
+
+    def _prepare(self, connection: Connection[TupleRow]) -> None:
+        """Looks whether the tables are there that the thread works on, and may make them."""
+        ensure(connection, self.settings)
 
     def _close(self) -> None:
         if self._connection is not None:

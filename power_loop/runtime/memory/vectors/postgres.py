@@ -29,7 +29,7 @@ from power_loop.runtime.memory.vectors.base import (
     check_query,
     require_same,
 )
-from power_loop.runtime.stores._postgres_open import Settings, connect, make_settings
+from power_loop.runtime.stores._postgres_open import Settings, make_settings
 from power_loop.runtime.stores._postgres_threads import PostgresWorker
 from power_loop.runtime.stores.forks import survive_forks
 from power_loop.runtime.stores.waiting import Home
@@ -38,7 +38,6 @@ from power_loop.runtime.stores.workers import Work, signals_of
 _INSTALLED = find_spec("psycopg") is not None
 if TYPE_CHECKING or _INSTALLED:
     from psycopg import Connection
-    from psycopg import Error as DriverError
     from psycopg.rows import TupleRow
 
 __all__ = ["PostgresVectorIndex"]
@@ -186,20 +185,8 @@ class _Thread(PostgresWorker):
         super().reset()
         self._connection = None
 
-    def _connect(self) -> Connection[TupleRow]:
-        if self._connection is None:
-            connection = connect(self.settings)
-            try:
-                ensure(connection, self.settings)
-            except DriverError as error:
-                connection.close()
-                raise self._typed(error) from error
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
-            self._reached.set()
-        return self._connection
+    def _prepare(self, connection: Connection[TupleRow]) -> None:
+        ensure(connection, self.settings)
 
     def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Home]:
         for work in works:
