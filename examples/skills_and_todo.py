@@ -1,4 +1,7 @@
-"""Skills that are read when they are needed, a todo list, and facts that no summary swallows."""
+"""Skills that are read when they are needed, a todo list, and facts that no summary swallows.
+
+It asks `openai:gpt-5-mini`, with the key in OPENAI_API_KEY; examples/long_chat.py needs no key.
+"""
 
 from pathlib import Path
 
