@@ -1,9 +1,11 @@
-"""Every asynchronous test runs on asyncio and on trio."""
+"""Every asynchronous test runs on asyncio and on trio; what tests tell is printed at the end."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.telling import TOLD, Tell
 
 # No test is about time: a machine may be as busy as it likes.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -15,3 +17,33 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """The event loop's name; both, unless a test narrows it for an asyncio-only driver."""
     backend: str = request.param
     return backend
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Tell:
+    """Says a line for the summary, from whatever process the test runs in."""
+
+    def add(line: str) -> None:
+        request.node.user_properties.append((TOLD, line))
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what the tests have told, in the order of their names."""
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+    ]
+    told = [
+        line
+        for report in sorted(reports, key=lambda report: report.location)
+        for name, line in report.user_properties
+        if name == TOLD
+    ]
+    if told:
+        terminalreporter.section("what the tests tell")
+        for line in told:
+            terminalreporter.line(str(line))

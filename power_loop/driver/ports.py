@@ -150,6 +150,8 @@ class RunPorts:
 
     def hook_failed(self, failure: HookFailed) -> None:
         """Tells of a handler that failed without ending the run."""
+        # A log that is a file in UTF-8 would lose the whole line for half a surrogate pair.
+        failure = repaired_strings(failure)
         logger.warning(
             "hook %r of %s failed: %s: %s",
             failure.handler,
@@ -157,7 +159,7 @@ class RunPorts:
             failure.error_type,
             failure.message,
         )
-        self.emit(repaired_strings(failure))
+        self.emit(failure)
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────
 

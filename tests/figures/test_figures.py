@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from scripts.figures import FIGURES, run
+from tests.telling import Tell
 
 
 @pytest.mark.parametrize("number", sorted(FIGURES))
-def test_a_reliability_figure_holds(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reliability_figure_holds(number: int, tell: Tell) -> None:
     """No case fails, and no fewer are tried than before."""
     line, holds = run(number, full=False)
-    with capsys.disabled():
-        print(f"\n  {line}")
+    tell(line)
     assert holds, line

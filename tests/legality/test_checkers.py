@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from llm_client.codecs._json import is_object
 from tests.corpus import need_corpus, read_jsonl
 from tests.legality import CHECKERS
 from tests.legality.mutations import MUTATIONS, Mutation
+from tests.telling import Tell
 
 FREE = {
     "openai_chat": {"C11", "C12", "C19"},
@@ -28,17 +28,14 @@ def accepted(protocol: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("protocol", CHECKERS)
-def test_every_request_that_a_provider_accepted_is_legal(
-    protocol: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_request_that_a_provider_accepted_is_legal(protocol: str, tell: Tell) -> None:
     """And what we hold ourselves to beyond that is named."""
     bodies = accepted(protocol)
     check = CHECKERS[protocol]
     assert [found for body in bodies if (found := check(body, False))] == []
     strict = [rule for body in bodies for rule in check(body, True)]
     assert {rule.partition(":")[0] for rule in strict} <= FREE.get(protocol, set())
-    with capsys.disabled():
-        sys.stdout.write(f"\n{protocol}: {len(bodies)} accepted requests are legal")
+    tell(f"{protocol}: {len(bodies)} accepted requests are legal")
     assert len(bodies) >= 7
 
 

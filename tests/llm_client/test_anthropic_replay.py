@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tests.anthropic_requests import CORPUS_FILE, EXPECTED_FILE
 from tests.anthropic_streams import read
 from tests.corpus import need_corpus, read_jsonl
 from tests.decoding import accumulate
+from tests.telling import Tell
 
 SIMULATED = "50f44dbcda70badf"
 """An answer that was put together by hand from several: its texts stand behind calls that code of
@@ -30,7 +30,7 @@ the provider had made, where a request may have none."""
     "options", [(), ("--split", "1"), ("--split", "7")], ids=["whole", "1", "7"]
 )
 def test_recorded_traffic_decodes_to_what_is_expected(
-    options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], tmp_path: Path, tell: Tell
 ) -> None:
     """Text, calls, finish, thinking and usage of every exchange, and the errors of the others."""
     out = tmp_path / "out.jsonl"
@@ -45,15 +45,14 @@ def test_recorded_traffic_decodes_to_what_is_expected(
             counts[name] = counts.get(name, 0) + agrees
             assert agrees, (row["id"], name)
     told = ", ".join(f"{name} {count}" for name, count in counts.items())
-    with capsys.disabled():
-        sys.stdout.write(f"\n{' '.join(options) or 'whole'}: of {len(answered)} agree: {told}")
+    tell(f"{' '.join(options) or 'whole'}: of {len(answered)} agree: {told}")
     refused = {row["id"]: row["status"] for row in expected.values() if not row["ok"]}
     errors = {id: found[id]["error"] for id in refused}
     assert {id: error["status"] for id, error in errors.items()} == refused
     assert {error["type"] for error in errors.values()} == {"NotFound", "AuthenticationFailed"}
 
 
-def test_every_recorded_answer_goes_back_as_it_came(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_recorded_answer_goes_back_as_it_came(tell: Tell) -> None:
     """Rule A16: thinking with its signature, opaque blocks, citations and calls, in their order."""
     codec, tried = AnthropicCodec(), 0
     for row in read_jsonl(need_corpus(CORPUS_FILE)):
@@ -64,8 +63,7 @@ def test_every_recorded_answer_goes_back_as_it_came(capsys: pytest.CaptureFixtur
         answer = codec.decode(200, {}, msgspec.json.encode(body))
         sent = [_plain(block) for block in as_list(body["content"]) if not _is_blank(block)]
         assert _sent_back(codec, answer) == sent, row["id"]
-    with capsys.disabled():
-        sys.stdout.write(f"\n{tried} recorded answers go back as they came")
+    tell(f"{tried} recorded answers go back as they came")
     assert tried > 240
 
 

@@ -5,7 +5,6 @@ Each accepted request passes and says the same again; each mutation of one break
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -33,6 +32,7 @@ from llm_client.types import (
 from tests.anthropic_bodies import NEW, OLD
 from tests.anthropic_requests import accepted_requests, meaning, read_request
 from tests.legality.anthropic import violations
+from tests.telling import Tell
 
 History = list[Message]
 Mutation = Callable[[History, int, int], History]
@@ -48,7 +48,7 @@ def rule_of(messages: Sequence[Message], model: str = OLD) -> str | None:
 
 
 def test_every_request_that_was_accepted_says_the_same_again(
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     """Read into our types and written again: legal, and nothing that the provider needs is lost."""
     codec = AnthropicCodec()
@@ -57,8 +57,7 @@ def test_every_request_that_was_accepted_says_the_same_again(
         encoded = codec.encode(read_request(body), stream=bool(body.get("stream")))
         found = msgspec.json.decode(b"".join(encoded.body), type=dict[str, object])
         assert meaning(found) == meaning(body), id
-    with capsys.disabled():
-        sys.stdout.write(f"\n{len(requests)} requests say the same again")
+    tell(f"{len(requests)} requests say the same again")
     assert len(requests) > 260
 
 
@@ -189,7 +188,7 @@ def break_a_character(messages: History, start: int, end: int) -> History:
     ],
 )
 def test_each_mutation_of_an_accepted_request_breaks_its_rule(
-    mutate: Mutation, rules: set[str], capsys: pytest.CaptureFixture[str]
+    mutate: Mutation, rules: set[str], tell: Tell
 ) -> None:
     """O09, O12: the checker blocks before sending, and names what is wrong."""
     tried = 0
@@ -199,8 +198,7 @@ def test_each_mutation_of_an_accepted_request_breaks_its_rule(
         if places is not None:
             tried += 1
             assert rule_of(mutate(messages, *places)) in rules, id
-    with capsys.disabled():
-        sys.stdout.write(f"\n{mutate.__name__}: {tried} mutated requests refused")
+    tell(f"{mutate.__name__}: {tried} mutated requests refused")
     assert tried > 60
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import msgspec
@@ -22,6 +21,7 @@ from tests.anthropic_streams import STOP, answer, block, decode, end, read, star
 from tests.corpus import need_corpus, read_jsonl
 from tests.decoding import accumulate
 from tests.recorded_turns import recorded_turns
+from tests.telling import Tell
 
 MODEL = "claude-opus-4-6"
 BETA = "compact-2026-01-12"
@@ -183,7 +183,7 @@ def items(body: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.parametrize(("source", "least"), [("anthropic_messages", 3), ("openai_responses", 3)])
 def test_a_recorded_summary_goes_back_as_it_came_and_to_nobody_else(
-    source: str, least: int, capsys: pytest.CaptureFixture[str]
+    source: str, least: int, tell: Tell
 ) -> None:
     """Answers that brought one, and requests that took one back."""
     found = 0
@@ -204,8 +204,7 @@ def test_a_recorded_summary_goes_back_as_it_came_and_to_nobody_else(
                     told = str(body(other, turn.history, "gemini-3-pro"))
                     assert held.get("encrypted_content") or held["content"] not in told
                     assert '"compaction"' not in told
-    with capsys.disabled():
-        sys.stdout.write(f"\n{source}: {found} recorded turns with a summary")
+    tell(f"{source}: {found} recorded turns with a summary")
     assert found >= least
 
 

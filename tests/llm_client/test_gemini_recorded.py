@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tests.corpus import need_corpus, read_jsonl
 from tests.gemini_agreement import DIFFERENT, NO_ANSWERS, agreement
 from tests.gemini_requests import accepted_requests, camel, facts
 from tests.gemini_streams import CORPUS_FILE, EXPECTED_FILE
+from tests.telling import Tell
 
 EMPTY = "c3707df3f64d2b93"
 """A request of one empty text, which Gemini accepts and we do not send."""
@@ -27,7 +27,7 @@ EMPTY = "c3707df3f64d2b93"
     "options", [(), ("--split", "1"), ("--split", "7")], ids=["whole", "1", "7"]
 )
 def test_recorded_traffic_decodes_to_what_is_expected(
-    options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], tmp_path: Path, tell: Tell
 ) -> None:
     """Text, calls, finish and usage of every exchange; each difference is a named one."""
     expected = {row["id"]: row for row in read_jsonl(need_corpus(EXPECTED_FILE))}
@@ -46,8 +46,7 @@ def test_recorded_traffic_decodes_to_what_is_expected(
                 assert name == "calls", (id, name)
                 differ.add(id)
     told = ", ".join(f"{name} {count}" for name, count in counts.items())
-    with capsys.disabled():
-        sys.stdout.write(f"\n{' '.join(options) or 'whole'}: of {len(answered)} agree: {told}")
+    tell(f"{' '.join(options) or 'whole'}: of {len(answered)} agree: {told}")
     assert differ == DIFFERENT.keys()
     assert {id for id in NO_ANSWERS if found[id]["error"]["type"] == "ContentFiltered"} == (
         NO_ANSWERS.keys()
@@ -63,7 +62,7 @@ def test_recorded_traffic_decodes_to_what_is_expected(
 
 
 def test_every_recorded_part_goes_back_as_it_was_received(
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     """Signatures, calls, code, traces of tools and images of each answer, in order (R05, R06)."""
     codec = GeminiCodec()
@@ -84,14 +83,13 @@ def test_every_recorded_part_goes_back_as_it_was_received(
         assert _joined(facts(back)) == _joined(facts(received)), row["id"]
         compared += 1
         signed += sum("thoughtSignature" in part for part in parts)
-    with capsys.disabled():
-        sys.stdout.write(f"\n{compared} answers go back, with {signed} signatures")
+    tell(f"{compared} answers go back, with {signed} signatures")
     assert compared > 360
     assert signed > 200
 
 
 def test_every_accepted_request_is_legal_and_says_the_same(
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     """Texts, files, calls, results, ids and signatures in order, and each parameter."""
     same = 0
@@ -108,13 +106,12 @@ def test_every_accepted_request_is_legal_and_says_the_same(
         assert as_dict(sent.get("generationConfig")) == asked, id
         assert _names(sent) == _names(body), id
         same += 1
-    with capsys.disabled():
-        sys.stdout.write(f"\n{same} accepted requests are legal and say the same")
+    tell(f"{same} accepted requests are legal and say the same")
     assert same == 357
 
 
 def test_a_spoilt_history_is_refused_by_the_rule_that_it_breaks(
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     """Accepted requests with a result dropped, doubled, put elsewhere, or without its call (O12,
     O09)."""
@@ -139,8 +136,7 @@ def test_a_spoilt_history_is_refused_by_the_rule_that_it_breaks(
                     GeminiCodec().encode(changed, stream=False)
                 assert found.value.rule == rule, (id, place, name)
                 tried += 1
-    with capsys.disabled():
-        sys.stdout.write(f"\n{tried} spoilt histories are refused")
+    tell(f"{tried} spoilt histories are refused")
     assert tried > 500
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from tests.responses_streams import (
     read,
     recorded_streams,
 )
+from tests.telling import Tell
 
 
 def answers() -> list[tuple[dict[str, Any], LLMResponse]]:
@@ -68,7 +68,7 @@ def items_of(row: dict[str, Any]) -> list[dict[str, Any]]:
     "options", [(), ("--split", "1"), ("--split", "7")], ids=["whole", "1", "7"]
 )
 def test_recorded_traffic_decodes_to_what_is_expected(
-    options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], tmp_path: Path, tell: Tell
 ) -> None:
     """Text, calls, finish and usage of every exchange; each difference is a named one."""
     out = tmp_path / "out.jsonl"
@@ -87,14 +87,13 @@ def test_recorded_traffic_decodes_to_what_is_expected(
                 assert name == "calls", (row["id"], name)
                 differ.add(row["id"])
     told = ", ".join(f"{name} {count}" for name, count in counts.items())
-    with capsys.disabled():
-        sys.stdout.write(f"\n{' '.join(options) or 'whole'}: of {len(answered)} agree: {told}")
+    tell(f"{' '.join(options) or 'whole'}: of {len(answered)} agree: {told}")
     assert differ == DIFFERENT.keys()
     failed = {id for id, row in found.items() if row["error"] is not None}
     assert failed == {id for id, row in expected.items() if not row["ok"]}
 
 
-def test_recorded_items_and_reasoning_are_all_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recorded_items_and_reasoning_are_all_there(tell: Tell) -> None:
     """R10: each item in its place; reasoning with its text, its id and what was encrypted."""
     expected = {row["id"]: row for row in read_jsonl(need_corpus(EXPECTED_FILE))}
     fewer: set[str] = set()
@@ -104,14 +103,13 @@ def test_recorded_items_and_reasoning_are_all_there(capsys: pytest.CaptureFixtur
             fewer.add(row["id"])
         assert thinking_in(response) == thinking_of(items_of(row)), row["id"]
         thoughts += len(thinking_in(response))
-    with capsys.disabled():
-        sys.stdout.write(f"\n{thoughts} reasoning items agree")
+    tell(f"{thoughts} reasoning items agree")
     assert fewer == EMPTY.keys()
     assert thoughts > 150
 
 
 def test_recorded_requests_say_the_same_when_written_again(
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     """R08, R10: texts, calls, results, reasoning and opaque items, in order; stored or not."""
     requests = accepted_requests()
@@ -122,10 +120,7 @@ def test_recorded_requests_say_the_same_when_written_again(
             written = sent(request, row, store=store)
             assert meaning(written) == meaning(wire), (row["id"], store)
             same_ids += store and ids(written) == ids(wire)
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n{len(requests)} requests say the same, {same_ids} of them with the same ids"
-        )
+    tell(f"{len(requests)} requests say the same, {same_ids} of them with the same ids")
     assert len(requests) > 330
     # An empty message has an id, and nothing else to send.
     assert same_ids == len(requests) - 1

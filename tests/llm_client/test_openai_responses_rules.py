@@ -5,7 +5,6 @@ Each accepted request passes; each mutation of one breaks the rule that it is me
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -15,6 +14,7 @@ from llm_client.codecs.openai_responses import OpenAIResponsesCodec, responses_d
 from llm_client.errors import LocalProtocolError
 from llm_client.types import LLMRequest, Message, Part, Text, ToolCall, ToolResult
 from tests.responses_requests import accepted_requests
+from tests.telling import Tell
 
 History = list[Message]
 Mutation = Callable[[History], History | None]
@@ -143,7 +143,7 @@ def break_a_character(messages: History) -> History | None:
     ],
 )
 def test_each_mutation_of_an_accepted_request_breaks_its_rule(
-    mutate: Mutation, rules: set[str], capsys: pytest.CaptureFixture[str]
+    mutate: Mutation, rules: set[str], tell: Tell
 ) -> None:
     """O09, O12: the checker blocks before sending, and names what is wrong."""
     tried = 0
@@ -152,8 +152,7 @@ def test_each_mutation_of_an_accepted_request_breaks_its_rule(
         if mutated is not None:
             tried += 1
             assert rule_of(mutated) in rules, row["id"]
-    with capsys.disabled():
-        sys.stdout.write(f"\n{mutate.__name__}: {tried} mutated requests refused")
+    tell(f"{mutate.__name__}: {tried} mutated requests refused")
     assert tried > 50
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from llm_client.replay import main
 from tests.chat_agreement import DIFFERENT, NO_ANSWERS, agreement
 from tests.chat_streams import CORPUS_FILE, EXPECTED_FILE, chunk, sse
 from tests.corpus import need_corpus, read_jsonl
+from tests.telling import Tell
 
 HARD = {
     "f250c729f27d7b9d": "ToolUseFailed",
@@ -42,7 +42,7 @@ def recorded(tmp_path: Path, *exchanges: dict[str, Any]) -> Path:
     "options", [(), ("--split", "1"), ("--split", "7")], ids=["whole", "1", "7"]
 )
 def test_recorded_traffic_decodes_to_what_is_expected(
-    options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], tmp_path: Path, tell: Tell
 ) -> None:
     """Text, calls, finish, refusal and usage of every exchange; each difference is a named one."""
     expected = {row["id"]: row for row in read_jsonl(need_corpus(EXPECTED_FILE))}
@@ -60,8 +60,7 @@ def test_recorded_traffic_decodes_to_what_is_expected(
                 assert name == "calls", (row["id"], name)
                 differ.add(row["id"])
     told = ", ".join(f"{name} {count}" for name, count in counts.items())
-    with capsys.disabled():
-        sys.stdout.write(f"\n{' '.join(options) or 'whole'}: of {len(answered)} agree: {told}")
+    tell(f"{' '.join(options) or 'whole'}: of {len(answered)} agree: {told}")
     assert differ == DIFFERENT.keys()
     assert {row["id"] for row in answered if not found[row["id"]]["ok"]} == NO_ANSWERS.keys()
 

@@ -38,6 +38,7 @@ from llm_client.types import (
     Usage,
 )
 from tests.corpus import need_corpus, read_jsonl
+from tests.telling import Tell
 from tests.token_table import ENOUGH, openai_texts, table, vendors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -429,13 +430,12 @@ def test_recorded_text_for_openai_is_counted_as_tiktoken_counts_it(
 
 
 def test_counts_come_within_five_percent_of_what_vendors_reported(
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     """In the median of each vendor, as a session would count. Left aside is Hugging Face's router:
     the hosts behind it leave out tools and whole answers, and count what they have left."""
     rows = vendors()
-    with capsys.disabled():
-        print(f"\n{table(rows)}")
+    tell(f"{table(rows)}")
     judged = [row for row in rows if len(row.learnt) >= ENOUGH and row.name != "huggingface"]
     missed = {row.name: median(row.learnt) for row in judged if median(row.learnt) > 0.05}
     assert missed == {}

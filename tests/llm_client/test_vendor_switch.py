@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from typing import Any
 
@@ -15,6 +14,7 @@ from llm_client.protocols import codec_for
 from llm_client.types import LLMRequest, ToolResult
 from tests.legality import CHECKERS
 from tests.recorded_turns import PROTOCOLS, Turn, recorded_turns
+from tests.telling import Tell
 
 TARGETS = {
     "openai_chat": ("openai", "gpt-5"),
@@ -43,9 +43,7 @@ def body(codec: Codec, request: LLMRequest) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_recorded_request_is_legal_when_it_is_written_again(
-    protocol: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_recorded_request_is_legal_when_it_is_written_again(protocol: str, tell: Tell) -> None:
     """Read into our types and encoded for the same protocol; at our own, stricter level."""
     check = CHECKERS[protocol]
     count = 0
@@ -58,16 +56,13 @@ def test_a_recorded_request_is_legal_when_it_is_written_again(
         # Models before Gemini 3 sign nothing, and need no sentinel.
         assert [rule for rule in found if not rule.startswith("G09")] == [], turn.id
         count += 1
-    with capsys.disabled():
-        sys.stdout.write(f"\n{protocol}: {count} requests written again are legal")
+    tell(f"{protocol}: {count} requests written again are legal")
     assert count >= 7
 
 
 @pytest.mark.parametrize("goal", PROTOCOLS)
 @pytest.mark.parametrize("source", PROTOCOLS)
-def test_the_history_of_one_vendor_is_legal_for_another(
-    source: str, goal: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_history_of_one_vendor_is_legal_for_another(source: str, goal: str, tell: Tell) -> None:
     """After every recorded turn, its calls answered. What a protocol cannot say is refused by
     name, and nothing else is refused."""
     codec, model = target(goal)
@@ -86,9 +81,8 @@ def test_the_history_of_one_vendor_is_legal_for_another(
             continue
         assert check(written, True) == [], turn.id
         counts["legal"] += 1
-    with capsys.disabled():
-        told = ", ".join(f"{name}: {count}" for name, count in counts.most_common())
-        sys.stdout.write(f"\n{source} → {goal}: {told}")
+    told = ", ".join(f"{name}: {count}" for name, count in counts.most_common())
+    tell(f"{source} → {goal}: {told}")
     assert not [name for name in counts if ": " in name]
     assert counts["legal"] >= 6
 

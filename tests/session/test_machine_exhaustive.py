@@ -53,6 +53,7 @@ from tests.session.samples import (
     user,
     waits,
 )
+from tests.telling import Tell
 
 CALLS = ("c1", "c2")
 
@@ -201,13 +202,12 @@ def judge(session: Session, log: tuple[Record, ...]) -> None:
     ids=["from nothing", "from two calls"],
 )
 def test_no_history_leads_to_an_illegal_or_untrue_ending(
-    start: tuple[Record, ...], depth: int, at_least: int, capsys: pytest.CaptureFixture[str]
+    start: tuple[Record, ...], depth: int, at_least: int, tell: Tell
 ) -> None:
     """All of them, not a sample; a count that shrinks means that something is tried no more."""
     histories, states, moves = explore(start, depth)
-    with capsys.disabled():
-        line = f"depth {depth} after {len(start)}: {histories} histories, {states} states"
-        print(f"\n  {line}")
+    line = f"depth {depth} after {len(start)}: {histories} histories, {states} states"
+    tell(line)
     assert histories >= at_least
     expected = {record.__name__ for records in LEGAL.values() for record in records}
     assert set(moves) == expected
