@@ -147,4 +147,5 @@ def _memory(runner: Runner, session_id: str, user: str) -> RunMemory | None:
         recall_seconds=config.recall_timeout,
         remember_seconds=config.remember_timeout,
         metadata=metadata,
+        detached=runner.background.detached,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from power_loop.driver.background import LAST_MOMENT
+from power_loop.driver.detached import LAST_MOMENT
 from power_loop.driver.run import Run
 from power_loop.log import logger
 

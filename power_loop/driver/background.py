@@ -7,16 +7,13 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from llm_client.types import Message, Text, ToolResult
-from power_loop.driver.detached import Detached
+from power_loop.driver.detached import LAST_MOMENT, Detached
 from power_loop.log import logger
 from power_loop.runtime.stores.base import Steer, Store
 from power_loop.session.records import ToolStarted
 from power_loop.session.text import repaired_result
 
-__all__ = ["LAST_MOMENT", "Background"]
-
-LAST_MOMENT = 1.0
-"""Seconds to clean up for what has been stopped at the end of its grace."""
+__all__ = ["Background"]
 
 _MARK = "background"
 """In the notes of a message that tells of such a call: the key under which nobody is told twice."""
@@ -29,6 +26,9 @@ class Background:
     that its run can leave it. What comes of it then is posted to its session, once: the model hears
     of it at its next round, of this run or of a later one. Where the session is below another one
     and does not go on, the nearest above that does is told instead.
+
+    Attributes:
+        detached: starts the tasks, and contains other people's code.
     """
 
     def __init__(self, store: Store, who_goes_on: Callable[[str], Awaitable[str]]) -> None:
@@ -36,13 +36,9 @@ class Background:
         above it."""
         self._store = store
         self._who_goes_on = who_goes_on
-        self._detached = Detached()
+        self.detached = Detached()
         self._left: dict[ToolStarted, Callable[[], None]] = {}
         self._none_left: anyio.Event | None = None
-
-    def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Runs something in a task of its own; it must raise nothing but its cancellation."""
-        self._detached.start(work)
 
     def left(self, started: ToolStarted, stop: Callable[[], None]) -> None:
         """A run does not wait for this call any more; `stop` stops it."""

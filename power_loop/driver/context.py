@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from llm_client.types import LLMRequest, LLMResponse, Message, Transcript
 from power_loop.driver.lending import Lent
 from power_loop.driver.setup import RunSetup
-from power_loop.driver.shield import own_cancellation
 from power_loop.events import Transient
 from power_loop.pipeline.ports import AskAside, AttemptFailed
 from power_loop.runtime.compaction.base import Asked
@@ -55,7 +55,7 @@ class Context:
             ask=lent,
             emit=self._emit,
             new_id=setup.new_id,
-            contain=own_cancellation,
+            contain=partial(setup.background.detached.contain, what="a compactor"),
         )
         try:
             return await setup.context.keeper.compact(

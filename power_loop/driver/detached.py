@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
+import anyio
 from sniffio import current_async_library
 
-__all__ = ["Detached"]
+from power_loop.driver.shield import own_cancellation
+from power_loop.log import logger
+
+__all__ = ["LAST_MOMENT", "Detached"]
+
+LAST_MOMENT = 1.0
+"""Seconds to clean up for what has been stopped."""
+
+T = TypeVar("T")
 
 
 class Detached:
@@ -35,3 +44,49 @@ class Detached:
         task = create_task(cast("Coroutine[Any, Any, None]", function()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def contain(self, foreign: Awaitable[T], what: str) -> T:
+        """Awaits other people's code in a task of its own. When the caller is cancelled it is
+        stopped, and left if it has not ended `LAST_MOMENT` seconds later; `what` is it for the log.
+
+        Raises:
+            RuntimeError: it raised `CancelledError`, and nobody has cancelled the caller.
+            BaseException: whatever else it raises.
+        """
+        work = _Contained(foreign)
+        self.start(work.run)
+        try:
+            await work.over.wait()
+        finally:
+            if not work.over.is_set():
+                work.scope.cancel()
+                with anyio.move_on_after(LAST_MOMENT, shield=True):
+                    await work.over.wait()
+                if not work.over.is_set():
+                    logger.warning("%s ignores that it was stopped, and is left to itself", what)
+        if work.error is not None:
+            raise work.error
+        return work.results[0]
+
+
+class _Contained(Generic[T]):
+    """Other people's code, in a task of its own."""
+
+    def __init__(self, foreign: Awaitable[T]) -> None:
+        self._foreign = foreign
+        self.scope = anyio.CancelScope()
+        self.over = anyio.Event()
+        self.results: list[T] = []
+        self.error: BaseException | None = RuntimeError("its task was cancelled")
+
+    async def run(self) -> None:
+        try:
+            with self.scope:
+                self.results.append(await own_cancellation(self._foreign))
+                self.error = None
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001  raised again where it is awaited
+            self.error = error
+        finally:
+            self.over.set()

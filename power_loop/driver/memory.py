@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 import llm_client
 from llm_client.types import Message, Text
-from power_loop.driver.shield import own_cancellation
+from power_loop.driver.detached import Detached
 from power_loop.events import MemoryFailed, Transient
 from power_loop.log import logger
 from power_loop.runtime.asking import Ask
@@ -55,6 +55,7 @@ class RunMemory(Struct, frozen=True, kw_only=True):
         recall_seconds: how long a recall may take.
         remember_seconds: how long taking note of a run may take.
         metadata: gives the session's.
+        detached: contains the provider, which may ignore that its time is over.
     """
 
     provider: MemoryProvider
@@ -63,6 +64,7 @@ class RunMemory(Struct, frozen=True, kw_only=True):
     recall_seconds: float
     remember_seconds: float
     metadata: Callable[[], Awaitable[Mapping[str, str]]]
+    detached: Detached
 
     async def recall(
         self, session: Session, emit: Callable[[Transient], None]
@@ -116,13 +118,14 @@ class RunMemory(Struct, frozen=True, kw_only=True):
         emit: Callable[[Transient], None],
     ) -> _T | None:
         error: Exception
+        provider = type(self.provider).__name__
         try:
             with anyio.move_on_after(seconds):
-                return await own_cancellation(work())
+                return await self.detached.contain(work(), f"the memory {provider}")
             error = TimeoutError(f"it took longer than {seconds:g} s")
         except Exception as raised:  # noqa: BLE001  foreign code; readers are told
             error = raised
-        kind, provider = type(error).__name__, type(self.provider).__name__
+        kind = type(error).__name__
         logger.warning("the memory %s failed to %s: %s", provider, operation, kind)
         emit(repaired_strings(MemoryFailed(operation, provider, kind, str(error)[:500])))
         return None

@@ -183,12 +183,16 @@ class RunPorts:
     # ── budget ────────────────────────────────────────────────────────────────────────────────────
 
     async def reserve(
-        self, request: LLMRequest, attempt: str, *, new_round: bool
-    ) -> Grant | BudgetExhausted:
+        self, request: LLMRequest, attempt: str, *, new_round: bool, within: float | None = None
+    ) -> Grant | BudgetExhausted | None:
         """Sets aside what a model call may cost."""
-        return await self._purse.reserve(
-            request, attempt, new_round=new_round, waiting=self.stopwatch.paused
-        )
+        waiting = self.stopwatch.paused
+        reserving = self._purse.reserve(request, attempt, new_round=new_round, waiting=waiting)
+        if within is None:
+            return await reserving
+        with anyio.move_on_after(within):
+            return await reserving
+        return None
 
     def cost(self, model: str, usage: Usage) -> float:
         """What tokens of a model cost."""

@@ -17,7 +17,7 @@ from functools import partial
 import anyio
 
 from llm_client.waiting import WAITING
-from power_loop.driver.background import LAST_MOMENT
+from power_loop.driver.detached import LAST_MOMENT
 from power_loop.driver.patience import Patience, listen
 from power_loop.driver.ports import RunPorts
 from power_loop.driver.setup import RunSetup
@@ -117,7 +117,7 @@ class Run:
             self._patience.begin()
             self.ports.stopwatch.start(self._patience, self._timeout)
             forget = listen(self._setup.cancel, tasks, self.cancel)
-            self._setup.background.start(self._in_own_task)
+            self._setup.background.detached.start(self._in_own_task)
             waits = True
             try:
                 await self._until_over()
@@ -178,7 +178,7 @@ class Run:
         self.ports.committer.abandon()
         self._finish(ending)
         self._over = anyio.Event()
-        self._setup.background.start(partial(self._settle_apart, ending))
+        self._setup.background.detached.start(partial(self._settle_apart, ending))
 
     async def _settle_apart(self, ending: Outcome) -> None:
         try:

@@ -9,7 +9,8 @@ import anyio
 import anyio.lowlevel
 
 from llm_client.types import Text, ToolResult
-from power_loop.driver.background import LAST_MOMENT, Background
+from power_loop.driver.background import Background
+from power_loop.driver.detached import LAST_MOMENT
 from power_loop.driver.outputs import Outputs, Shown
 from power_loop.driver.reporting import Reporter
 from power_loop.log import logger
@@ -198,7 +199,7 @@ class Working:
                     late = _told_late(self._used)
                     await background.tell(self.context.session_id, self.started, late)
 
-        background.start(apart)
+        background.detached.start(apart)
         try:
             with self._waiting:
                 await ended.wait()

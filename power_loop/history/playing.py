@@ -172,10 +172,10 @@ class ReplayPorts(ReplayContext):
                 return self._script.at
 
     async def reserve(
-        self, request: LLMRequest, attempt: str, *, new_round: bool
+        self, request: LLMRequest, attempt: str, *, new_round: bool, within: float | None = None
     ) -> Grant | BudgetExhausted:
         """What had been set aside."""
-        del attempt, new_round
+        del attempt, new_round, within
         asked, bounded = self._script.asking()
         if asked is not None:
             reserved, output = asked.reserved, asked.reserved_output

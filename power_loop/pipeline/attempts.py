@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llm_client.errors import ContextOverflow, LLMError
+from llm_client.errors import ContextOverflow, LLMError, Timeout
 from llm_client.retry import RetryIn
 from llm_client.types import LLMRequest, LLMResponse, Usage
 from power_loop.events import FallbackTaken, RetryScheduled
@@ -152,11 +152,12 @@ async def attempted(
     """One request, with what the log and the budget must know of it."""
     attempt, model, granted = asked.attempt, asked.model, Grant(request)
     if io.limited:
-        new_round = asked.round != io.session.round
-        granted = await io.reserve(request, attempt, new_round=new_round)
-        if not isinstance(granted, Grant):
-            return granted
-        asked = _with_reserve(asked, granted)
+        new_round, began = asked.round != io.session.round, io.now()
+        found = await io.reserve(request, attempt, new_round=new_round, within=within)
+        if not isinstance(found, Grant):
+            return _not_in_time(within or 0.0) if found is None else found
+        granted, asked = found, _with_reserve(asked, found)
+        within = None if within is None else max(0.0, within - (io.now() - began))
     await (io.commit(asked) if granted.bounded is None else io.commit(granted.bounded, asked))
     result = await io.ask(granted.request, attempt, within)
     if isinstance(result, AttemptFailed):
@@ -168,6 +169,11 @@ async def attempted(
     cost = io.cost(model, usage) if io.limited else 0.0
     await io.commit(_ended_ok(attempt, result, usage, cost, measured=measured), later=True)
     return Answer(result, attempt)
+
+
+def _not_in_time(within: float) -> LLMError:
+    told = f"others had set its budget aside for longer than {within:g} s"
+    return Timeout(told, phase="total", seconds=within, sent=False)
 
 
 def _with_reserve(asked: ModelAsked, grant: Grant) -> ModelAsked:

@@ -253,11 +253,12 @@ class Ports(Protocol):
         ...
 
     async def reserve(
-        self, request: LLMRequest, attempt: str, *, new_round: bool
-    ) -> Grant | BudgetExhausted:
+        self, request: LLMRequest, attempt: str, *, new_round: bool, within: float | None = None
+    ) -> Grant | BudgetExhausted | None:
         """Sets aside what a model call may cost, until its `ModelEnded` is committed.
 
-        May wait for what others have set aside, and leave the call less output than it wants.
+        May wait for what others have set aside, and leave the call less output than it wants. None
+        if it would have to wait for longer than `within` seconds.
         """
         ...
 

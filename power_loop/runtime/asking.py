@@ -17,7 +17,8 @@ class Ask(Protocol):
     """
 
     async def __call__(self, request: LLMRequest, *, within: float) -> LLMResponse:
-        """The answer, `within` so many seconds. A `request` without a model is for the run's own.
+        """The answer, `within` so many seconds, the wait for a budget included. A `request` without
+        a model is for the run's own.
 
         Raises:
             LLMError: it failed, took too long, or is over a budget.

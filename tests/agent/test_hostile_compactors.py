@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from llm_client.errors import ContextOverflow
+from llm_client.errors import ContextOverflow, LLMError, Timeout
 from llm_client.tokens import ModelTokens
 from llm_client.types import (
     LLMRequest,
@@ -25,6 +26,7 @@ from llm_client.types import (
     Usage,
 )
 from power_loop import AgentConfig, AgentLoop, Budget, SharedBudget
+from power_loop.driver.detached import Detached
 from power_loop.errors import UsageError
 from power_loop.events import (
     CompactionRejected,
@@ -251,6 +253,43 @@ async def test_a_call_that_still_waits_for_a_budget_is_not_made_later() -> None:
     assert "tenant.tokens" in shared.left
 
 
+async def test_a_call_waits_for_a_budget_no_longer_than_it_may_take() -> None:
+    """The strategy is told, and nothing is asked or set aside."""
+    told: list[LLMError] = []
+    log: list[Record] = []
+    shared = SharedBudget(Budget(tokens=20_000, when_short="wait"))
+    gate = Gate()
+
+    async def work(view: Transcript, size: ContextSize, ask: Ask) -> None:
+        request = LLMRequest((Message.user(WORDS * 40),), max_output_tokens=100)
+        with pytest.raises(Timeout, match=r"others had set its budget aside .* 0\.02 s") as raised:
+            await ask(request, within=0.02)
+        told.append(raised.value)
+
+    async with anyio.create_task_group() as tasks:
+        much = AgentConfig(max_output_tokens=15_000)
+        async with (
+            AgentLoop(Scripted(hangs(gate)), config=much, budget=shared) as other,
+            AgentLoop(chatting(), config=with_strategy(work), budget=shared) as loop,
+        ):
+            tasks.start_soon(other.send, "Hold this.")
+            await gate.reached.wait()
+            held = shared.left["tenant.tokens"]
+            with anyio.fail_after(20):
+                session = await talk(loop, 6)
+            log += await check_log(loop, session)
+            spent = sum(
+                (record.usage.input_tokens or 0) + (record.usage.output_tokens or 0)
+                for record in log
+                if isinstance(record, ModelEnded)
+            )
+            assert shared.left["tenant.tokens"] == held - spent
+            gate.opened.set()
+    assert told
+    assert not any(error.sent for error in told)
+    assert not [record for record in log if isinstance(record, ModelAsked) and record.purpose]
+
+
 async def test_two_calls_at_once_are_refused_before_anything_is_set_aside_for_the_second() -> None:
     """A memory gets its one answer, and the run ends as it would."""
     told: list[str] = []
@@ -286,20 +325,20 @@ async def test_two_calls_at_once_are_refused_before_anything_is_set_aside_for_th
 # ── strategies that do not end, and providers that count wrongly ─────────────────────────────────
 
 
-async def test_a_strategy_that_never_ends_is_stopped() -> None:
-    """The next one is asked, and readers are told."""
+@pytest.mark.parametrize("clings", [False, True])
+async def test_a_strategy_that_never_ends_is_stopped_or_left(clings: bool) -> None:
+    """The next one is asked, and readers are told, even where it ignores that it was stopped."""
+    gate = Gate()
 
     async def hangs_for_ever(view: Transcript, size: ContextSize, ask: Ask) -> None:
-        await anyio.sleep_forever()
+        with anyio.CancelScope(shield=clings):
+            await gate.wait()
 
     counter = ModelTokens("m")
     events: list[Transient] = []
 
     async def nobody(request: LLMRequest, *, within: float) -> LLMResponse:
         raise AssertionError("nobody asks")
-
-    def contain(work: Awaitable[Any]) -> Awaitable[Any]:
-        return work
 
     keeper = Keeper(
         [Foreign(hangs_for_ever)],
@@ -317,10 +356,11 @@ async def test_a_strategy_that_never_ends_is_stopped() -> None:
         ask=nobody,
         emit=events.append,
         new_id=lambda: f"new{next(ids)}",
-        contain=contain,
+        contain=partial(Detached().contain, what="foreign"),
     )
     with anyio.fail_after(10):
         change = await keeper.compact(LLMRequest(view), view, asked, overflow=False)
+    gate.opened.set()
     assert change is not None
     assert change.by == "trim"
     assert events == [

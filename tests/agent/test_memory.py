@@ -319,6 +319,29 @@ async def test_a_memory_may_ask_the_model_about_a_run_that_completes() -> None:
     assert all(message.text != said[0] for message in llm.requests[0].messages)
 
 
+async def test_a_memory_that_ignores_that_its_time_is_over_does_not_hold_its_run() -> None:
+    """It is left to itself, and what it comes up with afterwards is not heard."""
+    gate = Gate()
+
+    async def clings(_: RecallQuery) -> Sequence[Message]:
+        with anyio.CancelScope(shield=True):
+            await gate.wait()
+        return [TEA]
+
+    llm = Scripted(says("Tea?"))
+    seen: list[Stamped] = []
+    config = AgentConfig(memory=Memory(by=clings), recall_timeout=0.02)
+    async with AgentLoop(llm, config=config) as loop:
+        loop.events.subscribe(seen.append)
+        with anyio.fail_after(10):
+            result = await loop.send("What shall I serve?")
+        gate.opened.set()
+        await check_log(loop, result.session_id)
+    assert result.status == "completed"
+    assert texts(llm.requests[0]) == ["What shall I serve?"]
+    assert [each.error_type for each in events_of(MemoryFailed, seen)] == ["TimeoutError"]
+
+
 async def test_a_memory_that_fails_or_hangs_as_the_run_ends_does_not_change_its_end() -> None:
     """The answer is there, and the call it had made is in the ledger."""
     gate = Gate()

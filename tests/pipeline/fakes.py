@@ -442,7 +442,7 @@ class FakePorts:
         return used
 
     async def reserve(
-        self, request: LLMRequest, attempt: str, *, new_round: bool
+        self, request: LLMRequest, attempt: str, *, new_round: bool, within: float | None = None
     ) -> Grant | BudgetExhausted:
         """As scripted; what was asked for is kept."""
         self._step()
