@@ -40,8 +40,16 @@ class Prepared(Struct, frozen=True):
     digest: str = ""
 
 
-Shorten = Callable[[], Awaitable[Prepared | Answer | Outcome | None]]
-"""Makes the request shorter; None if that cannot be done."""
+Shorten = Callable[[str], Awaitable[Prepared | Answer | Outcome | None]]
+"""Makes the request shorter, for the model that refused it; None if that cannot be done."""
+
+
+class _InVain(Struct, frozen=True):
+    """No model is left: the error of the last one, and how often any was asked."""
+
+    error: LLMError
+    attempts: int
+    model: str
 
 
 async def ask_model(
@@ -58,11 +66,11 @@ async def ask_model(
     while True:
         request = prepared.request
         result = await _until_no_model_is_left(io, request, round, prepared.digest)
-        if not isinstance(result, tuple):
+        if not isinstance(result, _InVain):
             return result
-        error, attempts = result
+        error, attempts = result.error, result.attempts
         if isinstance(error, ContextOverflow) and shorten is not None:
-            shorter, shorten = await shorten(), None
+            shorter, shorten = await shorten(result.model), None
             if isinstance(shorter, Prepared):
                 prepared = shorter
                 continue
@@ -107,7 +115,7 @@ async def _given_up(io: Ports, error: LLMError, attempts: int) -> Degraded:
 
 async def _until_no_model_is_left(
     io: Ports, request: LLMRequest, round: int, digest: str
-) -> Answer | BudgetExhausted | tuple[LLMError, int]:
+) -> Answer | BudgetExhausted | _InVain:
     policy = io.plan.fallback
     asked = request.model or io.plan.model
     others = iter([model for model in policy.models if model != asked])
@@ -120,7 +128,7 @@ async def _until_no_model_is_left(
         attempts += made
         other = next(others, None) if policy.passes_on(error) else None
         if other is None:
-            return error, attempts
+            return _InVain(error, attempts, asked)
         told = repaired_text(str(error))
         io.emit(FallbackTaken(asked, other, type(error).__name__, told))
         asked, request = other, replace(request, model=other)

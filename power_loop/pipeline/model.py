@@ -117,9 +117,9 @@ async def _ask(io: Ports, progress: Progress, template: LLMRequest) -> Answer | 
 
     sent = ready.request
 
-    async def shortened() -> Prepared | Answer | Outcome | None:
+    async def shortened(model: str) -> Prepared | Answer | Outcome | None:
         nonlocal sent
-        if not await compacted(io, template, overflow=True):
+        if not await compacted(io, replace(template, model=model), overflow=True):
             return None
         shorter = await prepared(io, progress, template)
         if isinstance(shorter, Prepared):

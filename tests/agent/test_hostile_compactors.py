@@ -12,7 +12,8 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from llm_client.errors import ContextOverflow, LLMError, Timeout
+from llm_client.errors import ContextOverflow, LLMError, Overloaded, Timeout
+from llm_client.retry import FallbackPolicy, RetryPolicy
 from llm_client.tokens import ModelTokens
 from llm_client.types import (
     LLMRequest,
@@ -45,7 +46,7 @@ from power_loop.runtime.memory.base import MemorySnapshot, RecallQuery
 from power_loop.session.records import Record
 from tests.agent.scripted import Gate, Reply, Scripted, fails, hangs
 from tests.agent.support import check_log, events_of, opened_store
-from tests.agent.test_compaction import WORDS, chatting, is_summary, says, summaries, talk
+from tests.agent.test_compaction import SUMMARY, WORDS, chatting, is_summary, says, summaries, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -438,3 +439,38 @@ async def test_what_a_provider_has_compacted_is_not_lost_to_a_later_summary(
     asked = [request.messages[0].text for request in summaries(llm)]
     assert any("[what was before] berth 7 is closed" in text for text in asked) == told
     assert ("trim" in [r.by for r in log if isinstance(r, ViewChanged)]) == (not told)
+
+
+async def test_the_smaller_window_of_a_model_that_stands_in_is_not_the_runs() -> None:
+    """What it has refused as too large is compacted for it; the run's own model, back again, may
+    have as much as before."""
+    down = [True]
+
+    def by(request: LLMRequest) -> Reply:
+        if is_summary(request):
+            return says(SUMMARY)
+        if request.model == "small":
+            large = len(request.messages) > 7
+            return fails(ContextOverflow("too long", status=400)) if large else says("small")
+        return fails(Overloaded("busy")) if len(request.messages) > 8 and down[0] else says(WORDS)
+
+    llm = Scripted(by=by)
+    config = AgentConfig(
+        retry=RetryPolicy(max_attempts=1), fallback=FallbackPolicy(models=("small",))
+    )
+    async with AgentLoop(llm, config=config) as loop:
+        session = await talk(loop, 5)
+        down[0] = False
+        before = len(await check_log(loop, session))
+        for _ in range(8):
+            await loop.send("And?", session)
+        log = await check_log(loop, session)
+    made = [record for record in log if isinstance(record, ViewChanged)]
+    assert [record.by for record in made] == ["summary"]
+    assert not [record for record in log[before:] if isinstance(record, ViewChanged)]
+    assert [record.note.meta["model"] for record in made if record.note and record.note.meta] == [
+        "scripted"
+    ]
+    asked = [record.model for record in log if isinstance(record, ModelAsked)]
+    assert asked.count("small") == 1
+    assert max(len(request.messages) for request in llm.requests) > 16

@@ -38,7 +38,7 @@ class ContextSize(Struct, frozen=True, kw_only=True):
         limit: the prompt must be smaller than this afterwards.
         overflow: the provider has refused the prompt as too large, whatever was counted.
         task: ids of the messages that the run's task was given with.
-        model: the model that is asked.
+        model: the run's own, which `ask` asks. The window may be that of one that stands in for it.
         recallable: a tool is there that brings back what has left the view.
         count: tokens of one message.
     """

@@ -217,7 +217,7 @@ class Keeper:
             limit=min(limits),
             overflow=overflow,
             task=asked.task,
-            model=model,
+            model=asked.model,
             recallable=any(tool.name == RECALL_TOOL for tool in request.tools),
             count=count,
         )
