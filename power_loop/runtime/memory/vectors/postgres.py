@@ -7,17 +7,16 @@ find the nearest of all first, and of one user's perhaps none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from threading import Event
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-import anyio
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_client.embedding.base import Vector
-from power_loop.errors import StoreUnavailable, UsageError
+from power_loop.errors import UsageError
 from power_loop.runtime.memory.base import MemoryScope
 from power_loop.runtime.memory.vectors._postgres_tables import ensure
+from power_loop.runtime.memory.vectors._threaded import Job, ThreadedIndex
 from power_loop.runtime.memory.vectors.base import (
     ANYBODY,
     Entry,
@@ -31,7 +30,6 @@ from power_loop.runtime.memory.vectors.base import (
 )
 from power_loop.runtime.stores._postgres_open import Settings, make_settings
 from power_loop.runtime.stores._postgres_threads import PostgresWorker
-from power_loop.runtime.stores.forks import survive_forks
 from power_loop.runtime.stores.waiting import Home
 from power_loop.runtime.stores.workers import Work, signals_of
 
@@ -61,7 +59,7 @@ ON CONFLICT (id) DO NOTHING
 """  # noqa: S608 - names of columns only
 
 
-class PostgresVectorIndex:
+class PostgresVectorIndex(ThreadedIndex["Connection[TupleRow]"]):
     """A `VectorIndex` in a PostgreSQL database with pgvector; needs the extra `postgres`.
 
     Close it, or let a block do that: `async with PostgresVectorIndex("postgresql://…") as index:`.
@@ -92,19 +90,7 @@ class PostgresVectorIndex:
                 "PostgresVectorIndex needs the extra 'postgres': pip install 'power-loop[postgres]'"
             )
         self._settings = make_settings(url, schema, prefix, "create", patience)
-        self._thread = _Thread(self._settings)
-        self._closed = False
-        survive_forks(self._thread.freeze, self._thread.thaw, self._thread.reset)
-
-    def __repr__(self) -> str:
-        return f"PostgresVectorIndex({self._settings.place!r})"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        with anyio.CancelScope(shield=True):
-            await self.aclose()
+        super().__init__(_Thread(self._settings), self._settings.place)
 
     async def add(self, space: Space, entries: Sequence[Entry]) -> int:
         """See `VectorIndex.add`."""
@@ -143,36 +129,10 @@ class PostgresVectorIndex:
         rows = await self._do(lambda cx: self._rows(cx, sql, arguments))
         return rows[0][0]
 
-    async def aclose(self) -> None:
-        """See `VectorIndex.aclose`. Cancelled, it does so all the same, only without being waited
-        for."""
-        if self._closed:
-            return
-        self._closed = True
-        ended = self._thread.stop()
-        if ended is not None:
-            await ended.event.wait()
-            self._thread.join()
-
     def _rows(
         self, connection: Connection[TupleRow], sql: str, arguments: Sequence[object]
     ) -> Sequence[TupleRow]:
         return connection.execute(self._settings.sql(sql), arguments).fetchall()
-
-    async def _do(self, act: Callable[[Connection[TupleRow]], T]) -> T:
-        if self._closed:
-            raise StoreUnavailable(f"the index at {self._settings.place} is closed")
-        return await self._thread.done(_Job(act))
-
-
-class _Job(Work[T]):
-    """Something to be done with the connection; it may be done twice, when that was lost."""
-
-    __slots__ = ("act",)
-
-    def __init__(self, act: Callable[[Connection[TupleRow]], T]) -> None:
-        super().__init__()
-        self.act = act
 
 
 class _Thread(PostgresWorker):
@@ -190,7 +150,7 @@ class _Thread(PostgresWorker):
 
     def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Home]:
         for work in works:
-            assert isinstance(work, _Job)
+            assert isinstance(work, Job)
             try:
                 work.result = self._patiently(work.act, lambda: None)
             except Exception as error:  # noqa: BLE001 - the top handler of this thread

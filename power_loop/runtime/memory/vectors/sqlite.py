@@ -11,12 +11,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any, Self, TypeVar
-
-import anyio
+from typing import Any, TypeVar
 
 from llm_client.embedding.base import Vector
-from power_loop.errors import PowerLoopError, StoreUnavailable, UsageError
+from power_loop.errors import PowerLoopError, UsageError
 from power_loop.log import logger
 from power_loop.runtime.memory.base import MemoryScope
 from power_loop.runtime.memory.vectors._sqlite_driver import (
@@ -25,6 +23,7 @@ from power_loop.runtime.memory.vectors._sqlite_driver import (
     require_extension,
     typed,
 )
+from power_loop.runtime.memory.vectors._threaded import Job, ThreadedIndex
 from power_loop.runtime.memory.vectors.base import (
     ANYBODY,
     Entry,
@@ -37,7 +36,6 @@ from power_loop.runtime.memory.vectors.base import (
     require_same,
 )
 from power_loop.runtime.stores._sqlite_open import Settings
-from power_loop.runtime.stores.forks import survive_forks
 from power_loop.runtime.stores.waiting import Home
 from power_loop.runtime.stores.workers import Work, Worker, signals_of
 
@@ -48,7 +46,7 @@ T = TypeVar("T")
 _COLUMNS = "id, user, agent, session, source, at, text"
 
 
-class SQLiteVectorIndex:
+class SQLiteVectorIndex(ThreadedIndex[Connection]):
     """A `VectorIndex` in the SQLite file `path`; needs the extra `vectors-sqlite`.
 
     Close it, or let a block do that: `async with SQLiteVectorIndex("memory.db") as index:`.
@@ -71,25 +69,14 @@ class SQLiteVectorIndex:
         if name in {"", ":memory:"} or name.startswith("file:"):
             raise UsageError(f"{name!r} is no path of a file")
         self.path = Path(name).absolute()
-        self._thread = _Thread(Settings(str(self.path), busy_timeout=busy_timeout))
-        self._closed = False
-        survive_forks(self._thread.freeze, self._thread.thaw, self._thread.reset)
-
-    def __repr__(self) -> str:
-        return f"SQLiteVectorIndex({str(self.path)!r})"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        with anyio.CancelScope(shield=True):
-            await self.aclose()
+        place = str(self.path)
+        super().__init__(_Thread(Settings(place, busy_timeout=busy_timeout)), place)
 
     async def add(self, space: Space, entries: Sequence[Entry]) -> int:
         """See `VectorIndex.add`."""
         check_entries(space, entries)
         rows = [_row(*entry) for entry in entries]
-        place = str(self.path)
+        place = self._place
         return await self._do(lambda cx: _in_transaction(cx, lambda: _add(cx, space, rows, place)))
 
     async def search(
@@ -97,12 +84,12 @@ class SQLiteVectorIndex:
     ) -> Sequence[Found]:
         """See `VectorIndex.search`."""
         check_query(space, vector, k)
-        place = str(self.path)
+        place = self._place
         return await self._do(lambda cx: _search(cx, space, vector.tobytes(), k, whose, place))
 
     async def delete(self, whose: Whose = ANYBODY, *, ids: Sequence[str] | None = None) -> int:
         """See `VectorIndex.delete`."""
-        return await self._do(lambda cx: _delete(cx, whose, ids, str(self.path)))
+        return await self._do(lambda cx: _delete(cx, whose, ids, self._place))
 
     async def export(
         self, whose: Whose = ANYBODY, *, after: str = "", limit: int = 1000
@@ -115,32 +102,6 @@ class SQLiteVectorIndex:
         where, arguments = _where(whose)
         sql = f"SELECT count(*) FROM memories{where}"  # noqa: S608 - names of columns only
         return await self._do(lambda cx: cx.execute(sql, arguments).fetchone()[0])
-
-    async def aclose(self) -> None:
-        """See `VectorIndex.aclose`. Cancelled, it does so all the same, only without being waited
-        for."""
-        if self._closed:
-            return
-        self._closed = True
-        ended = self._thread.stop()
-        if ended is not None:
-            await ended.event.wait()
-            self._thread.join()
-
-    async def _do(self, act: Callable[[Connection], T]) -> T:
-        if self._closed:
-            raise StoreUnavailable(f"the index at {self.path} is closed")
-        return await self._thread.done(_Job(act))
-
-
-class _Job(Work[T]):
-    """Something to be done with the connection."""
-
-    __slots__ = ("act",)
-
-    def __init__(self, act: Callable[[Connection], T]) -> None:
-        super().__init__()
-        self.act = act
 
 
 class _Thread(Worker):
@@ -156,7 +117,7 @@ class _Thread(Worker):
 
     def _serve(self, works: Sequence[Work[Any]]) -> Iterable[Home]:
         for work in works:
-            assert isinstance(work, _Job)
+            assert isinstance(work, Job)
             try:
                 if self._connection is None:
                     self._connection = connect(self._settings)
