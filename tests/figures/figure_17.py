@@ -2,16 +2,18 @@
 
 Random sessions whose prompt is too large for a random window, strategies in any order, some of them
 hostile, and models that summarise as badly as they can: longer, empty, failing, hanging, calling
-tools, repeating what the transcript wants of them. What comes out is judged by code of its own, and
-sent to the codecs of all protocols, whose bodies the checkers of legality read.
+tools, repeating what the transcript wants of them. Sessions have sealed thoughts and images, and
+some go on and are compacted again by the same keeper. What comes out is judged by code of its own,
+and sent to the codecs of all protocols, whose bodies the checkers of legality read.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from itertools import count
 from random import Random
+from sys import maxsize
 from typing import Any, TypeVar
 
 import anyio
@@ -27,7 +29,12 @@ from power_loop.session.machine import IllegalRecord
 from power_loop.session.records import ViewChanged
 from tests.figures.result import FigureResult
 from tests.legality import CHECKERS
-from tests.runtime.compaction.worlds import HostileModel, hostile_strategies, random_session
+from tests.runtime.compaction.worlds import (
+    HostileModel,
+    goes_on,
+    hostile_strategies,
+    random_session,
+)
 from tests.session.transcript import transcript_violations
 
 _MODELS = {
@@ -55,8 +62,9 @@ def run(full: bool) -> FigureResult:
     return FigureResult(
         cases,
         tuple(failures),
-        f"{seen['compacted']} compacted ({seen['summary']} by a summary, {seen['trim']} by rule, "
-        f"{seen['tool_results']} by results alone), {seen['given up']} where nothing could leave, "
+        f"{seen['further']} more turns; {seen['compacted']} compacted ({seen['summary']} by a "
+        f"summary, {seen['trim']} by rule, {seen['tool_results']} by results alone), "
+        f"{seen['given up']} where nothing could leave, "
         f"{seen['not needed']} not needed; {seen['asked']} model calls, {seen['overflow']} after "
         f"an overflow, {seen['rejected']} plans rejected; {seen['bodies']} bodies legal in six "
         "protocols",
@@ -64,20 +72,11 @@ def run(full: bool) -> FigureResult:
 
 
 async def _failures(cases: int, seen: Counter[str]) -> list[str]:
-    """What does not hold, in an event loop that has nothing else to do: nothing here waits."""
+    """What does not hold."""
     found: list[str] = []
     for seed in range(cases):
-        found += [f"seed {seed}: {why}" for why in _Case(Random(seed), seen).faults()]
+        found += [f"seed {seed}: {why}" for why in await _Case(Random(seed), seen).faults()]
     return found
-
-
-def _at_once(work: Coroutine[Any, Any, T]) -> T:
-    """What `work` comes to, which waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as stop:
-        return stop.value
-    raise AssertionError("it waits")
 
 
 async def _as_it_is(work: Awaitable[T]) -> T:
@@ -85,52 +84,74 @@ async def _as_it_is(work: Awaitable[T]) -> T:
 
 
 class _Case:
-    """One session, one window, one compaction."""
+    """One session, one window, one keeper."""
 
     def __init__(self, chance: Random, seen: Counter[str]) -> None:
         self._seen = seen
+        self._chance = chance
+        self._ids = count()
+        self._refused = maxsize
         self._session = random_session(chance)
-        self._model = HostileModel(chance)
         self._overflow = chance.random() < 0.15
         self._counter = ModelTokens("m")
-        tools = (_LOOK, _RECALL) if chance.random() < 0.5 else (_LOOK,)
-        system = "You are kind. " * chance.choice((1, 1, 20, 400))
-        output = chance.choice((None, 100, 2000))
-        self._request = LLMRequest(
-            self._session.view, system, tools=tools, max_output_tokens=output
+        self._look_at(
+            LLMRequest(
+                (),
+                "You are kind. " * chance.choice((1, 1, 20, 400)),
+                tools=(_LOOK, _RECALL) if chance.random() < 0.5 else (_LOOK,),
+                max_output_tokens=chance.choice((None, 100, 2000)),
+            )
         )
-        self._prompt = self._counter.count_request(self._request).tokens
         unknown = self._overflow and chance.random() < 0.5
         size = int(self._prompt * chance.choice((0.3, 0.6, 0.9, 1.2, 1.4)))
         self._window = None if unknown else max(50, size)
-        self._events: list[Transient] = []
         self._keeper = Keeper(
             hostile_strategies(chance),
             counters=lambda _: self._counter,
             window_of=lambda _: self._window,
             output=1000,
+            # What does not hang does not wait, so this is long enough for it.
+            patience=0.0,
         )
 
-    def faults(self) -> list[str]:
-        """What does not hold."""
+    def _look_at(self, request: LLMRequest) -> None:
+        """The session goes on from here; nothing has been asked or told."""
+        self._request = msgspec.structs.replace(request, messages=self._session.view)
+        self._prompt = self._counter.count_request(self._request).tokens
+        self._model = HostileModel(self._chance)
+        self._events: list[Transient] = []
+
+    async def faults(self) -> list[str]:
+        """What does not hold, of a compaction and of those that come after it."""
+        found = await self._compacted()
+        further = self._chance.choice((0, 0, 0, 0, 1, 3))
+        while further and not found:
+            goes_on(self._session, self._chance, further)
+            self._look_at(self._request)
+            self._seen["further"] += 1
+            found += [f"later: {why}" for why in await self._compacted()]
+            further -= 1
+        return found
+
+    async def _compacted(self) -> list[str]:
         keeper, request = self._keeper, self._request
         task = self._session.task
-        large = _at_once(keeper.too_large(request, "m", task=task, overflow=self._overflow))
+        large = await keeper.too_large(request, "m", task=task, overflow=self._overflow)
         if not large:
             self._seen["not needed"] += 1
             return []
-        ids = count()
+        if self._overflow:
+            self._refused = min(self._refused, self._prompt)
         asked = Asked(
             task=task,
             model="m",
             ask=self._model,
             emit=self._events.append,
-            new_id=lambda: f"new{next(ids)}",
+            new_id=lambda: f"new{next(self._ids)}",
             contain=_as_it_is,
         )
         before = list(self._session.messages)
-        work = keeper.compact(request, self._session.view, asked, overflow=self._overflow)
-        change = _at_once(work)
+        change = await keeper.compact(request, self._session.view, asked, overflow=self._overflow)
         self._count(change)
         found = [] if self._model.asked <= 1 else [f"the model was asked {self._model.asked} times"]
         for asked_for in self._model.requests:
@@ -197,7 +218,7 @@ class _Case:
         first = next(m for m in view if m.role == "user" and m.name != "compact_note")
         least = sum(map(counted, {m.id: m for m in (*stays, first)}.values()))
         least += sum(_least(message, self._counter) for message in view[last:]) + _SPARE
-        limit = self._window or self._prompt
+        limit = min(self._window or self._prompt, self._refused)
         overhead = self._prompt - had
         if least < had and overhead + least < limit * 0.4:
             return [f"{overhead + least} of {limit} tokens would have been enough"]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+import anyio
+
 from llm_client.errors import ContextOverflow, LLMError, ServerError, Timeout
 from llm_client.types import (
+    Image,
     LLMRequest,
     LLMResponse,
     Message,
+    Seal,
     StopReason,
     Text,
     Thinking,
@@ -36,7 +40,7 @@ from power_loop.session.records import (
     ViewChanged,
 )
 
-__all__ = ["HostileModel", "hostile_strategies", "random_session"]
+__all__ = ["HostileModel", "goes_on", "hostile_strategies", "random_session"]
 
 _SENTENCES = """
 the plan was to move every file of the project before noon and to tell Ada what broke
@@ -50,6 +54,18 @@ def _text(chance: Random, most: int) -> str:
     return " ".join(chance.choices(_WORDS, k=chance.randint(1, most)))
 
 
+# One pixel.
+_IMAGE = Image(
+    data=bytes.fromhex(
+        "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+        "1f15c4890000000d49444154789c626001000000ffff030000060005"
+        "57bfabd40000000049454e44ae426082"
+    ),
+    media_type="image/png",
+)
+_SEALS = (None, None, Seal("anthropic", "c2VhbGVk"), Seal("openai", "c2VhbGVk", id="rs_1"))
+
+
 def random_session(chance: Random) -> Session:
     """A session in the middle of a run, in phase MODEL, of any shape that one can have."""
     session = Session("s")
@@ -59,9 +75,17 @@ def random_session(chance: Random) -> Session:
     return session
 
 
+def goes_on(session: Session, chance: Random, number: int) -> None:
+    """The run of `random_session` has further rounds."""
+    for round in range(1, chance.randint(2, 8)):
+        _round(session, chance, f"more{number}.{round}")
+
+
 def _run(session: Session, chance: Random, name: str, *, ends: bool) -> None:
     pinned = {"pinned": chance.choice(("", "a"))} if chance.random() < 0.15 else None
-    task = [Message("user", (Text(_text(chance, 60)),), id=f"{name}.task", meta=pinned)]
+    shown = (_IMAGE,) if chance.random() < 0.05 else ()
+    parts = (Text(_text(chance, 60)), *shown)
+    task = [Message("user", parts, id=f"{name}.task", meta=pinned)]
     if chance.random() < 0.1:
         task.insert(0, Message("system", (Text(_text(chance, 20)),), id=f"{name}.rules"))
     session.apply(RunOpened(name, tuple(task)))
@@ -92,20 +116,23 @@ def _ask(session: Session, name: str) -> None:
 
 def _says(session: Session, chance: Random, name: str) -> None:
     _ask(session, name)
-    parts = (Thinking(_text(chance, 9)), Text(_text(chance, 50)))
+    thought = Thinking(_text(chance, 9), chance.choice(_SEALS))
+    parts = (thought, Text(_text(chance, 50)))
     session.apply(MessageAppended(Message("assistant", parts, id=f"{name}.said"), name))
 
 
 def _calls(session: Session, chance: Random, name: str) -> None:
     _ask(session, name)
     calls = [ToolCall(f"{name}.c{i}", "look", '{"at": 1}') for i in range(chance.randint(1, 3))]
-    parts = (Text(_text(chance, 10)), *calls)
+    thought = (Thinking(_text(chance, 9), chance.choice(_SEALS)),) if chance.random() < 0.3 else ()
+    parts = (*thought, Text(_text(chance, 10)), *calls)
     session.apply(MessageAppended(Message("assistant", parts, id=f"{name}.called"), name))
     for call in calls:
         large = chance.random() < 0.3
         text = _text(chance, chance.choice((200, 2000)) if large else 20)
         meta = {"output": "preserve"} if chance.random() < 0.1 else None
-        result = ToolResult(call.id, (Text(text),), chance.random() < 0.1)
+        shown = (_IMAGE,) if chance.random() < 0.03 else ()
+        result = ToolResult(call.id, (Text(text), *shown), chance.random() < 0.1)
         message = Message("tool", (result,), id=f"{call.id}.result", meta=meta)
         started = ToolStarted(call.id, call.name, call.arguments, call.id, "h")
         session.apply(started, ToolSettled(message))
@@ -139,20 +166,22 @@ class HostileModel:
         self.requests.append(request)
         said = "".join(message.text for message in request.messages)
         chance = self._chance
-        match chance.randrange(12):
+        match chance.randrange(13):
             case 0 | 1 | 2:
                 return _answer(_text(chance, 40))
-            case 3:
-                return _answer("")
-            case 4:
-                return _answer(" \n ")
+            case 3 | 4:
+                return _answer(chance.choice(("", " \n ")))
             case 5:
                 return _answer(said * 2)
             case 6:
                 raise _failure(chance)
             case 7:
-                # One that hangs is stopped by whoever asks it, which looks like this.
+                # Whoever asks it has stopped waiting, in a loop.
                 raise Timeout("it took too long", phase="total", seconds=within)
+            case 11:
+                # Nobody does; only the patience with a strategy ends it.
+                await anyio.sleep_forever()
+                raise AssertionError("it went on")
             case 8:
                 raise OverBudget("run.tokens: nothing is left")
             case 9:
@@ -189,6 +218,8 @@ class _Hostile:
         chance = self._chance
         if chance.random() < 0.2:
             raise ZeroDivisionError("by hostility")
+        if chance.random() < 0.1:
+            await anyio.sleep_forever()
         if chance.random() < 0.2:
             return None
         cut = chance.choice(view).id if chance.random() < 0.9 else None
