@@ -132,7 +132,7 @@ def test_a_chat_puts_questions_between_its_messages(place: Path) -> None:
         terminal.type("/resume\n")
         terminal.expect("l to decide later: ")
         terminal.type("n too early\n")
-        terminal.expect("They say: too early")
+        terminal.expect("say: too early")
         terminal.expect("[completed]")
         terminal.expect("> ")
         terminal.type("Hello there\n")
