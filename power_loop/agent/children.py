@@ -247,6 +247,7 @@ class Children:
             settings,
             plan=plan,
             sections=sections,
+            user=own.user,
             meter=meter,
             limits=limits,
             place=place,
