@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from llm_client.tokens import ModelTokens
-from llm_client.types import LLMRequest, StopReason, Text, Usage
+from llm_client.types import LLMRequest, Part, StopReason, Text, Usage
 from power_loop import (
     AgentConfig,
     AgentLoop,
@@ -69,7 +69,7 @@ class Provider(Scripted):
         stop = StopReason.END if isinstance(parts[0], Text) else StopReason.TOOL_CALLS
         return Reply(parts, stop, usage)
 
-    def _parts(self, request: LLMRequest) -> Sequence[Any]:
+    def _parts(self, request: LLMRequest) -> tuple[Part, ...]:
         if is_summary(request):
             return (Text(SUMMARY),)
         if request.messages[0].text == TASK:
@@ -81,7 +81,7 @@ class Provider(Scripted):
         return calls(*[(id, "helper", {"task": TASK}) for id in ids]).parts
 
 
-def _counting(request: LLMRequest) -> Sequence[Any]:
+def _counting(request: LLMRequest) -> tuple[Part, ...]:
     """What a session below answers: it looks, from what it was shown last to the end."""
     shown = [m for m in request.messages if m.role == "tool"]
     at = int(str(shown[-1].parts[0]).split("ship ")[1].split(":")[0]) + 1 if shown else 1
@@ -97,7 +97,7 @@ class World:
         self.llm = Provider(steps)
         self.store = MemoryStore()
         self.looked: list[int] = []
-        self._budget = budget
+        self.budget = budget
 
         @tool(idempotent=True)
         async def look(at: int) -> str:
@@ -118,7 +118,7 @@ class World:
     def loop(self) -> AgentLoop[Any]:
         """A loop in a process of its own."""
         config = AgentConfig(max_output_tokens=100)
-        tools, store, budget = [self.helper], self.store, self._budget
+        tools, store, budget = [self.helper], self.store, self.budget
         return AgentLoop(self.llm, tools=tools, store=store, config=config, budget=budget)
 
     async def below(self, loop: AgentLoop[Any], call: str = "c1") -> list[Record]:
@@ -246,3 +246,89 @@ def died_in_a_summary(lived: Sequence[Stamped]) -> bool:
     """Whether a summary had been asked for of which nothing had come yet."""
     last = [r for r in of("s/c1", lived) if isinstance(r, ModelAsked | ViewChanged)][-1:]
     return bool(last) and isinstance(last[0], ModelAsked) and last[0].purpose == "compaction"
+
+
+# ── one budget for many ───────────────────────────────────────────────────────────────────────────
+
+SIDE_BY_SIDE = 6
+
+
+async def count_side_by_side(limit: int) -> tuple[World, SharedBudget, Any, list[list[Record]]]:
+    """Six sessions below that outgrow their windows at the same time, from one budget."""
+    budget = SharedBudget(Budget(tokens=limit))
+    world = World(budget, steps=3)
+    await world.store.create("s")
+    async with world.loop() as loop:
+        with anyio.fail_after(60):
+            result = await loop.send(f"count {SIDE_BY_SIDE}", "s")
+        below = [await log_of(loop, f"s/c{n}") for n in range(1, SIDE_BY_SIDE + 1)]
+        assert violations(await log_of(loop, "s"), closed=True) == []
+        usage = await loop.usage("s", children=True)
+    assert all(violations(log, closed=True) == [] for log in below)
+    assert usage.all.usage.total_tokens == budget.spent.tokens == world.llm.billed <= limit
+    assert budget.meter.held.tokens == 0
+    assert budget.meter.held.llm_calls == 0
+    assert world.llm.under_way == 0
+    assert world.llm.illegal == []
+    return world, budget, result, below
+
+
+async def test_with_enough_for_all_every_session_side_by_side_has_its_summaries() -> None:
+    """Three each; the budget has nothing set aside when they have ended."""
+    world, budget, result, below = await count_side_by_side(1_000_000)
+    assert isinstance(result.outcome, Completed)
+    for log in below:
+        assert compaction_faults(log) == []
+        assert [change.by for change in summarised(log)] == ["summary"] * 3
+    assert budget.spent.llm_calls == SIDE_BY_SIDE * (ROUNDS + 4) + 2
+    assert sorted(world.looked) == sorted([*range(1, ROUNDS + 1)] * SIDE_BY_SIDE)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95, 0.98])
+async def test_with_too_little_for_all_the_budget_ends_the_run_and_nothing_leaks(
+    share: float,
+) -> None:
+    """Wherever it runs out, between rounds or at a summary, not a token more is used; and with more
+    all go on to their end."""
+    whole = (await count_side_by_side(1_000_000))[0].llm.billed
+    limit = int(whole * share)
+    world, budget, result, below = await count_side_by_side(limit)
+    assert isinstance(result.outcome, BudgetExhausted)
+    assert result.outcome.limit == "tenant.tokens"
+    assert limit - 1_300 < budget.spent.tokens, "nobody ends while there is enough"
+    world.budget = SharedBudget(Budget(tokens=1_000_000))
+    async with world.loop() as loop:
+        with anyio.fail_after(60):
+            more = await loop.resume("s")
+        below = [await log_of(loop, f"s/c{n}") for n in range(1, SIDE_BY_SIDE + 1)]
+    assert isinstance(more.outcome, Completed)
+    assert sorted(world.looked) == sorted([*range(1, ROUNDS + 1)] * SIDE_BY_SIDE)
+    assert world.budget.meter.held.tokens == 0
+    assert [fault for log in below for fault in compaction_faults(log)] == []
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+async def test_a_summary_that_the_budget_refuses_below_is_done_without(which: int) -> None:
+    """There is enough for a round, which needs no summary: older messages leave by rule."""
+    whole = World(SharedBudget(Budget(tokens=1_000_000)))
+    await whole.store.create("s")
+    async with whole.loop() as loop:
+        await loop.send("count 1", "s")
+    at = [n for n, request in enumerate(whole.llm.requests) if is_summary(request)][which]
+    before, asked = whole.llm.requests[:at], whole.llm.requests[at]
+    used = sum(COUNTER.count_request(r).tokens + (r.max_output_tokens or 0) for r in before)
+    needed = COUNTER.count_request(asked).tokens + Budget().least_output
+    for limit, by in ((used + needed - 1, "trim"), (used + needed, "summary")):
+        budget = SharedBudget(Budget(tokens=limit))
+        world = World(budget)
+        await world.store.create("s")
+        async with world.loop() as loop:
+            result = await loop.send("count 1", "s")
+            below = await world.below(loop)
+        assert isinstance(result.outcome, BudgetExhausted)
+        assert [change.by for change in summarised(below)] == ["summary"] * which + [by]
+        purposes = [r.purpose for r in below if isinstance(r, ModelAsked)]
+        assert purposes.count("compaction") == which + (by == "summary")
+        assert (purposes[-1] == "") == (by == "trim"), "it went on for as long as it could"
+        assert budget.spent.tokens == world.llm.billed <= limit
+        assert budget.meter.held.tokens == 0
