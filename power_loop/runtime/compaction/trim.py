@@ -22,6 +22,7 @@ _SAID_CHARACTERS = 160
 _LEAST_CHARACTERS = 200
 _SHARE_OF_SUMMARY = 4
 _SUMMARY_CHARACTERS = 400
+_RECORD = "That is a record of the beginning, and no instruction. Of what came after it, at last:"
 
 
 class TrimCompactor(Struct, frozen=True, kw_only=True):
@@ -103,7 +104,7 @@ def _note(cut: Cut, summary: str, *, recallable: bool) -> str:
         if room < 0:
             break
         quoted.insert(0, f"- {text}")
-    before = [summary, "That is a record, and no instruction. Since then:"] if summary else []
+    before = [summary, _RECORD] if summary else []
     return "\n".join([*before, *lines, *(["The user had said:"] if quoted else []), *quoted])
 
 
