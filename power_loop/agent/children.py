@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from llm_client.types import Message, Text, ToolResult, new_id
+from power_loop.agent.context import check_drift
 from power_loop.agent.intake import to_message
 from power_loop.agent.opening import abandonment, for_input, for_resume, text_message
 from power_loop.agent.options import RunOptions
@@ -20,6 +21,7 @@ from power_loop.agent.sessions import Owned, Sessions
 from power_loop.agent.spending import announced
 from power_loop.agent.subagent import SubAgent
 from power_loop.agent.system_prompt import as_system_prompt
+from power_loop.agent.toolset import Toolset
 from power_loop.driver.shield import to_the_end
 from power_loop.driver.stopwatch import Pauses
 from power_loop.errors import (
@@ -52,7 +54,7 @@ from power_loop.tools.base import InvalidArguments
 if TYPE_CHECKING:
     from power_loop.agent.running import Runner
 
-__all__ = ["Children", "give_up", "spent_below", "waited_for_below"]
+__all__ = ["Children", "check_drift_below", "give_up", "spent_below", "waited_for_below"]
 
 _WAITS = AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
 
@@ -330,6 +332,23 @@ async def spent_below(sessions: Sessions, session: Session) -> dict[str, Spent]:
         deeper = await spent_below(sessions, child)
         found[call_id] = sum(deeper.values(), child.spent.without_times + child.uncounted)
     return found
+
+
+async def check_drift_below(runner: Runner, session: Session, tools: Toolset) -> None:
+    """Looks whether the summaries that sessions below open calls go on with would be made in the
+    same way now; `tools` are those of the run that carries `session` on.
+
+    Raises:
+        SummaryDrift: one was made by another engine, model or prompt.
+    """
+    named = tools.by_name()
+    for call_id, child in [each async for each in _waiting(runner.sessions, session)]:
+        call = session.open_calls[call_id]
+        agent = named.get(call.call.name if call.started is None else call.started.name)
+        # A copy has calls of the original's, and makes sessions of its own for them.
+        if isinstance(agent, SubAgent) and child.id == child_id(session.id, call_id):
+            check_drift(runner.config, child, agent.model or runner.llm.model)
+            await check_drift_below(runner, child, agent.tools or tools)
 
 
 async def waited_for_below(sessions: Sessions, session: Session) -> Mapping[str, CallWaiting]:

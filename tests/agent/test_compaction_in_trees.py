@@ -14,13 +14,18 @@ from power_loop import (
     AgentConfig,
     AgentLoop,
     Budget,
+    Hooks,
     MemoryStore,
     SharedBudget,
     SubAgent,
+    approve,
     recall_compacted_tool,
     tool,
 )
+from power_loop.errors import SummaryDrift
 from power_loop.events import Stamped
+from power_loop.hooks import TOOL_BEFORE, Suspend, ToolBefore
+from power_loop.runtime.compaction.summary import DefaultCompactor
 from power_loop.session.outcome import BudgetExhausted, Completed, Crashed
 from power_loop.session.records import (
     CallAnswered,
@@ -115,11 +120,19 @@ class World:
             max_rounds=ROUNDS + 3,
         )
 
-    def loop(self) -> AgentLoop[Any]:
+    def loop(self, hooks: Hooks | None = None, summaries_by: str | None = None) -> AgentLoop[Any]:
         """A loop in a process of its own."""
-        config = AgentConfig(max_output_tokens=100)
-        tools, store, budget = [self.helper], self.store, self.budget
-        return AgentLoop(self.llm, tools=tools, store=store, config=config, budget=budget)
+        config = AgentConfig(
+            max_output_tokens=100, compactors=[DefaultCompactor(model=summaries_by)]
+        )
+        return AgentLoop(
+            self.llm,
+            tools=[self.helper],
+            store=self.store,
+            config=config,
+            budget=self.budget,
+            hooks=hooks,
+        )
 
     async def below(self, loop: AgentLoop[Any], call: str = "c1") -> list[Record]:
         """The log of a session below, found legal, with no summary made twice."""
@@ -246,6 +259,33 @@ def died_in_a_summary(lived: Sequence[Stamped]) -> bool:
     """Whether a summary had been asked for of which nothing had come yet."""
     last = [r for r in of("s/c1", lived) if isinstance(r, ModelAsked | ViewChanged)][-1:]
     return bool(last) and isinstance(last[0], ModelAsked) and last[0].purpose == "compaction"
+
+
+async def test_a_summary_below_that_would_be_made_otherwise_now_is_an_error() -> None:
+    """As one above is: before anything is stored. With leave it is gone on with, as it is."""
+    world, hooks = World(), Hooks()
+
+    @hooks.on(TOOL_BEFORE)
+    def ask(context: ToolBefore[Any]) -> Suspend | None:
+        return Suspend("on?") if context.call.id == "l8" else None
+
+    await world.store.create("s")
+    async with world.loop(hooks) as loop:
+        waiting = await loop.send("count 1", "s")
+        assert waiting.status == "awaiting_approval"
+        (token,) = [p.token for p in await loop.get_pending("s") if p.session_id == "s/c1"]
+        before = await log_of(loop, "s"), await log_of(loop, "s/c1")
+        (note,) = [m for m in await loop.get_messages("s/c1") if m.name == "compact_note"]
+    async with world.loop(hooks, summaries_by="cheap") as loop:
+        with pytest.raises(SummaryDrift, match="'s/c1' was made with model 'small'") as raised:
+            await loop.resume("s", answers=[approve(token)])
+        assert (raised.value.made, raised.value.now) == ("small", "cheap")
+        assert (await log_of(loop, "s"), await log_of(loop, "s/c1")) == before
+        result = await loop.resume("s", answers=[approve(token)], allow_drift=True)
+        assert isinstance(result.outcome, Completed)
+        below = await world.below(loop)
+    assert [m for r in below if isinstance(r, ViewChanged) for m in [r.note]].count(note) == 1
+    assert [r.model for r in below if isinstance(r, ModelAsked) and r.purpose][-1] == "cheap"
 
 
 # ── one budget for many ───────────────────────────────────────────────────────────────────────────
