@@ -111,11 +111,12 @@ class World:
             return f"ship {at}: {WORDS}"
 
         self.recall = recall_compacted_tool(self.store)
+        self.tools = [look, self.recall]
         self.helper = SubAgent(
             "helper",
             "Counts.",
             system_prompt="You count.",
-            tools=[look, self.recall],
+            tools=self.tools,
             model="small",
             max_rounds=ROUNDS + 3,
         )
@@ -165,6 +166,9 @@ async def test_a_session_below_keeps_to_its_own_window_and_nobody_above_sees_it(
     assert len(asked) == ROUNDS + 1 + 3
     assert {request.model for request in asked} == {"small"}
     assert all(COUNTER.count_request(r).tokens <= 1_100 for r in asked)
+    config = AgentConfig(max_output_tokens=100, system_prompt="You count.")
+    async with AgentLoop(world.llm, store=world.store, config=config, tools=world.tools) as loop:
+        assert (await loop.replay("s/c1")).identical, "by a loop that is what the agent is"
     assert world.llm.illegal == []
 
 
