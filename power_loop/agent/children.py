@@ -13,7 +13,13 @@ from msgspec.structs import replace
 from llm_client.types import Message, Text, ToolResult, new_id
 from power_loop.agent.context import check_drift
 from power_loop.agent.intake import to_message
-from power_loop.agent.opening import abandonment, for_input, for_resume, text_message
+from power_loop.agent.opening import (
+    abandonment,
+    for_input,
+    for_resume,
+    text_message,
+    works_below,
+)
 from power_loop.agent.options import RunOptions
 from power_loop.agent.planning import Place, Settings
 from power_loop.agent.result import RunResult, result_of
@@ -304,8 +310,7 @@ async def give_up(
         with runner.hub.below(session_id, above) if above else nullcontext():
             count = len(session.open_calls)
             for call in session.open_calls.values():
-                # A copy has calls of the original's, which waits for them still.
-                if call.kind == "child" and call.token == child_id(session_id, call.call.id):
+                if works_below(session, call):
                     with suppress(SessionNotFound):  # it was to be made when the process died
                         await give_up(
                             runner, call.token, reason, root=root or session_id, above=session_id
@@ -345,8 +350,7 @@ async def check_drift_below(runner: Runner, session: Session, tools: Toolset) ->
     for call_id, child in [each async for each in _waiting(runner.sessions, session)]:
         call = session.open_calls[call_id]
         agent = named.get(call.call.name if call.started is None else call.started.name)
-        # A copy has calls of the original's, and makes sessions of its own for them.
-        if isinstance(agent, SubAgent) and child.id == child_id(session.id, call_id):
+        if isinstance(agent, SubAgent):
             check_drift(runner.config, child, agent.model or runner.llm.model)
             await check_drift_below(runner, child, agent.tools or tools)
 
@@ -363,7 +367,7 @@ async def waited_for_below(sessions: Sessions, session: Session) -> Mapping[str,
 
 async def _waiting(sessions: Sessions, session: Session) -> AsyncGenerator[tuple[str, Session]]:
     for call in session.open_calls.values():
-        if call.kind == "child" and call.state == "waiting":
+        if call.state == "waiting" and works_below(session, call):
             try:
                 yield call.call.id, await sessions.snapshot(call.token)
             except SessionNotFound:
