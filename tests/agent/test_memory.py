@@ -319,29 +319,6 @@ async def test_a_memory_may_ask_the_model_about_a_run_that_completes() -> None:
     assert all(message.text != said[0] for message in llm.requests[0].messages)
 
 
-async def test_what_a_memory_asks_is_asked_of_the_model_that_the_run_was_given() -> None:
-    """Not of the service's own, under the name of the run's."""
-
-    async def note(ask: Ask | None) -> None:
-        assert ask is not None
-        await ask(LLMRequest((Message.user("What did you learn?"),)), within=9)
-        await ask(LLMRequest((Message.user("And else?"),), model="cheap"), within=9)
-
-    llm = Scripted(*[says("Tea.")] * 6)
-    async with AgentLoop(llm, config=AgentConfig(memory=Memory(note=note))) as loop:
-        session = (await loop.send("What shall I serve?", model="small")).session_id
-        await loop.send("Or?", session)
-        log = await check_log(loop, session)
-    assert [request.model for request in llm.requests] == [
-        *["small", "small", "cheap"],
-        *[None, None, "cheap"],
-    ]
-    assert [record.model for record in log if isinstance(record, ModelAsked)] == [
-        *["small", "small", "cheap"],
-        *["scripted", "scripted", "cheap"],
-    ]
-
-
 async def test_a_memory_that_fails_or_hangs_as_the_run_ends_does_not_change_its_end() -> None:
     """The answer is there, and the call it had made is in the ledger."""
     gate = Gate()

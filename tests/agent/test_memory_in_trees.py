@@ -242,3 +242,22 @@ async def test_a_run_whose_view_shrinks_after_it_was_noted_is_noted_again() -> N
     assert len(before.messages) == len(after.messages)
     assert after.run_id == before.run_id
     assert after.messages[-2].text == "And with it?"
+
+
+async def test_what_a_memory_asks_is_asked_of_the_model_that_the_run_was_given() -> None:
+    """Not of the service's own, under the name of the run's."""
+
+    async def note(ask: Ask | None) -> None:
+        assert ask is not None
+        await ask(LLMRequest((Message.user("What did you learn?"),)), within=9)
+        await ask(LLMRequest((Message.user("And else?"),), model="cheap"), within=9)
+
+    llm = Scripted(*[says("Tea.")] * 6)
+    async with AgentLoop(llm, config=AgentConfig(memory=Memory(note))) as loop:
+        session = (await loop.send("What shall I serve?", model="small")).session_id
+        await loop.send("Or?", session)
+        log = await check_log(loop, session)
+    given = ["small", "small", "cheap"]
+    assert [request.model for request in llm.requests] == [*given, None, None, "cheap"]
+    named = [record.model for record in log if isinstance(record, ModelAsked)]
+    assert named == [*given, "scripted", "scripted", "cheap"]
