@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from llm_client.types import Message, Text, ToolResult, new_id
+from power_loop.agent.context import check_drift
 from power_loop.agent.intake import to_message
-from power_loop.agent.opening import abandonment, for_input, for_resume, text_message
+from power_loop.agent.opening import (
+    abandonment,
+    for_input,
+    for_resume,
+    text_message,
+    works_below,
+)
 from power_loop.agent.options import RunOptions
 from power_loop.agent.planning import Place, Settings
 from power_loop.agent.result import RunResult, result_of
@@ -20,6 +27,7 @@ from power_loop.agent.sessions import Owned, Sessions
 from power_loop.agent.spending import announced
 from power_loop.agent.subagent import SubAgent
 from power_loop.agent.system_prompt import as_system_prompt
+from power_loop.agent.toolset import Toolset
 from power_loop.driver.shield import to_the_end
 from power_loop.driver.stopwatch import Pauses
 from power_loop.errors import (
@@ -52,7 +60,7 @@ from power_loop.tools.base import InvalidArguments
 if TYPE_CHECKING:
     from power_loop.agent.running import Runner
 
-__all__ = ["Children", "give_up", "spent_below", "waited_for_below"]
+__all__ = ["Children", "check_drift_below", "give_up", "spent_below", "waited_for_below"]
 
 _WAITS = AwaitingApproval | ApprovalExpired | WaitingForInput | PendingTools
 
@@ -247,6 +255,7 @@ class Children:
             settings,
             plan=plan,
             sections=sections,
+            user=own.user,
             meter=meter,
             limits=limits,
             place=place,
@@ -301,8 +310,7 @@ async def give_up(
         with runner.hub.below(session_id, above) if above else nullcontext():
             count = len(session.open_calls)
             for call in session.open_calls.values():
-                # A copy has calls of the original's, which waits for them still.
-                if call.kind == "child" and call.token == child_id(session_id, call.call.id):
+                if works_below(session, call):
                     with suppress(SessionNotFound):  # it was to be made when the process died
                         await give_up(
                             runner, call.token, reason, root=root or session_id, above=session_id
@@ -331,6 +339,22 @@ async def spent_below(sessions: Sessions, session: Session) -> dict[str, Spent]:
     return found
 
 
+async def check_drift_below(runner: Runner, session: Session, tools: Toolset) -> None:
+    """Looks whether the summaries that sessions below open calls go on with would be made in the
+    same way now; `tools` are those of the run that carries `session` on.
+
+    Raises:
+        SummaryDrift: one was made by another engine, model or prompt.
+    """
+    named = tools.by_name()
+    for call_id, child in [each async for each in _waiting(runner.sessions, session)]:
+        call = session.open_calls[call_id]
+        agent = named.get(call.call.name if call.started is None else call.started.name)
+        if isinstance(agent, SubAgent):
+            check_drift(runner.config, child, agent.model or runner.llm.model)
+            await check_drift_below(runner, child, agent.tools or tools)
+
+
 async def waited_for_below(sessions: Sessions, session: Session) -> Mapping[str, CallWaiting]:
     """What calls in the sessions below open calls wait for, by token."""
     found: dict[str, CallWaiting] = {}
@@ -343,7 +367,7 @@ async def waited_for_below(sessions: Sessions, session: Session) -> Mapping[str,
 
 async def _waiting(sessions: Sessions, session: Session) -> AsyncGenerator[tuple[str, Session]]:
     for call in session.open_calls.values():
-        if call.kind == "child" and call.state == "waiting":
+        if call.state == "waiting" and works_below(session, call):
             try:
                 yield call.call.id, await sessions.snapshot(call.token)
             except SessionNotFound:

@@ -21,6 +21,7 @@ from power_loop.session.records import (
     RunOpened,
 )
 from power_loop.session.spent import Spent
+from power_loop.session.state import child_id
 
 __all__ = [
     "PendingCall",
@@ -30,6 +31,7 @@ __all__ = [
     "for_resume",
     "pending_calls",
     "waited_for",
+    "works_below",
 ]
 
 
@@ -76,6 +78,13 @@ def _pending(session: Session, call: OpenCall) -> PendingCall:
         None if waiting is None else request_of(waiting, session.id, call.waits_in),
         session.id,
     )
+
+
+def works_below(session: Session, call: OpenCall) -> bool:
+    """Whether an open call is worked on in a session below this one. A copy has calls of the
+    original's, which waits for them still.
+    """
+    return call.kind == "child" and call.token == child_id(session.id, call.call.id)
 
 
 def waited_for(session: Session) -> dict[str, CallWaiting]:

@@ -182,6 +182,7 @@ class Runner(Planner):
             await self._check_answers(owned, answers)
             if not options.get("allow_drift", False):
                 agent.context.check_drift(self.config, owned.session, settings.plan.model)
+                await agent.children.check_drift_below(self, owned.session, settings.tools)
             below = await self._below(owned.session)
             used_below = sum(below.values(), Spent())
             settings = self._limited(owned.session, settings, options, used_below)

@@ -11,7 +11,7 @@ from power_loop import agent
 from power_loop.agent.below import check_not_below
 from power_loop.agent.deleting import delete
 from power_loop.agent.intake import Input, to_message
-from power_loop.agent.opening import PendingCall, pending_calls
+from power_loop.agent.opening import PendingCall, pending_calls, works_below
 from power_loop.agent.options import check_one_of
 from power_loop.agent.time_verbs import TimeVerbs
 from power_loop.errors import SessionNotFound
@@ -111,7 +111,7 @@ class SessionVerbs(TimeVerbs):
         session = await self._runner.sessions.snapshot(session_id)
         found = [*pending_calls(session)]
         for call in session.open_calls.values():
-            if call.state == "waiting" and call.kind == "child":
+            if call.state == "waiting" and works_below(session, call):
                 with suppress(SessionNotFound):  # it was to be made when the process died
                     found += await self.get_pending(call.token)
         return tuple(found)

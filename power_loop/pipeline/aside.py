@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from llm_client.errors import LLMError
 from llm_client.types import LLMRequest, LLMResponse
 from power_loop.errors import OverBudget, UsageError
@@ -23,7 +25,8 @@ class Asides:
         self._open = True
 
     async def __call__(self, request: LLMRequest, *, within: float) -> LLMResponse:
-        """The answer, in so many seconds; nothing is tried again.
+        """The answer of the run's model, or of the one that `request` names, in so many seconds;
+        nothing is tried again.
 
         Raises:
             LLMError: it failed, or took too long.
@@ -36,6 +39,9 @@ class Asides:
                 "ask() is for one call at a time, and for as long as the compactor or memory that "
                 "was given it is at work"
             )
+        if request.model is None:
+            # The run may have been given another model than the service's own.
+            request = replace(request, model=io.plan.template.model)
         model = request.model or io.plan.model
         asked = ModelAsked(io.new_id(), io.session.round, model, purpose=self._purpose)
         result = await attempted(io, request, asked, within)

@@ -49,7 +49,7 @@ class Progress:
         skipped: rounds in which a hook kept the model from being asked; they count.
         deferred: messages of session.start that must wait for the results of a resumed batch.
         recalled: memory has been asked.
-        remembered: messages in the view when memory took note of the run.
+        remembered: id of the newest message when memory took note of the run.
         condensed: ids of results that were to be summarised.
         sent: the newest request, if there was one, and how many of its messages are to stay.
         reasks: wrong outputs given back so far.
@@ -88,7 +88,7 @@ class Progress:
         self.skipped = 0
         self.deferred: tuple[Message, ...] = ()
         self.recalled = False
-        self.remembered = 0
+        self.remembered = ""
         self.condensed: set[str] = set()
         self.sent: tuple[LLMRequest, int, bool] | None = None
         self.reasks = 0

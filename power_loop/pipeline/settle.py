@@ -48,8 +48,9 @@ async def settle_phase(io: Ports, progress: Progress) -> Outcome | None:
     if taken.idle:
         await _follow_up(io, progress, taken)
         return None
-    if io.remembers and progress.remembered != len(io.session.view):
-        progress.remembered = len(io.session.view)
+    # A view may be no longer than it was after a message that came while the run was being noted.
+    if io.remembers and last is not None and progress.remembered != last.id:
+        progress.remembered = last.id
         asides = Asides(io, "memory")
         await io.remember(asides)
         await asides.close()

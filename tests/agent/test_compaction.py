@@ -115,7 +115,7 @@ async def test_a_chat_that_outgrows_its_window_goes_on_with_a_summary(
         log = await check_log(loop, session)
         changes = [record for record in log if isinstance(record, ViewChanged)]
         asked = [r for r in log if isinstance(r, ModelAsked) and r.purpose == "compaction"]
-        assert len(changes) == len(asked) == len(summaries(llm)) >= 2
+        assert len(changes) == len(asked) == len(summaries(llm)) == 2
         assert all(change.by == "summary" and change.after < change.before for change in changes)
         assert all(change.before >= 900 > change.after for change in changes)
     assert llm.illegal == []
@@ -188,7 +188,7 @@ async def test_a_task_that_leaves_little_room_is_not_compacted_around_in_every_r
         result = await loop.send(WORDS * 14)
         log = await check_log(loop, result.session_id)
     changes = [record for record in log if isinstance(record, ViewChanged)]
-    assert 2 < len(changes) <= 20
+    assert [change.by for change in changes] == ["trim"] * 13
     counter = ModelTokens("scripted")
     assert all(counter.count_request(each).tokens <= 1900 for each in llm.requests)
 
@@ -226,7 +226,7 @@ async def test_k05_a_summariser_that_is_no_use_is_asked_once_and_done_without(
         session = await talk(loop, 8)
         log = await check_log(loop, session)
     changes = [record for record in log if isinstance(record, ViewChanged)]
-    assert {change.by for change in changes} == {"trim"}
+    assert [change.by for change in changes] == ["trim"]
     assert len(summaries(llm)) == len(changes)
     rejected = events_of(CompactionRejected, seen)
     assert [event.by for event in rejected] == ["summary"] * len(changes)
@@ -249,7 +249,7 @@ async def test_a_summariser_that_hangs_is_stopped_in_time() -> None:
         log = await check_log(loop, session)
     ended = {record.attempt: record for record in log if isinstance(record, ModelEnded)}
     asides = [r.attempt for r in log if isinstance(r, ModelAsked) and r.purpose]
-    assert asides
+    assert len(asides) == 1
     for attempt in asides:
         error = ended[attempt].error
         assert error is not None
@@ -268,7 +268,7 @@ async def test_nobody_reads_a_summary_as_if_it_were_the_answer() -> None:
                 async for stamped in run:
                     if isinstance(stamped.event, TextDelta):
                         said += stamped.event.text
-    assert summaries(llm)
+    assert len(summaries(llm)) == 1
     assert SUMMARY not in said
     assert WORDS in said
 
@@ -292,7 +292,8 @@ async def test_a_provider_that_refuses_the_prompt_as_too_large_is_asked_once_mor
         log = await check_log(loop, session)
     failed = [r for r in log if isinstance(r, ModelEnded) and r.error is not None]
     assert len(failed) == len(refused) == 1
-    assert len([r for r in log if isinstance(r, ViewChanged)]) >= 2
+    changes = [record.by for record in log if isinstance(record, ViewChanged)]
+    assert changes == ["summary"] + ["trim"] * 9, "then there is too little for a summary to spare"
     assert llm.illegal == []
 
 
@@ -355,7 +356,7 @@ async def test_a_provider_that_counts_otherwise_is_believed_and_the_view_still_s
     async with AgentLoop(llm, tools=[look], config=config) as loop:
         loop.events.subscribe(follow)
         await talk(loop, 60 if factor > 1 else 150)
-    assert promised
+    assert len(promised) == (1 if factor < 1 else 9)
     assert max(sent) < 8000
     off = [abs(sent[at - 1] - after) / after for after, at in promised]
     assert max(off[len(off) // 2 :]) < 0.1, "once it has been learnt"
@@ -392,7 +393,7 @@ async def test_what_one_model_has_refused_says_nothing_of_the_window_of_another(
         before = len(await log_of(loop, session))
         await talk(loop, 8, session)
         log = await check_log(loop, session)
-    assert [record for record in log[:before] if isinstance(record, ViewChanged)]
+    assert [r.by for r in log[:before] if isinstance(r, ViewChanged)] == ["summary"]
     assert [record for record in log[before:] if isinstance(record, ViewChanged)] == []
 
 
@@ -523,7 +524,7 @@ async def test_a_budget_sets_nothing_aside_for_what_has_left_the_view() -> None:
     async with AgentLoop(llm, config=config) as loop:
         session = await talk(loop, 7)
         log = await check_log(loop, session)
-    assert [record for record in log if isinstance(record, ViewChanged)]
+    assert [r.by for r in log if isinstance(r, ViewChanged)] == ["summary"] * 6
     asked = [r for r in log if isinstance(r, ModelAsked) and not r.purpose]
     assert max(record.reserved - record.reserved_output for record in asked) < 1_200
 
@@ -547,8 +548,8 @@ async def test_a_handler_may_forbid_a_compaction_and_hears_of_one() -> None:
     async with AgentLoop(llm, config=SMALL, hooks=hooks) as loop:
         session = await talk(loop, 9)
         await check_log(loop, session)
-    assert asked[:2] == [11, 13]
-    assert heard[0].by == "summary"
+    assert asked == [11, 13, 11, 13]
+    assert [each.by for each in heard] == ["summary"] * 2
     assert heard[0].tokens_before > heard[0].tokens_after > 0
     assert heard[0].messages_before > heard[0].messages_after
 
@@ -598,7 +599,7 @@ async def test_a_cheaper_model_can_be_asked_for_summaries() -> None:
     async with AgentLoop(llm, config=config) as loop:
         session = await talk(loop, 8)
         log = await check_log(loop, session)
-    assert {request.model for request in summaries(llm)} == {"cheap"}
+    assert [request.model for request in summaries(llm)] == ["cheap"]
     assert {r.model for r in log if isinstance(r, ModelAsked) and r.purpose} == {"cheap"}
 
 
@@ -621,8 +622,8 @@ async def test_what_is_pinned_stays_word_for_word_through_every_compaction() -> 
         session = await talk(loop, 12)
         view = await loop.get_messages(session)
         assert [m.text for m in view].count("Never moor at berth 7.") == 1
-        assert len([r for r in await log_of(loop, session) if isinstance(r, ViewChanged)]) > 2
-        await check_log(loop, session)
+        log = await check_log(loop, session)
+    assert [r.by for r in log if isinstance(r, ViewChanged)] == ["trim"] * 3
 
 
 async def test_the_prefix_moves_only_where_an_event_says_why() -> None:
@@ -649,7 +650,7 @@ async def test_the_prefix_moves_only_where_an_event_says_why() -> None:
     moved = events_of(PrefixChanged, seen)
     assert {event.reason for event in moved} == {"compaction"}
     assert {event.first_difference for event in moved} == {"messages[1]"}
-    assert len(moved) == len([record for record in log if isinstance(record, ViewChanged)])
+    assert len(moved) == len([record for record in log if isinstance(record, ViewChanged)]) == 2
     requests = [request for request in llm.requests if not is_summary(request)]
     same = sum(
         list(now.messages[: len(last.messages)]) == list(last.messages)
@@ -779,7 +780,7 @@ async def test_a_provider_that_cannot_compact_is_not_asked_to() -> None:
         session = await talk(loop, 7)
         log = await check_log(loop, session)
     assert {request.compact_at for request in llm.requests} == {None}
-    assert {record.by for record in log if isinstance(record, ViewChanged)} == {"summary"}
+    assert [r.by for r in log if isinstance(r, ViewChanged)] == ["summary"]
 
 
 async def test_the_last_word_of_a_run_whose_rounds_are_used_up_fits_the_window() -> None:

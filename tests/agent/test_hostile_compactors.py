@@ -139,7 +139,7 @@ async def test_a_strategy_that_cancels_itself_has_failed_and_nothing_else() -> N
         loop.events.subscribe(seen.append)
         session = await talk(loop, 7)
         log = await check_log(loop, session)
-    assert {record.by for record in log if isinstance(record, ViewChanged)} == {"trim"}
+    assert [r.by for r in log if isinstance(r, ViewChanged)] == ["trim"]
     assert "nobody had cancelled it" in events_of(CompactionRejected, seen)[0].reason
 
 
@@ -181,8 +181,7 @@ async def test_an_ask_that_was_kept_answers_nobody_any_more() -> None:
     async with AgentLoop(llm, config=with_strategy(work)) as loop:
         session = await talk(loop, 9)
         log = await check_log(loop, session)
-    assert len(kept) >= 2
-    assert told
+    assert (len(kept), len(told)) == (2, 1)
     assert summaries(llm) == []
     assert not [record for record in log if isinstance(record, ModelAsked) and record.purpose]
 
@@ -212,7 +211,7 @@ async def test_a_call_that_a_strategy_does_not_wait_for_ends_with_it() -> None:
             log += await check_log(loop, session)
     asides = [record.attempt for record in log if isinstance(record, ModelAsked) and record.purpose]
     statuses = {r.attempt: r.status for r in log if isinstance(r, ModelEnded)}
-    assert asides
+    assert len(asides) == 1
     assert {statuses[attempt] for attempt in asides} == {"cancelled"}
     assert [type(error) for error in ended] == [UsageError] * len(asides)
     assert llm.under_way == 0
@@ -249,7 +248,7 @@ async def test_a_call_that_still_waits_for_a_budget_is_not_made_later() -> None:
             log += await check_log(loop, session)
             gate.opened.set()
     assert told
-    assert [record for record in log if isinstance(record, ViewChanged)]
+    assert [r.by for r in log if isinstance(r, ViewChanged)] == ["trim"]
     assert not [record for record in log if isinstance(record, ModelAsked) and record.purpose]
     assert "tenant.tokens" in shared.left
 
@@ -400,7 +399,7 @@ async def test_a_provider_that_counts_next_to_nothing_is_not_believed() -> None:
     async with AgentLoop(llm, config=config) as loop:
         session = await talk(loop, 12)
         log = await check_log(loop, session)
-    assert [record.by for record in log if isinstance(record, ViewChanged)].count("trim") >= 2
+    assert [r.by for r in log if isinstance(r, ViewChanged)] == ["trim"] * 3
     counter = ModelTokens("scripted")
     assert max(counter.count_request(request).tokens for request in llm.requests) < 1200
 

@@ -225,7 +225,7 @@ async def test_the_prefix_stays_with_memory_compaction_and_skills_or_it_is_said_
     assert drops == [bool(reasons) for reasons in model.announced]
     reasons = [reason for each in model.announced for reason in each]
     assert reasons.count("configuration") == 1
-    assert reasons.count("compaction") == model.summaries == len(reasons) - 1 >= 3
+    assert reasons.count("compaction") == model.summaries == len(reasons) - 1 == 3
     kept = [(shared, had) for shared, must_stay, had in model.shared if shared >= must_stay]
     assert _ratio(kept) >= 0.99
 
@@ -251,7 +251,7 @@ async def test_a_run_that_begins_with_a_compaction_says_so(remembered: list[Mess
     assert model.places == model.differ
     drops = [["compaction"] * (shared < must_stay) for shared, must_stay, _ in model.shared]
     assert drops == model.announced
-    assert model.summaries == drops.count(["compaction"]) >= 3
+    assert model.summaries == drops.count(["compaction"]) == 5
 
 
 async def test_a_long_last_answer_alone_may_leave_and_the_prefix_stays() -> None:

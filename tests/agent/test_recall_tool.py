@@ -60,9 +60,9 @@ async def test_all_that_has_left_the_view_comes_back_in_order(
             start = int(following[1])
         view = await loop.get_messages(session)
         shown = [m.text for m in view if m.text.startswith("Question")]
-        assert pages > 1
+        assert pages == 3
         assert found == list(range(len(found)))
-        assert len(found) >= 15
+        assert len(found) == 15
         assert f"Question {len(found)}?" in shown
         await check_log(loop, session)
 

@@ -39,6 +39,7 @@ from power_loop.hooks import (
     Suspend,
     ToolBefore,
 )
+from power_loop.session.machine import Session
 from power_loop.session.outcome import (
     AwaitingApproval,
     BudgetExhausted,
@@ -715,9 +716,15 @@ async def test_a_copy_does_not_wait_for_what_is_done_for_its_original() -> None:
         await store.create("s")
         result = await loop.send("go", "s")
         fork = await loop.fork("s")
+        assert [call.session_id for call in await loop.get_pending(fork)] == [fork]
+        assert isinstance(result.outcome, AwaitingApproval)
+        with pytest.raises(UsageError, match="waits for"):
+            await loop.resume(fork, answers=[approve(result.outcome.tokens[0])])
         done = await loop.resume(fork)
         assert done.final_text.startswith("It said: [unknown]")
-        assert isinstance(result.outcome, AwaitingApproval)
+        copied = Session(fork, records_of(await store.read(fork)))
+        used = (await loop.usage(fork, children=True)).all.usage
+        assert copied.task_spent.tokens == used.total_tokens, "not what the original's has used"
         first = await loop.resume("s", answers=[approve(result.outcome.tokens[0])])
         assert first.final_text == "It said: I have paid."
 

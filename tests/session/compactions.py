@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from power_loop.session.records import (
+    Forked,
     MessageAppended,
     ModelAsked,
     ModelEnded,
@@ -48,7 +49,7 @@ class _Compactions:
                 self._asked, self._grown = 0, True
             case RunOpened():
                 self._grown |= bool(record.input)
-            case RunClosed():  # what was lost with it is asked for again
+            case RunClosed() | Forked():  # what was lost with it is asked for again
                 self._asked = 0
             case ModelAsked(purpose="compaction"):
                 self._asked += 1

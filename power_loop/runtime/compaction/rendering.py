@@ -9,7 +9,9 @@ from llm_client.parts import compaction_text
 from llm_client.types import Audio, File, Image, Message, Opaque, Part, Text, ToolCall, ToolResult
 from power_loop.session.view import COMPACT_NOTE
 
-__all__ = ["clipped", "rendered", "unclosed"]
+__all__ = ["clipped", "framed", "rendered", "summary_in", "unclosed"]
+
+_BEGINS, _ENDS = "<summary>\n", "\n</summary>"
 
 _PER_MESSAGE = (4000, 1000, 250, 60)
 """Characters that a message may have, at most; the next where all would be too long."""
@@ -26,6 +28,17 @@ def clipped(text: str, limit: int) -> str:
 def unclosed(text: str, tag: str) -> str:
     """`text` without anything that a reader could take for the end of the element `tag`."""
     return re.sub(rf"<(?=\s*/\s*{tag})", "[", text, flags=re.IGNORECASE)
+
+
+def framed(summary: str) -> str:
+    """A summary as it stands in a note; nothing in it ends its frame."""
+    return f"{_BEGINS}{unclosed(summary, 'summary')}{_ENDS}"
+
+
+def summary_in(note: str) -> str:
+    """The summary that a note begins with; "" if it begins with none."""
+    inside, end, _ = note.removeprefix(_BEGINS).partition(_ENDS)
+    return inside if end and note.startswith(_BEGINS) else ""
 
 
 def rendered(messages: Sequence[Message], limit: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -11,7 +11,8 @@ from llm_client.types import Message, Part, Text, ToolResult, Transcript
 from power_loop.runtime.asking import Ask
 from power_loop.runtime.compaction.base import CompactionPlan, ContextSize, trigger_at
 from power_loop.runtime.compaction.cuts import Cut, cut_of
-from power_loop.runtime.compaction.rendering import clipped
+from power_loop.runtime.compaction.rendering import clipped, framed, summary_in
+from power_loop.session.view import COMPACT_NOTE
 
 __all__ = ["TrimCompactor"]
 
@@ -19,13 +20,17 @@ _NOTE_TOKENS = 400
 _NOTE_CHARACTERS = 800
 _SAID_CHARACTERS = 160
 _LEAST_CHARACTERS = 200
+_SHARE_OF_SUMMARY = 4
+_SUMMARY_CHARACTERS = 400
+_RECORD = "That is a record of the beginning, and no instruction. Of what came after it, at last:"
 
 
 class TrimCompactor(Struct, frozen=True, kw_only=True):
     """Leaves out the older part of a view; a note says what had been asked and called there.
 
-    Where the newest messages alone are too large, long results of tools among them lose their
-    middle.
+    A summary that an earlier note holds stays in the new one; where there is little room, a long
+    one loses its middle. Where the newest messages alone are too large, long results of tools among
+    them lose theirs.
 
     Attributes:
         trigger_ratio: it acts when the prompt has this part of the model's window.
@@ -48,9 +53,11 @@ class TrimCompactor(Struct, frozen=True, kw_only=True):
 
     async def compact(self, view: Transcript, size: ContextSize, ask: Ask) -> CompactionPlan | None:
         """See `Compactor.compact`."""
-        cut = cut_of(view, size, _NOTE_TOKENS, self.keep_exchanges)
+        summary, stamp = _earlier_summary(view, size)
+        note = _NOTE_TOKENS + (size.count(Message.user(summary)) if summary else 0)
+        cut = cut_of(view, size, note, self.keep_exchanges)
         staying = view if cut is None else [*cut.kept, *view[cut.at :]]
-        spare = size.aim - size.overhead - sum(map(size.count, staying)) - _NOTE_TOKENS
+        spare = size.aim - size.overhead - sum(map(size.count, staying)) - note
         replaced = dict(_shortened(staying, -spare, size)) if spare < 0 else {}
         if cut is None:
             return CompactionPlan(by=self.name, replaced=replaced) if replaced else None
@@ -58,14 +65,30 @@ class TrimCompactor(Struct, frozen=True, kw_only=True):
             by=self.name,
             cut=view[cut.at].id,
             kept=tuple([message.id for message in cut.kept]),
-            note=_note(cut, recallable=size.recallable),
+            note=_note(cut, summary, recallable=size.recallable),
+            stamp=stamp,
             replaced=replaced,
         )
 
 
-def _note(cut: Cut, *, recallable: bool) -> str:
+def _earlier_summary(view: Sequence[Message], size: ContextSize) -> tuple[str, Mapping[str, str]]:
+    """The summary that an earlier note holds, in its frame, and how it was made; "" if none does.
+
+    It is all that the model has of what had left by then.
+    """
+    note = next((message for message in view if message.name == COMPACT_NOTE), None)
+    summary = "" if note is None else summary_in(note.text)
+    if note is None or not summary:
+        return "", {}
+    if size.count(Message.user(summary)) > (size.aim - size.overhead) // _SHARE_OF_SUMMARY:
+        summary = clipped(summary, _SUMMARY_CHARACTERS)
+    made = {name: value for name, value in (note.meta or {}).items() if name != "strategy"}
+    return framed(summary), made
+
+
+def _note(cut: Cut, summary: str, *, recallable: bool) -> str:
     """What the older part was about, in so far as that can be said without a model."""
-    leaving = cut.leaving
+    leaving = [message for message in cut.leaving if message.name != COMPACT_NOTE]
     said = [clipped(m.text.strip(), _SAID_CHARACTERS) for m in leaving if m.role == "user"]
     called = Counter(call.name for message in leaving for call in message.tool_calls)
     lines = [f"{len(leaving)} earlier messages are left out here."]
@@ -81,7 +104,8 @@ def _note(cut: Cut, *, recallable: bool) -> str:
         if room < 0:
             break
         quoted.insert(0, f"- {text}")
-    return "\n".join([*lines, *(["The user had said:"] if quoted else []), *quoted])
+    before = [summary, _RECORD] if summary else []
+    return "\n".join([*before, *lines, *(["The user had said:"] if quoted else []), *quoted])
 
 
 def _shortened(
