@@ -8,7 +8,7 @@ from scripts.figures import FIGURES, run
 from tests.telling import Tell
 
 
-@pytest.mark.parametrize("number", sorted(FIGURES))
+@pytest.mark.parametrize("number", sorted(FIGURES), ids="{:02}".format)
 def test_a_reliability_figure_holds(number: int, tell: Tell) -> None:
     """No case fails, and no fewer are tried than before."""
     line, holds = run(number, full=False)
