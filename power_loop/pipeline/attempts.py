@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llm_client.errors import ContextOverflow, LLMError, Timeout
+from llm_client.errors import ContextOverflow, LLMError, Timeout, UnsupportedFeature
 from llm_client.retry import RetryIn
 from llm_client.types import LLMRequest, LLMResponse, Usage
 from power_loop.events import FallbackTaken, RetryScheduled
@@ -119,16 +119,20 @@ async def _until_no_model_is_left(
     policy = io.plan.fallback
     asked = request.model or io.plan.model
     others = iter([model for model in policy.models if model != asked])
-    attempts = 0
+    failed: _InVain | None = None
     while True:
         result = await _until_policy_gives_up(io, request, round, digest)
         if not isinstance(result, tuple):
             return result
         error, made = result
-        attempts += made
-        other = next(others, None) if policy.passes_on(error) else None
+        if failed is not None and isinstance(error, UnsupportedFeature):
+            # One that cannot stand in is no help, and not why there was need of one.
+            failed = replace(failed, attempts=failed.attempts + made)
+        else:
+            failed = _InVain(error, made if failed is None else failed.attempts + made, asked)
+        other = next(others, None) if policy.passes_on(failed.error) else None
         if other is None:
-            return _InVain(error, attempts, asked)
+            return failed
         told = repaired_text(str(error))
         io.emit(FallbackTaken(asked, other, type(error).__name__, told))
         asked, request = other, replace(request, model=other)

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from llm_client.errors import LLMError, Overloaded, QuotaExhausted
+from llm_client.errors import LLMError, Overloaded, QuotaExhausted, UnsupportedFeature
 from llm_client.retry import FallbackPolicy, RetryPolicy
 from llm_client.testing import Reply, ScriptedLLM, call, reply
 from llm_client.types import LLMRequest, Text
@@ -17,6 +17,7 @@ from llm_client.wrappers.rate_limiter import RateLimiter
 from llm_client.wrappers.throttled import Throttled
 from power_loop import AgentConfig, AgentLoop, tool
 from power_loop.events import FallbackTaken, Stamped, TextDelta
+from power_loop.session.outcome import Degraded
 from power_loop.session.records import ModelAsked, ModelEnded, ToolStarted
 from tests.agent.support import EVERY_STORE, StoreKind, check_log, events_of, opened_store
 from tests.session.checker import transcript_violations
@@ -132,3 +133,32 @@ async def test_a_session_goes_on_over_services_around_services() -> None:
             log = await check_log(loop, result.session_id)
     ended = [record.model for record in log if isinstance(record, ModelEnded)]
     assert ended == ["a", "b"]
+
+
+@pytest.mark.parametrize("third", [False, True])
+async def test_a_model_that_cannot_stand_in_is_passed_over(third: bool) -> None:
+    """It is not sent what it cannot do; the run ends by what had happened before, or the next model
+    answers."""
+    llm = ByModel(
+        big=[Overloaded("busy")], small=[UnsupportedFeature("compacts no prompts")], other=["Done."]
+    )
+    models = ("small", "other") if third else ("small",)
+    config = AgentConfig(retry=ONCE, fallback=FallbackPolicy(models=models))
+    seen: list[Stamped] = []
+    async with AgentLoop[None](llm, config=config) as loop:
+        loop.events.subscribe(seen.append)
+        result = await loop.send("what is it?")
+        log = await check_log(loop, result.session_id)
+    ended = [record.status for record in log if isinstance(record, ModelEnded)]
+    taken = [(each.failed, each.model, each.error_type) for each in events_of(FallbackTaken, seen)]
+    first = ("big", "small", "Overloaded")
+    if third:
+        assert (result.status, result.final_text) == ("completed", "Done.")
+        assert ended == ["failed", "failed", "ok"]
+        assert taken == [first, ("small", "other", "UnsupportedFeature")]
+    else:
+        assert result.status == "degraded"
+        assert isinstance(result.outcome, Degraded)
+        assert result.outcome.reason == "Overloaded: busy"
+        assert ended == ["failed", "failed"]
+        assert taken == [first]
