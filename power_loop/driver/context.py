@@ -7,6 +7,7 @@ from functools import partial
 
 from llm_client.types import LLMRequest, LLMResponse, Message, Transcript
 from power_loop.driver.lending import Lent
+from power_loop.driver.reporting import CancelReason
 from power_loop.driver.setup import RunSetup
 from power_loop.events import Transient
 from power_loop.pipeline.ports import AskAside, AttemptFailed
@@ -20,9 +21,12 @@ __all__ = ["Context"]
 class Context:
     """Compaction and memory of one run. See `power_loop.pipeline.ports.Ports`."""
 
-    def __init__(self, setup: RunSetup, emit: Callable[[Transient], None]) -> None:
+    def __init__(
+        self, setup: RunSetup, emit: Callable[[Transient], None], cancelled: CancelReason
+    ) -> None:
         self._setup = setup
         self._emit = emit
+        self._cancelled = cancelled
         self._remembered = False
 
     async def condense(self, results: Sequence[Message], ask: AskAside) -> ViewChanged | None:
@@ -48,7 +52,7 @@ class Context:
         """How the view is to shrink."""
         setup, session = self._setup, self._setup.session
         assert setup.context.keeper is not None
-        lent = Lent(ask)
+        lent = Lent(ask, self._cancelled)
         asked = Asked(
             task=session.task,
             model=setup.plan.model,
@@ -83,7 +87,7 @@ class Context:
         self._remembered = True
         last = setup.session.last_message
         text = "" if last is None else last.text
-        lent = Lent(ask)
+        lent = Lent(ask, self._cancelled)
         try:
             await setup.context.memory.remember(
                 setup.session, Completed(text), text, lent, self._emit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from llm_client.types import LLMRequest, LLMResponse
+from power_loop.driver.reporting import CancelReason
 from power_loop.errors import UsageError
 from power_loop.pipeline.ports import AskAside
 
@@ -20,8 +21,9 @@ class Lent:
     between the run and its own calls.
     """
 
-    def __init__(self, ask: AskAside) -> None:
+    def __init__(self, ask: AskAside, cancelled: CancelReason) -> None:
         self._ask = ask
+        self._cancelled = cancelled
         self._over = False
         self._under_way: anyio.CancelScope | None = None
         self._free = anyio.Event()
@@ -39,6 +41,9 @@ class Lent:
         self._free = anyio.Event()
         try:
             with anyio.CancelScope() as self._under_way:
+                if self._cancelled.text is not None:
+                    # The run is being cancelled: whoever this is lent to hears of it in a moment.
+                    await anyio.sleep_forever()
                 return await self._ask(request, within=within)
         finally:
             self._under_way = None

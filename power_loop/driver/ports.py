@@ -120,7 +120,7 @@ class RunPorts:
             setup.respond, self.committer, self.stopwatch, setup.wall_clock, self.interrupted
         )
         self.respond = self.people.respond
-        self.context = Context(setup, self.emit)
+        self.context = Context(setup, self.emit, self.cancelled)
         self.condense = self.context.condense
         self.too_large = self.context.too_large
         self.compact = self.context.compact
@@ -294,10 +294,11 @@ class RunPorts:
         return Interrupted(answer.text, usage, measured=measured)
 
     async def _break_off(self, told: Interrupted) -> None:
-        """Leaves `breakable`, between two steps that could be stopped."""
+        """Leaves `breakable`, between two steps that could be stopped. Never returns: in a task of
+        whoever has asked, the cancellation comes a moment later."""
         self._late = told
         self._breakable.cancel()
-        await anyio.lowlevel.checkpoint()
+        await anyio.sleep_forever()
 
     def left_call(self) -> Interrupted:
         """What there is to tell of a model call that nobody waited for to its end."""

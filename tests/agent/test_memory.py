@@ -12,7 +12,15 @@ import pytest
 from llm_client.errors import ServerError
 from llm_client.tokens import ModelTokens
 from llm_client.types import LLMRequest, Message, Text
-from power_loop import AgentConfig, AgentLoop, Hooks, ToolContext, tool
+from power_loop import (
+    AgentConfig,
+    AgentLoop,
+    CancellationToken,
+    Hooks,
+    RunResult,
+    ToolContext,
+    tool,
+)
 from power_loop.errors import OverBudget, UsageError
 from power_loop.events import MemoryFailed, ModelAsked, ModelEnded, PrefixChanged, Recalled, Stamped
 from power_loop.extensions import Pins
@@ -503,3 +511,32 @@ async def test_a_tool_is_told_for_whom_the_run_works() -> None:
         with pytest.raises(UsageError, match="the name of a person"):
             await loop.send("who?", user=7)  # pyright: ignore[reportArgumentType]
     assert seen == [("ada", "butler")]
+
+
+async def test_a_memory_asks_nothing_once_its_run_is_being_cancelled() -> None:
+    """Not even if it comes to it before it hears of that itself."""
+    gate = Gate()
+
+    async def note(ask: Ask | None) -> None:
+        if ask is not None:
+            await gate.wait()
+            await ask(LLMRequest((Message.user("What did you learn?"),)), within=60)
+
+    token = CancellationToken()
+    llm = Scripted(says("Green tea."), says("Nothing."))
+    results: list[RunResult[Any]] = []
+    async with AgentLoop(llm, config=AgentConfig(memory=Memory(note=note))) as loop:
+
+        async def send() -> None:
+            results.append(await loop.send("What shall I serve?", cancel=token))
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                await gate.reached.wait()
+                gate.opened.set()
+                token.cancel("enough")
+        log = await check_log(loop, results[0].session_id)
+    assert results[0].status == "cancelled"
+    assert len(llm.requests) == 1
+    assert [record.purpose for record in log if isinstance(record, ModelAsked)] == [""]
