@@ -39,7 +39,7 @@ class Figure(Struct, frozen=True):
 FIGURES: dict[int, Figure] = {
     1: Figure(("figure_01",), 90, 90, 33_000),
     2: Figure(("figure_02",), 110, 110, 8_500),
-    3: Figure(("figure_03", "figure_03_stores"), 5_500, 5_500, 140_000),
+    3: Figure(("figure_03", "figure_03_stores"), 5_500, 5_500, 200_000),
     4: Figure(("figure_04",), 70, 4_360, 13_080),
     5: Figure(("figure_05",), 1_200, 21_000, 5_000_000),
     6: Figure(("figure_06", "figure_06_loopback"), 900, 29_000, 3_800_000),

@@ -26,9 +26,13 @@ def tell(request: pytest.FixtureRequest) -> Tell:
     """Says a line for the summary, from whatever process the test runs in."""
 
     def add(line: str) -> None:
-        request.node.user_properties.append((TOLD, line))
+        request.node.user_properties.append((TOLD, _repaired(line)))
 
     return add
+
+
+def _repaired(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -36,9 +40,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     """Makes what was captured fit for the way to another process, which half a surrogate pair in a
     line of the log would not survive."""
     report = yield
-    report.sections = [
-        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
-    ]
+    report.sections = [(name, _repaired(text)) for name, text in report.sections]
+    if report.failed and _repaired(report.longreprtext) != report.longreprtext:
+        report.longrepr = _repaired(report.longreprtext)
     return report
 
 

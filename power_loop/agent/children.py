@@ -350,7 +350,7 @@ async def check_drift_below(runner: Runner, session: Session, tools: Toolset) ->
     for call_id, child in [each async for each in _waiting(runner.sessions, session)]:
         call = session.open_calls[call_id]
         agent = named.get(call.call.name if call.started is None else call.started.name)
-        if isinstance(agent, SubAgent):
+        if isinstance(agent, SubAgent) and _already_over(child) is None:
             check_drift(runner.config, child, agent.model or runner.llm.model)
             await check_drift_below(runner, child, agent.tools or tools)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
 from sniffio import current_async_library
 
 from power_loop.driver.shield import own_cancellation
 from power_loop.log import logger
+
+if TYPE_CHECKING:
+    from asyncio import Task
 
 __all__ = ["LAST_MOMENT", "Detached"]
 
@@ -31,19 +34,21 @@ class Detached:
         # An event loop holds its tasks only weakly.
         self._tasks: set[object] = set()
 
-    def start(self, function: Callable[[], Awaitable[None]]) -> None:
-        """Runs `function`, which must raise nothing but its own cancellation."""
+    def start(self, function: Callable[[], Awaitable[None]]) -> Task[None] | None:
+        """Runs `function`, which must raise nothing but its own cancellation; the task, if it is
+        one of asyncio's."""
         # Loaded by whoever runs this; imported at the top they would cost every importer.
         if current_async_library() == "trio":
             from trio.lowlevel import spawn_system_task  # noqa: PLC0415
 
             spawn_system_task(function, context=copy_context())
-            return
+            return None
         from asyncio import create_task  # noqa: PLC0415
 
         task = create_task(cast("Coroutine[Any, Any, None]", function()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def contain(self, foreign: Awaitable[T], what: str) -> T:
         """Awaits other people's code in a task of its own. When the caller is cancelled it is
@@ -54,7 +59,9 @@ class Detached:
             BaseException: whatever else it raises.
         """
         work = _Contained(foreign)
-        self.start(work.run)
+        task = self.start(work.run)
+        if task is not None:
+            task.add_done_callback(work.ended)
         try:
             await work.over.wait()
         finally:
@@ -90,3 +97,9 @@ class _Contained(Generic[T]):
             self.error = error
         finally:
             self.over.set()
+
+    def ended(self, _: object) -> None:
+        """The task has ended; it may have been cancelled before it began."""
+        self.over.set()
+        if isinstance(self._foreign, Coroutine):
+            cast("Coroutine[Any, Any, T]", self._foreign).close()

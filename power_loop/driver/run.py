@@ -293,7 +293,8 @@ class Run:
             return
         # Whoever waits for a run that has ended otherwise may have cancelled it.
         grace = self._setup.hook_grace
-        self._patience.ends_in(grace + LAST_MOMENT)
+        # It is left to itself a moment after its time is over, which must come first.
+        self._patience.ends_in(grace + 2 * LAST_MOMENT)
         await self.ports.context.remember_ending(outcome, final_text(session), grace)
         self._patience.ends_in(None)
 

@@ -45,11 +45,18 @@ Shorten = Callable[[str], Awaitable[Prepared | Answer | Outcome | None]]
 
 
 class _InVain(Struct, frozen=True):
-    """No model is left: the error of the last one, and how often any was asked."""
+    """No model is left.
+
+    Attributes:
+        error: that of the last one, `model`.
+        attempts: how often any was asked.
+        reason: why there was need of one to stand in; `error`, if there was none.
+    """
 
     error: LLMError
     attempts: int
     model: str
+    reason: LLMError
 
 
 async def ask_model(
@@ -69,13 +76,14 @@ async def ask_model(
         if not isinstance(result, _InVain):
             return result
         error, attempts = result.error, result.attempts
-        if isinstance(error, ContextOverflow) and shorten is not None:
-            shorter, shorten = await shorten(result.model), None
+        if isinstance(error, ContextOverflow):
+            shorter, shorten = None if shorten is None else await shorten(result.model), None
             if isinstance(shorter, Prepared):
                 prepared = shorter
                 continue
             if shorter is not None:
                 return shorter
+            error = result.reason
         said = await _asked_of_hooks(io, request, error, attempts)
         if isinstance(said, Retry) and hook_may_retry:
             hook_may_retry = False
@@ -129,7 +137,9 @@ async def _until_no_model_is_left(
             # One that cannot stand in is no help, and not why there was need of one.
             failed = replace(failed, attempts=failed.attempts + made)
         else:
-            failed = _InVain(error, made if failed is None else failed.attempts + made, asked)
+            attempts = made if failed is None else failed.attempts + made
+            reason = error if failed is None else failed.reason
+            failed = _InVain(error, attempts, asked, reason)
         other = next(others, None) if policy.passes_on(failed.error) else None
         if other is None:
             return failed

@@ -7,7 +7,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from llm_client.errors import LLMError, Overloaded, QuotaExhausted, UnsupportedFeature
+from llm_client.errors import (
+    ContextOverflow,
+    LLMError,
+    Overloaded,
+    QuotaExhausted,
+    UnsupportedFeature,
+)
 from llm_client.retry import FallbackPolicy, RetryPolicy
 from llm_client.testing import Reply, ScriptedLLM, call, reply
 from llm_client.types import LLMRequest, Text
@@ -162,3 +168,13 @@ async def test_a_model_that_cannot_stand_in_is_passed_over(third: bool) -> None:
         assert result.outcome.reason == "Overloaded: busy"
         assert ended == ["failed", "failed"]
         assert taken == [first]
+
+
+async def test_a_prompt_too_large_for_a_model_that_stands_in_is_not_why_the_run_ends() -> None:
+    """Nothing of it can leave, and the run's own model could hold it."""
+    llm = ByModel(big=[Overloaded("busy")], small=[ContextOverflow("too long", status=400)])
+    async with AgentLoop[None](llm, config=WITH_SMALL) as loop:
+        result = await loop.send("what is it?")
+        await check_log(loop, result.session_id)
+    assert isinstance(result.outcome, Degraded)
+    assert (result.outcome.reason, result.outcome.attempts) == ("Overloaded: busy", 2)

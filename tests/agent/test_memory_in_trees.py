@@ -164,7 +164,7 @@ async def test_facts_are_drawn_from_what_was_said_above_alone() -> None:
 
 
 async def test_tools_below_are_told_for_whom_the_run_above_works() -> None:
-    """At any depth, also when it goes on: what an agent below notes belongs to that person."""
+    """At any depth: what an agent below notes belongs to that person."""
     seen: list[tuple[str, str, str]] = []
 
     @tool(name="look", idempotent=True)

@@ -134,7 +134,7 @@ async def test_wherever_it_is_forked_the_copy_goes_on_and_replays() -> None:
     session = await talked(store)
     log = records_of(await store.read(session))
     shown = views(log)
-    in_the_middle = 0
+    in_the_middle = kept_elsewhere = 0
     for at, record in enumerate(log, 1):
         async with loop_on(store) as loop:
             fork = await loop.fork(session, at)
@@ -146,19 +146,22 @@ async def test_wherever_it_is_forked_the_copy_goes_on_and_replays() -> None:
             assert done.status == "completed"
             copied = await check_log(loop, fork)
             for each in copied:
-                await can_be_read(store, fork, each)
+                kept_elsewhere += await can_be_read(store, fork, each)
         assert copied[:at] == log[:at]
         assert compaction_faults(copied) == [], at
         in_the_middle += isinstance(record, ModelAsked) and bool(record.purpose)
+    assert kept_elsewhere > len(log)
     assert in_the_middle == CHANGES.count("summary") + 3
 
 
-async def can_be_read(store: MemoryStore, session: str, record: Record) -> None:
-    """Reads what is kept of a result elsewhere, whole, if something is."""
+async def can_be_read(store: MemoryStore, session: str, record: Record) -> bool:
+    """Reads what is kept of a result elsewhere, whole; whether something is."""
     meta = record.message.meta if isinstance(record, ToolSettled) else None
-    if meta is not None and ARTIFACT_META in meta:
-        page = await store.read_artifact(session, meta[ARTIFACT_META])
-        assert page.text.endswith(WORDS * 9)
+    if meta is None or ARTIFACT_META not in meta:
+        return False
+    page = await store.read_artifact(session, meta[ARTIFACT_META])
+    assert page.text.endswith(WORDS * 9)
+    return True
 
 
 async def test_wherever_it_is_rewound_to_it_shows_what_it_had_shown() -> None:

@@ -18,6 +18,8 @@ __all__ = ["TrimCompactor"]
 
 _NOTE_TOKENS = 400
 _NOTE_CHARACTERS = 800
+_SLACK = 16
+"""Tokens of what a note has beside its text."""
 _SAID_CHARACTERS = 160
 _LEAST_CHARACTERS = 200
 _SHARE_OF_SUMMARY = 4
@@ -53,37 +55,60 @@ class TrimCompactor(Struct, frozen=True, kw_only=True):
 
     async def compact(self, view: Transcript, size: ContextSize, ask: Ask) -> CompactionPlan | None:
         """See `Compactor.compact`."""
-        summary, stamp = _earlier_summary(view, size)
+        note = next((message for message in view if message.name == COMPACT_NOTE), None)
+        plan: CompactionPlan | None = None
+        for summary in _earlier_summaries(note, size):
+            made = note.meta if note is not None and summary else None
+            stamp = {name: value for name, value in (made or {}).items() if name != "strategy"}
+            plan, fits = self._planned(view, size, summary, stamp)
+            if fits:
+                break
+        return plan
+
+    def _planned(
+        self, view: Transcript, size: ContextSize, summary: str, stamp: Mapping[str, str]
+    ) -> tuple[CompactionPlan | None, bool]:
+        """What is left out if `summary` stays, and whether what is left fits."""
         note = _NOTE_TOKENS + (size.count(Message.user(summary)) if summary else 0)
         cut = cut_of(view, size, note, self.keep_exchanges)
         staying = view if cut is None else [*cut.kept, *view[cut.at :]]
-        spare = size.aim - size.overhead - sum(map(size.count, staying)) - note
-        replaced = dict(_shortened(staying, -spare, size)) if spare < 0 else {}
+        whole = size.overhead + sum(map(size.count, staying))
+        surplus = whole + note - size.aim
+        replaced = dict(_shortened(staying, surplus, size)) if surplus > 0 else {}
         if cut is None:
-            return CompactionPlan(by=self.name, replaced=replaced) if replaced else None
-        return CompactionPlan(
+            return CompactionPlan(by=self.name, replaced=replaced) if replaced else None, True
+        told = _note(cut, summary, recallable=size.recallable)
+        plan = CompactionPlan(
             by=self.name,
             cut=view[cut.at].id,
             kept=tuple([message.id for message in cut.kept]),
-            note=_note(cut, summary, recallable=size.recallable),
+            note=told,
             stamp=stamp,
             replaced=replaced,
         )
+        shorter = sum(
+            size.count(message) - size.count(Message("tool", replaced[message.id]))
+            for message in staying
+            if message.id in replaced
+        )
+        return plan, whole - shorter + size.count(Message.user(told)) + _SLACK < size.limit
 
 
-def _earlier_summary(view: Sequence[Message], size: ContextSize) -> tuple[str, Mapping[str, str]]:
-    """The summary that an earlier note holds, in its frame, and how it was made; "" if none does.
+def _earlier_summaries(note: Message | None, size: ContextSize) -> Iterator[str]:
+    """The summary that the `note` of an earlier compaction holds, in its frame; then less of it,
+    and nothing, for where there is no room.
 
     It is all that the model has of what had left by then.
     """
-    note = next((message for message in view if message.name == COMPACT_NOTE), None)
     summary = "" if note is None else summary_in(note.text)
-    if note is None or not summary:
-        return "", {}
-    if size.count(Message.user(summary)) > (size.aim - size.overhead) // _SHARE_OF_SUMMARY:
-        summary = clipped(summary, _SUMMARY_CHARACTERS)
-    made = {name: value for name, value in (note.meta or {}).items() if name != "strategy"}
-    return framed(summary), made
+    if summary:
+        room = (size.aim - size.overhead) // _SHARE_OF_SUMMARY
+        if size.count(Message.user(summary)) <= room:
+            yield framed(summary)
+        # One that was clipped already is not clipped again.
+        long = len(summary) > _SUMMARY_CHARACTERS * 5 // 4
+        yield framed(clipped(summary, _SUMMARY_CHARACTERS) if long else summary)
+    yield ""
 
 
 def _note(cut: Cut, summary: str, *, recallable: bool) -> str:
