@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from msgspec.structs import replace
@@ -55,28 +54,26 @@ def check_parts(compactors: object, memory: object) -> None:
         raise UsageError(f"memory must have recall() and remember(), which {memory!r} does not")
 
 
-def _keeper(config: AgentConfig, llm: LLMService, counters: Counters) -> PromptKeeper | None:
+def _keeper(runner: Runner, counters: Counters) -> PromptKeeper | None:
     """What keeps the prompts of one session small, if anything is to."""
+    config = runner.config
     strategies = default_compactors() if config.compactors is None else config.compactors
     if not strategies:
         return None
     return Keeper(
         strategies,
         counters=counters.of,
-        window_of=partial(_window, config, llm),
+        window_of=runner.windows.of,
         output=config.max_output_tokens or _OUTPUT,
     )
-
-
-def _window(config: AgentConfig, llm: LLMService, model: str) -> int | None:
-    return config.context_window or context_window_of(llm, model)
 
 
 def compact_at(config: AgentConfig, llm: LLMService, request: LLMRequest) -> int | None:
     """Tokens from which the provider shall compact by itself; None if it cannot, or need not."""
     for each in config.compactors or ():
         if isinstance(each, NativeCompactor):
-            tokens = each.compact_at(_window(config, llm, request.model or llm.model))
+            window = config.context_window or context_window_of(llm, request.model)
+            tokens = each.compact_at(window)
             wished = replace(request, messages=(Message.user("?"),), compact_at=tokens)
             try:
                 llm.check(wished)
@@ -91,7 +88,7 @@ def _summariser(runner: Runner) -> OutputSummariser:
     ours = _of_summaries(runner.config)
     return OutputSummariser(
         artifacts=runner.artifacts,
-        window_of=partial(_window, runner.config, runner.llm),
+        window_of=runner.windows.of,
         model=None if ours is None else ours.model,
     )
 
@@ -119,9 +116,9 @@ def check_drift(config: AgentConfig, session: Session, model: str) -> None:
 
 def context_of(runner: Runner, owned: Owned, settings: Settings, counters: Counters) -> RunContext:
     """What a run of a session that is ours does about the context of its model."""
-    config, llm, derived = runner.config, runner.llm, owned.derived
+    config, derived = runner.config, owned.derived
     if derived.keeper is None:
-        derived.keeper = _keeper(config, llm, counters)
+        derived.keeper = _keeper(runner, counters)
     return RunContext(
         user=settings.user,
         agent=config.agent_name,

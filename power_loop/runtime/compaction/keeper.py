@@ -105,6 +105,8 @@ class Keeper:
         self._refused: dict[str, int] = {}
         self._hopeless: tuple[str, tuple[str, ...], int] = ("", (), 0)
         self._counted = False
+        self._limited: tuple[int | None, int] | None = None
+        self._found: list[int] = []
 
     def _window(self, model: str) -> int | None:
         """What is known of the window, by a table or because a prompt was refused as too large."""
@@ -114,9 +116,12 @@ class Keeper:
     def _limits(self, request: LLMRequest, model: str) -> list[int]:
         window = self._window(model)
         reserved = self._reserved(request, window)
-        # The last resort has no limit of its own.
-        found = [_limit_of(strategy, window, reserved) for strategy in self._strategies[:-1]]
-        return [limit for limit in found if limit is not None]
+        if self._limited != (window, reserved):
+            # The last resort has no limit of its own.
+            found = [_limit_of(strategy, window, reserved) for strategy in self._strategies[:-1]]
+            self._limited = window, reserved
+            self._found = [limit for limit in found if limit is not None]
+        return self._found
 
     def _reserved(self, request: LLMRequest, window: int | None) -> int:
         wanted = request.max_output_tokens or self._output
