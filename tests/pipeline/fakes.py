@@ -443,7 +443,7 @@ class FakePorts:
 
     async def reserve(
         self, request: LLMRequest, attempt: str, *, new_round: bool, within: float | None = None
-    ) -> Grant | BudgetExhausted:
+    ) -> Grant | BudgetExhausted | None:
         """As scripted; what was asked for is kept."""
         self._step()
         self.reserved.append((attempt, new_round))
