@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 from msgspec.structs import replace
 
 from llm_client.errors import UnsupportedFeature
-from llm_client.service import LLMService, context_window_of
+from llm_client.service import LLMService
 from llm_client.types import LLMRequest, Message
 from power_loop.agent.config import AgentConfig
-from power_loop.agent.counting import Counters
+from power_loop.agent.counting import Counters, Windows
 from power_loop.agent.planning import Settings
 from power_loop.agent.sessions import Owned
 from power_loop.driver.memory import RunMemory
@@ -68,12 +68,13 @@ def _keeper(runner: Runner, counters: Counters) -> PromptKeeper | None:
     )
 
 
-def compact_at(config: AgentConfig, llm: LLMService, request: LLMRequest) -> int | None:
+def compact_at(
+    config: AgentConfig, llm: LLMService, windows: Windows, request: LLMRequest
+) -> int | None:
     """Tokens from which the provider shall compact by itself; None if it cannot, or need not."""
     for each in config.compactors or ():
         if isinstance(each, NativeCompactor):
-            window = config.context_window or context_window_of(llm, request.model)
-            tokens = each.compact_at(window)
+            tokens = each.compact_at(windows.of(request.model or llm.model))
             wished = replace(request, messages=(Message.user("?"),), compact_at=tokens)
             try:
                 llm.check(wished)

@@ -13,6 +13,7 @@ from llm_client.service import LLMService
 from llm_client.types import LLMRequest, Message, Text
 from power_loop import agent
 from power_loop.agent.config import AgentConfig
+from power_loop.agent.counting import Windows
 from power_loop.agent.options import ResumeOptions, RunOptions, check_options
 from power_loop.agent.system_prompt import (
     PromptContext,
@@ -94,12 +95,14 @@ class Planner:
     Attributes:
         config: settings that hold for all runs.
         llm: the model service.
+        windows: what its models can hold.
     """
 
     def __init__(self, llm: LLMService, tools: Toolset, config: AgentConfig) -> None:
         self.llm = llm
         self._tools = tools
         self.config = config
+        self.windows = Windows(config.context_window, llm)
         self._prompt = as_system_prompt(config.system_prompt)
         self._sections = checked_sections("AgentConfig.system_prompt", self._prompt.sections)
 
@@ -194,7 +197,8 @@ class Planner:
             cache=config.prompt_cache,
         )
         if config.compactors:
-            plain = replace(plain, compact_at=agent.context.compact_at(config, self.llm, plain))
+            at = agent.context.compact_at(config, self.llm, self.windows, plain)
+            plain = replace(plain, compact_at=at)
         if typed is None:
             return plain
         bound = replace(plain, output_schema=typed.schema)

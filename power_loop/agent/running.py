@@ -16,7 +16,7 @@ from power_loop import agent
 from power_loop.agent.answers import by_token, refusal
 from power_loop.agent.below import check_not_below, who_goes_on
 from power_loop.agent.config import AgentConfig
-from power_loop.agent.counting import Counters, Windows
+from power_loop.agent.counting import Counters
 from power_loop.agent.deciding import check_decided, verdicts
 from power_loop.agent.follow_up import own_or_steer
 from power_loop.agent.intake import Input, to_message
@@ -90,7 +90,6 @@ class Runner(Planner):
         self._meters: tuple[Meter, ...] = () if budget is None else agent.spending.meters_of(budget)
         self._responder = checked_responder(responder)
         self._counters: dict[str, ModelTokens] = {}
-        self.windows = Windows(config.context_window, llm)
         self._runs = Runs()
         self._open = False
         self.background = Background(store, partial(who_goes_on, self.sessions, store))

@@ -77,7 +77,8 @@ async def ask_model(
             return result
         error, attempts = result.error, result.attempts
         if isinstance(error, ContextOverflow):
-            shorter, shorten = None if shorten is None else await shorten(result.model), None
+            shorter = None if shorten is None else await shorten(result.model)
+            shorten = None
             if isinstance(shorter, Prepared):
                 prepared = shorter
                 continue
