@@ -17,7 +17,6 @@ from llm_client.retry import FallbackPolicy, RetryPolicy
 from llm_client.tokens import ModelTokens
 from llm_client.types import (
     LLMRequest,
-    LLMResponse,
     Message,
     Opaque,
     Part,
@@ -38,7 +37,7 @@ from power_loop.events import (
     ViewChanged,
 )
 from power_loop.runtime.asking import Ask
-from power_loop.runtime.compaction.base import Asked, CompactionPlan, ContextSize
+from power_loop.runtime.compaction.base import CompactionPlan, ContextSize
 from power_loop.runtime.compaction.keeper import Keeper
 from power_loop.runtime.compaction.summary import DefaultCompactor
 from power_loop.runtime.compaction.trim import TrimCompactor
@@ -47,6 +46,7 @@ from power_loop.session.records import Record
 from tests.agent.scripted import Gate, Reply, Scripted, fails, hangs
 from tests.agent.support import check_log, events_of, opened_store
 from tests.agent.test_compaction import SUMMARY, WORDS, chatting, is_summary, says, summaries, talk
+from tests.runtime.compaction.worlds import asked_of
 
 pytestmark = pytest.mark.anyio
 
@@ -337,9 +337,6 @@ async def test_a_strategy_that_never_ends_is_stopped_or_left(clings: bool) -> No
     counter = ModelTokens("m")
     events: list[Transient] = []
 
-    async def nobody(request: LLMRequest, *, within: float) -> LLMResponse:
-        raise AssertionError("nobody asks")
-
     keeper = Keeper(
         [Foreign(hangs_for_ever)],
         counters=lambda _: counter,
@@ -349,15 +346,8 @@ async def test_a_strategy_that_never_ends_is_stopped_or_left(clings: bool) -> No
     )
     said = [Message.user(WORDS), *[Message.assistant(WORDS), Message.user(WORDS)] * 6]
     view = Transcript([replace(message, id=f"m{at}") for at, message in enumerate(said)])
-    ids = iter(range(100))
-    asked = Asked(
-        task=("m0",),
-        model="m",
-        ask=nobody,
-        emit=events.append,
-        new_id=lambda: f"new{next(ids)}",
-        contain=partial(Detached().contain, what="foreign"),
-    )
+    contain = partial(Detached().contain, what="foreign")
+    asked = asked_of(("m0",), events.append, contain=contain)
     with anyio.fail_after(10):
         change = await keeper.compact(LLMRequest(view), view, asked, overflow=False)
     gate.opened.set()

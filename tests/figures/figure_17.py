@@ -10,11 +10,11 @@ and sent to the codecs of all protocols, whose bodies the checkers of legality r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from random import Random
 from sys import maxsize
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import msgspec
@@ -23,7 +23,6 @@ from llm_client.protocols import codec_for
 from llm_client.tokens import ModelTokens
 from llm_client.types import LLMRequest, Message, Text, ToolResult, ToolSpec
 from power_loop.events import CompactionFailed, CompactionRejected, Transient
-from power_loop.runtime.compaction.base import Asked
 from power_loop.runtime.compaction.keeper import Keeper
 from power_loop.session.machine import IllegalRecord
 from power_loop.session.records import ViewChanged
@@ -31,6 +30,7 @@ from tests.figures.result import FigureResult
 from tests.legality import CHECKERS
 from tests.runtime.compaction.worlds import (
     HostileModel,
+    asked_of,
     goes_on,
     hostile_strategies,
     random_session,
@@ -50,8 +50,6 @@ _LOOK = ToolSpec("look", "Looks.", {"type": "object", "properties": {"at": {"typ
 _RECALL = ToolSpec("recall_compacted", "Brings back.", {"type": "object", "properties": {}})
 _SPARE = 700
 """Tokens that a note, and what is left of the newest results, may have."""
-
-T = TypeVar("T")
 
 
 def run(full: bool) -> FigureResult:
@@ -77,10 +75,6 @@ async def _failures(cases: int, seen: Counter[str]) -> list[str]:
     for seed in range(cases):
         found += [f"seed {seed}: {why}" for why in await _Case(Random(seed), seen).faults()]
     return found
-
-
-async def _as_it_is(work: Awaitable[T]) -> T:
-    return await work
 
 
 class _Case:
@@ -142,14 +136,7 @@ class _Case:
             return []
         if self._overflow:
             self._refused = min(self._refused, self._prompt)
-        asked = Asked(
-            task=task,
-            model="m",
-            ask=self._model,
-            emit=self._events.append,
-            new_id=lambda: f"new{next(self._ids)}",
-            contain=_as_it_is,
-        )
+        asked = asked_of(task, self._events.append, ask=self._model, ids=self._ids)
         before = list(self._session.messages)
         change = await keeper.compact(request, self._session.view, asked, overflow=self._overflow)
         self._count(change)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from itertools import count
-from typing import Any
-
 import pytest
 
 from llm_client.tokens import ModelTokens
-from llm_client.types import LLMRequest, LLMResponse, Message, Text, Transcript
+from llm_client.types import LLMRequest, Message, Text, Transcript
 from power_loop.events import Transient, ViewChanged
-from power_loop.runtime.compaction.base import Asked
 from power_loop.runtime.compaction.keeper import Keeper
 from power_loop.runtime.compaction.rendering import framed
 from power_loop.session.view import COMPACT_NOTE
+from tests.runtime.compaction.worlds import asked_of
 
 WINDOW = 1000
 
@@ -35,27 +31,11 @@ def _view(task: int, note: str) -> list[Message]:
     return [*said, Message("user", (Text("and?"),), id="ul")]
 
 
-async def _ask(request: LLMRequest, *, within: float) -> LLMResponse:
-    raise AssertionError("nobody asks")
-
-
-def _contain(work: Awaitable[Any]) -> Awaitable[Any]:
-    return work
-
-
 async def _compacted(view: list[Message]) -> ViewChanged | None:
-    counter, ids = ModelTokens("m"), count()
+    counter = ModelTokens("m")
     told: list[Transient] = []
     keeper = Keeper([], counters=lambda _: counter, window_of=lambda _: WINDOW, output=100)
-    asked = Asked(
-        task=("t",),
-        model="m",
-        ask=_ask,
-        emit=told.append,
-        new_id=lambda: f"new{next(ids)}",
-        contain=_contain,
-    )
-    whole = Transcript(view)
+    whole, asked = Transcript(view), asked_of(("t",), told.append)
     return await keeper.compact(LLMRequest(whole), whole, asked, overflow=False)
 
 

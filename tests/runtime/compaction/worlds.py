@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import count
 from random import Random
 
 import anyio
@@ -22,8 +23,9 @@ from llm_client.types import (
     Transcript,
 )
 from power_loop.errors import OverBudget
+from power_loop.events import Transient
 from power_loop.runtime.asking import Ask
-from power_loop.runtime.compaction.base import CompactionPlan, Compactor, ContextSize
+from power_loop.runtime.compaction.base import Asked, CompactionPlan, Compactor, ContextSize
 from power_loop.runtime.compaction.results import ToolResultCompactor
 from power_loop.runtime.compaction.summary import DefaultCompactor
 from power_loop.runtime.compaction.trim import TrimCompactor
@@ -40,7 +42,7 @@ from power_loop.session.records import (
     ViewChanged,
 )
 
-__all__ = ["HostileModel", "goes_on", "hostile_strategies", "random_session"]
+__all__ = ["HostileModel", "asked_of", "goes_on", "hostile_strategies", "random_session"]
 
 _SENTENCES = """
 the plan was to move every file of the project before noon and to tell Ada what broke
@@ -52,6 +54,21 @@ _WORDS = _SENTENCES.split()
 
 def _text(chance: Random, most: int) -> str:
     return " ".join(chance.choices(_WORDS, k=chance.randint(1, most)))
+
+
+Contain = Callable[[Awaitable[CompactionPlan | None]], Awaitable[CompactionPlan | None]]
+
+
+async def nobody(request: LLMRequest, *, within: float) -> LLMResponse:
+    """An `Ask` for strategies that need none."""
+    raise AssertionError("nobody asks")
+
+
+def as_it_is(
+    work: Awaitable[CompactionPlan | None],
+) -> Awaitable[CompactionPlan | None]:
+    """Awaits a strategy in the task of whoever compacts."""
+    return work
 
 
 # One pixel.
@@ -150,6 +167,26 @@ def _note(session: Session, chance: Random, name: str) -> None:
     kept = [m.id for m in before if m.id in session.task or "pinned" in (m.meta or {})]
     said = Message("user", (Text(_text(chance, 40)),), id=f"{name}.note", name="compact_note")
     session.apply(ViewChanged(session.messages[at].id, said, kept=tuple(kept), by="summary"))
+
+
+def asked_of(
+    task: tuple[str, ...],
+    emit: Callable[[Transient], None],
+    *,
+    ask: Ask = nobody,
+    ids: Iterator[int] | None = None,
+    contain: Contain = as_it_is,
+) -> Asked:
+    """What a keeper is given for one compaction; `ids` number the messages that it makes."""
+    numbers = count() if ids is None else ids
+    return Asked(
+        task=task,
+        model="m",
+        ask=ask,
+        emit=emit,
+        new_id=lambda: f"new{next(numbers)}",
+        contain=contain,
+    )
 
 
 class HostileModel:
