@@ -53,8 +53,8 @@ async def main() -> None:
             await loop.send("My dog is called Biscuit.", session, user="ada")
             for day in range(1, 8):
                 await loop.send(f"Day {day}. {LOG.format(n=day)}", session, user="ada")
-            result = await loop.send("What is my dog called?", session, user="ada")
-            print(result.final_text)
+            question = "What is my dog called?"
+            print(question, (await loop.send(question, session, user="ada")).final_text)
 
 
 anyio.run(main)
